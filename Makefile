@@ -1,0 +1,63 @@
+# Every target makes the virtual environment it needs. `make demo` installs no torch.
+PYTHON ?= python3
+PIP_FLAGS := --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test test-slow lint format bench models wheel-check clean
+
+demo: .venv-demo/ready
+	.venv-demo/bin/python examples/rag_langchain.py
+	.venv-demo/bin/python examples/rag_llama_index.py
+
+test: .venv/ready
+	.venv/bin/python -m pytest
+
+test-slow: .venv/ready
+	.venv/bin/python -m pytest -m "slow and not hub and not gpu"
+
+lint: .venv/ready
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+format: .venv/ready
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+bench: .venv/ready
+	.venv/bin/python benchmarks/top50.py
+
+# The wheel, installed alone in an environment of its own, runs the demo from another directory.
+wheel-check:
+	rm -rf dist build/wheel-venv && mkdir -p build
+	$(PYTHON) -m venv build/wheel-venv
+	build/wheel-venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip build
+	build/wheel-venv/bin/python -m build --wheel --outdir dist . >build/wheel.log
+	build/wheel-venv/bin/python -m pip install $(PIP_FLAGS) "$$(ls dist/*.whl)[faiss]"
+	cd build && wheel-venv/bin/rerank-plugins demo
+
+# The recipe behind models/; see training/README.md. Needs the collections in DATA.
+DATA ?= ../shared/data
+models: .venv-train/ready
+	.venv-train/bin/python training/make_models.py --data $(DATA)
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	.venv/bin/python -m pip install $(PIP_FLAGS) -e '.[all]' --group test --group lint
+	touch $@
+
+.venv-demo/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-demo
+	.venv-demo/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	.venv-demo/bin/python -m pip install $(PIP_FLAGS) -e '.[faiss,langchain,llama-index]' --group demo
+	touch $@
+
+.venv-train/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-train
+	.venv-train/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	.venv-train/bin/python -m pip install $(PIP_FLAGS) -e '.[train]'
+	touch $@
+
+clean:
+	rm -rf .venv .venv-demo .venv-train build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

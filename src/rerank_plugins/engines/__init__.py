@@ -1,0 +1,187 @@
+"""Engines: token ids in, raw logits out. Nothing here knows text."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rerank_plugins.engines import model_folder
+from rerank_plugins.errors import InvalidInputError, MissingExtraError, ModelLoadError
+
+EngineName = Literal["auto", "torch", "openvino"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+
+Tokens = NDArray[np.int64]
+Logits = NDArray[np.float32]
+
+_log = logging.getLogger("rerank_plugins")
+
+
+class Engine(Protocol):
+    """A cross-encoder's forward pass. Safe to call from many threads."""
+
+    @property
+    def name(self) -> Literal["torch", "openvino"]: ...  # noqa: D102 - the word says it
+
+    @property
+    def precision(self) -> Precision: ...  # noqa: D102 - the word says it
+
+    @property
+    def device(self) -> str: ...  # noqa: D102 - the word says it
+
+    @property
+    def token_budget(self) -> int:
+        """Slots (rows x longest row) of a batch that this engine runs best at."""
+        ...
+
+    def logits(self, input_ids: Tokens, attention_mask: Tokens, token_type_ids: Tokens | None) -> Logits:
+        """Three int64 arrays [batch, length], padded at the end; returns float32 [batch]."""
+        ...
+
+
+class EngineChoice(NamedTuple):
+    """What `choose_engine` decided, and the reason in words."""
+
+    engine: Literal["torch", "openvino"]
+    precision: Precision
+    device: str
+    why: str
+
+
+def check_names(engine: str, precision: str) -> None:
+    """Raise `InvalidInputError` for an engine or a precision that does not exist."""
+    for label, got, known in (("engine", engine, get_args(EngineName)), ("precision", precision, get_args(Precision))):
+        if got not in known:
+            raise InvalidInputError(f"{label} must be one of {', '.join(known)}; got {got!r}.")
+
+
+def choose_engine(
+    folder: Path | None, *, engine: EngineName = "auto", precision: Precision = "auto", device: str | None = None
+) -> EngineChoice:
+    """Settle every ``auto`` on this machine, for the model in ``folder`` or, with None, for one with all files."""
+    check_names(engine, precision)
+    if device is not None:
+        device = str(device).lower()
+        device = "cpu" if device.startswith("cpu:") else device
+    if engine == "auto":
+        engine, device, why = _auto_engine(folder, device, precision)
+    else:
+        why = f"engine={engine!r} was asked for"
+    if engine == "torch":
+        return _torch_choice(precision, device, why)
+    return _openvino_choice(folder, precision, device, why)
+
+
+def load_engine(
+    folder: Path, *, engine: EngineName = "auto", precision: Precision = "auto", device: str | None = None
+) -> Engine:
+    """Load the model in ``folder``.
+
+    Raises:
+        InvalidInputError: An unknown name, or a precision that the engine or device cannot compute.
+        MissingExtraError: The torch engine, or a conversion, without the ``torch`` extra.
+        ModelLoadError: The folder's files cannot be used.
+    """
+    choice = choose_engine(folder, engine=engine, precision=precision, device=device)
+    _log.info("%s: %s, %s on %s (%s)", folder, choice.engine, choice.precision, choice.device, choice.why)
+    model_folder.check_cross_encoder(folder)
+    engine_made = _make(folder, choice)
+    # One short row now: a model that gives something else than one logit is found out here, not at work.
+    probe = np.ones((1, 4), dtype=np.int64)
+    engine_made.logits(probe, probe, np.zeros_like(probe))
+    return engine_made
+
+
+def _make(folder: Path, choice: EngineChoice) -> Engine:
+    if choice.engine == "torch":
+        from rerank_plugins.engines.torch import TorchEngine
+
+        return TorchEngine(folder, choice.precision, choice.device)
+    from rerank_plugins.engines.openvino import OpenVINOEngine
+
+    return OpenVINOEngine(folder, choice.precision)
+
+
+def one_logit_a_row(output: NDArray[np.float32], rows: int) -> Logits:
+    """``output`` as [rows]; `ModelLoadError` if it is not one logit a row."""
+    if output.shape not in ((rows,), (rows, 1)):
+        raise ModelLoadError(
+            f"The model's output has shape {output.shape}, expected one logit for each of {rows} pairs. "
+            f"Use a cross-encoder with one label."
+        )
+    return output.reshape(rows)
+
+
+def accelerator() -> str | None:
+    """``"cuda"`` or ``"mps"`` if torch is installed and sees one, else None."""
+    if not torch_installed():
+        return None
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else None
+
+
+def torch_installed() -> bool:
+    """Whether the extra ``torch`` is there; imports nothing."""
+    return all(importlib.util.find_spec(name) for name in ("torch", "sentence_transformers"))
+
+
+def _auto_engine(
+    folder: Path | None, device: str | None, precision: Precision
+) -> tuple[Literal["torch", "openvino"], str | None, str]:
+    if folder is not None and not model_folder.has_torch_weights(folder):
+        return "openvino", device, "the model has OpenVINO or ONNX files only"
+    if device not in (None, "cpu"):
+        return "torch", device, f"device={device!r} was asked for"
+    if device is None and precision != "int8":
+        found = accelerator()
+        if found is not None:
+            return "torch", found, f"torch sees {found}"
+    return "openvino", device, "the CPU is what there is" if device is None else "device='cpu' was asked for"
+
+
+def _torch_choice(precision: Precision, device: str | None, why: str) -> EngineChoice:
+    if not torch_installed():
+        raise MissingExtraError("torch", "The torch engine", "sentence-transformers")
+    if precision == "int8":
+        raise InvalidInputError(
+            "engine='torch' computes fp32, bf16 or fp16; got precision='int8'. Use engine='openvino' for int8, on CPUs."
+        )
+    device = device or accelerator() or "cpu"
+    if precision == "auto":
+        precision = "fp32" if device == "cpu" else "fp16"
+    return EngineChoice("torch", precision, device, why)
+
+
+def _openvino_choice(folder: Path | None, precision: Precision, device: str | None, why: str) -> EngineChoice:
+    if device not in (None, "cpu"):
+        raise InvalidInputError(
+            f"engine='openvino' runs on the CPU; got device={device!r}. "
+            f"Use engine='torch' with a model that has model.safetensors, or leave device out."
+        )
+    if precision == "fp16":
+        raise InvalidInputError(
+            "On a CPU the OpenVINO engine computes fp32, bf16 or int8; got precision='fp16'. "
+            "Use precision='bf16' (same size, wider range), or engine='torch' on an accelerator for fp16."
+        )
+    from rerank_plugins.engines.openvino import cpu_has_bf16
+
+    if precision == "auto":
+        if folder is not None and model_folder.only_int8(folder, convertible=torch_installed()):
+            return EngineChoice("openvino", "int8", "cpu", f"{why}; its int8 file is all that runs here")
+        if cpu_has_bf16():
+            return EngineChoice("openvino", "bf16", "cpu", f"{why}; this processor computes bf16")
+        return EngineChoice("openvino", "fp32", "cpu", f"{why}; this processor has no bf16")
+    if precision == "bf16" and not cpu_has_bf16():
+        raise InvalidInputError(
+            "precision='bf16' needs a processor with AVX512_BF16 or AMX, which this one has not. "
+            "Use precision='fp32', or 'auto' to let the machine decide."
+        )
+    return EngineChoice("openvino", precision, "cpu", why)

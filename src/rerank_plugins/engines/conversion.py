@@ -1,0 +1,89 @@
+"""A Hugging Face folder becomes OpenVINO IR, once, beside the weights it was made from."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import openvino
+from openvino.frontend import FrontEndManager
+
+from rerank_plugins.engines import model_folder
+from rerank_plugins.errors import MissingExtraError
+
+_log = logging.getLogger("rerank_plugins")
+
+
+def converted(folder: Path, read: Callable[[Path], Any]) -> Any:
+    """Convert the safetensors in ``folder`` and keep the result in ``folder/openvino``.
+
+    The result is written under another name and moved into place, weights first, so that a killed
+    conversion leaves nothing that would be read. Where the folder cannot be written to, the model
+    is used from memory and a warning is logged.
+    """
+    model = convert(folder)
+    target = folder / model_folder.OPENVINO_FILE
+    try:
+        _keep(model, target, model_folder.torch_fingerprint(folder))
+    except (OSError, RuntimeError) as exc:  # openvino reports a full disk as RuntimeError
+        _log.warning("The conversion cannot be kept in %s (%s); it will be done again next time.", folder, exc)
+        return model
+    return read(target)
+
+
+def _keep(model: Any, target: Path, made_from: dict[str, list[int]]) -> None:
+    target.parent.mkdir(exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=".converting-", dir=target.parent))
+    try:
+        openvino.save_model(model, scratch / target.name, compress_to_fp16=False)
+        note = scratch / model_folder.CONVERTED_FROM_FILE.name
+        note.write_text(json.dumps(made_from), encoding="utf-8")
+        target.unlink(missing_ok=True)  # a stale one must not meet the new weights
+        note.replace(target.with_name(note.name))
+        (scratch / target.name).with_suffix(".bin").replace(target.with_suffix(".bin"))
+        (scratch / target.name).replace(target)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def convert(folder: Path) -> Any:
+    """The sequence classifier in ``folder`` as an fp32 OpenVINO model with dynamic batch and length."""
+    try:
+        import torch
+
+        from rerank_plugins.engines.torch import load_torch_model, takes_token_types
+    except ImportError as exc:
+        raise MissingExtraError(
+            "torch", f"{folder.name} has torch weights only; converting them for the CPU", str(exc.name)
+        ) from exc
+    _log.warning("Converting %s for the CPU, once. This takes a while and the memory of its weights.", folder)
+    module = load_torch_model(folder, "fp32", "cpu")
+    names = ["input_ids", "attention_mask", *(["token_type_ids"] if takes_token_types(module) else [])]
+    pad = model_folder.pad_token_id(folder)
+    example = {name: torch.ones((2, 8), dtype=torch.int64) for name in names}
+    # Ids away from the padding id, and one padded place, so that tracing sees an ordinary batch.
+    example["input_ids"] = torch.full((2, 8), pad + 5, dtype=torch.int64)
+    example["input_ids"][1, -1] = pad
+    example["attention_mask"][1, -1] = 0
+    return traced(module, example)
+
+
+def traced(module: Any, example: dict[str, Any]) -> Any:
+    """A torch module as an OpenVINO model whose inputs are named as ``example``'s tensors."""
+    import torch
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    # The frontend itself, not openvino.convert_model: that one reports every call over the network
+    # unless the user has opted out.
+    frontend = FrontEndManager().load_by_framework("pytorch")
+    with torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tracing warns about branches that do not depend on the input
+        # A name of its own: the frontend reads from the decoder until convert() has returned.
+        decoder = TorchScriptPythonDecoder(module, example_input=example)
+        return frontend.convert(frontend.load(decoder))

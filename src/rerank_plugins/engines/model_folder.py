@@ -1,0 +1,164 @@
+"""What a model folder holds, by the ecosystem's file names."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rerank_plugins.errors import ModelLoadError
+
+OPENVINO_FILE = Path("openvino") / "openvino_model.xml"
+OPENVINO_INT8_FILE = Path("openvino") / "openvino_model_qint8_quantized.xml"
+CONVERTED_FROM_FILE = Path("openvino") / "converted_from.json"
+ONNX_FILE = Path("onnx") / "model.onnx"
+TORCH_FILES = (Path("model.safetensors"), Path("model.safetensors.index.json"))
+
+# Model types whose position ids start behind the padding id, so that many positions are never used.
+_OFFSET_POSITIONS = (
+    "camembert",
+    "data2vec-text",
+    "ibert",
+    "longformer",
+    "mpnet",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "xmod",
+)
+
+
+def has_torch_weights(folder: Path) -> bool:
+    """Whether there are safetensors, whole or sharded."""
+    return any((folder / name).is_file() for name in TORCH_FILES)
+
+
+def only_int8(folder: Path, *, convertible: bool) -> bool:
+    """Whether the int8 file is all that OpenVINO can use; torch weights count if they can be converted."""
+    others = (OPENVINO_FILE, ONNX_FILE, *(TORCH_FILES if convertible else ()))
+    return (folder / OPENVINO_INT8_FILE).is_file() and not any((folder / name).is_file() for name in others)
+
+
+def needs_conversion(folder: Path) -> bool:
+    """Whether there are torch weights and nothing that OpenVINO reads."""
+    readable = (OPENVINO_FILE, OPENVINO_INT8_FILE, ONNX_FILE)
+    return has_torch_weights(folder) and not any((folder / name).is_file() for name in readable)
+
+
+def missing_files(folder: Path) -> list[str]:
+    """What a cross-encoder folder needs and this one lacks, in words; empty if it is complete."""
+    missing = [name for name in ("config.json", "tokenizer.json") if not (folder / name).is_file()]
+    weights = [
+        name for name in (*TORCH_FILES, OPENVINO_FILE, OPENVINO_INT8_FILE, ONNX_FILE) if (folder / name).is_file()
+    ]
+    if not weights:
+        missing.append(f"weights ({TORCH_FILES[0]}, {OPENVINO_FILE.as_posix()} or {ONNX_FILE.as_posix()})")
+    parts = {name: _parts(folder, name) for name in weights}
+    # One whole set of weights is enough; half a set beside it does no harm.
+    if weights and not any(all(part.is_file() for part in needed) for needed in parts.values()):
+        absent = [part for needed in parts.values() for part in needed if not part.is_file()]
+        missing += [part.relative_to(folder).as_posix() for part in absent]
+    return missing
+
+
+def _parts(folder: Path, name: Path) -> list[Path]:
+    """The files that belong to a weights file: an IR's .bin, an index's shards."""
+    path = folder / name
+    if path.suffix == ".xml":
+        return [path.with_suffix(".bin")]
+    if path.suffix == ".json":
+        try:
+            return [folder / shard for shard in weight_map(path).values()]
+        except ModelLoadError:
+            return [folder / f"readable {path.name}"]
+    return [path]
+
+
+def weight_map(index: Path) -> dict[str, str]:
+    """Tensor names and the shard that holds each, of a ``model.safetensors.index.json``."""
+    try:
+        mapping = json.loads(index.read_text(encoding="utf-8-sig"))["weight_map"]
+        return {str(name): str(shard) for name, shard in mapping.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise ModelLoadError(f"{index} cannot be read ({type(exc).__name__}). Download the model again.") from exc
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """``config.json`` as a dict; `ModelLoadError` if it is missing or not a JSON object."""
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise ModelLoadError(
+            f"{folder} has no config.json. Expected a Hugging Face model folder; download the model again."
+        ) from None
+    except (OSError, ValueError) as exc:
+        raise ModelLoadError(f"{path} cannot be read ({exc}). Download the model again.") from exc
+    if not isinstance(config, dict):
+        raise ModelLoadError(f"{path} holds {type(config).__name__}, expected a JSON object. Download the model again.")
+    return config
+
+
+def is_cross_encoder(folder: Path) -> bool:
+    """Whether ``config.json`` names a sequence classifier or a cross-encoder, or no architecture at all."""
+    architectures = read_config(folder).get("architectures")
+    if not isinstance(architectures, list) or not architectures:
+        return read_config(folder).get("model_type") != "model2vec"
+    return any(kind in str(name) for name in architectures for kind in ("SequenceClassification", "CrossEncoder"))
+
+
+def check_cross_encoder(folder: Path) -> None:
+    """Raise `ModelLoadError` unless the config is that of a cross-encoder with one label."""
+    config = read_config(folder)
+    advice = "Use a cross-encoder trained for ranking, such as BAAI/bge-reranker-v2-m3."
+    if not is_cross_encoder(folder):
+        raise ModelLoadError(
+            f"{folder} is a {config.get('architectures') or config.get('model_type')}, expected a sequence classifier. "
+            f"An embedder or a plain encoder has no ranking head. {advice}"
+        )
+    try:
+        labels = len(config.get("id2label") or {}) or int(config.get("num_labels", 1))
+    except (TypeError, ValueError) as exc:
+        raise ModelLoadError(
+            f"{folder / 'config.json'} has unreadable labels ({exc}). Download the model again."
+        ) from exc
+    if labels != 1:
+        raise ModelLoadError(f"{folder} gives {labels} labels a pair, expected 1: a reranker gives one score. {advice}")
+
+
+def longest_input(folder: Path) -> int | None:
+    """Most tokens the model reads, special tokens included; None if the config does not say."""
+    config = read_config(folder)
+    positions = config.get("max_position_embeddings")
+    if not isinstance(positions, int) or positions <= 0:
+        return None
+    if config.get("model_type") in _OFFSET_POSITIONS:
+        return positions - pad_token_id(folder) - 1
+    return positions
+
+
+def pad_token_id(folder: Path) -> int:
+    """The id that fills up short rows; the model type's own if the config does not say."""
+    config = read_config(folder)
+    given = config.get("pad_token_id")
+    if isinstance(given, int):
+        return given
+    return 1 if config.get("model_type") in _OFFSET_POSITIONS else 0
+
+
+def torch_fingerprint(folder: Path) -> dict[str, list[int]]:
+    """Size and time of every safetensors file: what a conversion was made from."""
+    files = sorted(folder.glob("*.safetensors"))
+    return {file.name: [file.stat().st_size, file.stat().st_mtime_ns] for file in files}
+
+
+def conversion_is_stale(folder: Path) -> bool:
+    """Whether our own conversion is of other weights than the folder has now; false for files we did not make."""
+    note = folder / CONVERTED_FROM_FILE
+    if not note.is_file() or not has_torch_weights(folder):
+        return False
+    try:
+        return bool(json.loads(note.read_text(encoding="utf-8")) != torch_fingerprint(folder))
+    except (OSError, ValueError):
+        return True

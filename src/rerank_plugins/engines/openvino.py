@@ -1,0 +1,117 @@
+"""The CPU engine: OpenVINO IR or ONNX from a model folder, or a Hugging Face folder converted once."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import openvino
+
+from rerank_plugins.engines import Logits, Precision, Tokens, model_folder, one_logit_a_row
+from rerank_plugins.errors import InvalidInputError, ModelLoadError, ScoringError
+
+# Measured (research of the house, performance.md): budgets of 512 to 2,048 slots beat batches of 32
+# because the working set stays in cache; benchmarks/ measures it again.
+TOKEN_BUDGET = 2048
+
+
+@functools.cache
+def _core() -> openvino.Core:
+    return openvino.Core()
+
+
+def cpu_has_bf16() -> bool:
+    """Whether the processor multiplies bfloat16 natively (AVX512_BF16 or AMX)."""
+    return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+class OpenVINOEngine:
+    """One compiled model and one infer request, behind a lock."""
+
+    name: Literal["openvino"] = "openvino"
+    device = "cpu"
+    token_budget = TOKEN_BUDGET
+
+    def __init__(self, folder: Path, precision: Precision) -> None:
+        """``precision``: fp32, bf16 or int8. May convert; see `conversion.converted`."""
+        self.precision = precision
+        model = _read(folder, precision)
+        self.inputs = _check_inputs(model, folder)
+        # int8 keeps its unquantized parts in fp32, so that a score does not depend on the processor's bf16.
+        hint = "bf16" if precision == "bf16" else "f32"
+        config = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
+        try:
+            self._request = _core().compile_model(model, "CPU", config).create_infer_request()
+        except RuntimeError as exc:
+            raise ModelLoadError(f"OpenVINO cannot compile the model in {folder}: {_first_line(exc)}") from exc
+        self._lock = threading.Lock()
+
+    def logits(self, input_ids: Tokens, attention_mask: Tokens, token_type_ids: Tokens | None) -> Logits:
+        """See `Engine.logits`; ``token_type_ids`` is needed only where the model has that input."""
+        feed = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if "token_type_ids" in self.inputs:
+            feed["token_type_ids"] = np.zeros_like(input_ids) if token_type_ids is None else token_type_ids
+        try:
+            with self._lock:
+                self._request.infer(feed)
+                output = np.array(self._request.get_output_tensor(0).data, dtype=np.float32)
+        except RuntimeError as exc:
+            raise ScoringError(
+                f"OpenVINO cannot compute {input_ids.shape[0]} rows of {input_ids.shape[1]} tokens: {_first_line(exc)} "
+                f"If the model reads shorter inputs, lower max_length."
+            ) from exc
+        return one_logit_a_row(output, len(input_ids))
+
+
+def _read(folder: Path, precision: Precision) -> Any:
+    if precision == "int8":
+        path = folder / model_folder.OPENVINO_INT8_FILE
+        if not path.is_file():
+            raise InvalidInputError(
+                f"precision='int8' needs {model_folder.OPENVINO_INT8_FILE.as_posix()}, which {folder} has not. "
+                f"Use precision='bf16' or 'fp32', or quantize the model first."
+            )
+        return _read_file(path)
+    if (folder / model_folder.OPENVINO_FILE).is_file() and not model_folder.conversion_is_stale(folder):
+        return _read_file(folder / model_folder.OPENVINO_FILE)
+    if (folder / model_folder.ONNX_FILE).is_file():
+        return _read_file(folder / model_folder.ONNX_FILE)
+    if model_folder.has_torch_weights(folder):
+        from rerank_plugins.engines.conversion import converted
+
+        return converted(folder, _read_file)
+    raise InvalidInputError(
+        f"precision={precision!r} needs {model_folder.OPENVINO_FILE.as_posix()}, {model_folder.ONNX_FILE.as_posix()} "
+        f"or {model_folder.TORCH_FILES[0]}, and {folder} has none of them. "
+        f"Use precision='int8' or 'auto' if it has the int8 file."
+    )
+
+
+def _read_file(path: Path) -> Any:
+    try:
+        return _core().read_model(path)
+    except RuntimeError as exc:
+        raise ModelLoadError(
+            f"OpenVINO cannot read {path}: {_first_line(exc)} The file, or the .bin beside it, is missing or "
+            f"damaged: delete it and download or convert the model again."
+        ) from exc
+
+
+def _check_inputs(model: Any, folder: Path) -> frozenset[str]:
+    names = frozenset(name for port in model.inputs for name in port.get_names())
+    known = {"input_ids", "attention_mask", "token_type_ids"}
+    if not {"input_ids", "attention_mask"} <= names or len(model.inputs) > len(names & known):
+        raise ModelLoadError(
+            f"The model in {folder} takes the inputs {sorted(names)}, expected input_ids, attention_mask and "
+            f"perhaps token_type_ids. Export it as a sequence classifier."
+        )
+    return names & known
+
+
+def _first_line(exc: Exception) -> str:
+    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
+    # OpenVINO puts the place in its source first and the reason last.
+    return lines[-1] if lines else type(exc).__name__

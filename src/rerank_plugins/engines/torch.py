@@ -1,0 +1,104 @@
+"""The reference engine, and the one for accelerators: sentence-transformers' CrossEncoder."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from pathlib import Path
+from typing import Any, Literal
+
+from rerank_plugins.engines import Logits, Precision, Tokens, model_folder, one_logit_a_row
+from rerank_plugins.errors import InvalidInputError, MissingExtraError, ModelLoadError, ScoringError
+
+try:
+    import torch
+    from safetensors import safe_open
+    from sentence_transformers import CrossEncoder
+except ImportError as exc:
+    raise MissingExtraError("torch", "The torch engine", str(exc.name)) from exc
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class TorchEngine:
+    """The model that `CrossEncoder` loads, called with our own batches."""
+
+    name: Literal["torch"] = "torch"
+
+    def __init__(self, folder: Path, precision: Precision, device: str) -> None:
+        """``precision``: fp32, bf16 or fp16; ``device``: any torch device."""
+        self.precision = precision
+        self.device = device
+        # Accelerators want wide batches; a CPU wants its cache.
+        self.token_budget = 2048 if device == "cpu" else 32_768
+        self.model = load_torch_model(folder, precision, device)
+        self._takes_token_types = takes_token_types(self.model)
+        self._lock = threading.Lock()
+
+    def logits(self, input_ids: Tokens, attention_mask: Tokens, token_type_ids: Tokens | None) -> Logits:
+        """See `Engine.logits`."""
+        feed = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if token_type_ids is not None and self._takes_token_types:
+            feed["token_type_ids"] = token_type_ids
+        try:
+            with self._lock, torch.inference_mode():
+                tensors = {name: torch.from_numpy(array).to(self.device) for name, array in feed.items()}
+                output = self.model(**tensors).logits.float().cpu().numpy()
+        except (IndexError, RuntimeError) as exc:
+            raise ScoringError(
+                f"torch cannot compute {input_ids.shape[0]} rows of {input_ids.shape[1]} tokens ({exc}). "
+                f"If the model reads shorter inputs, lower max_length; if memory ran out, use a smaller precision."
+            ) from exc
+        return one_logit_a_row(output, len(input_ids))
+
+
+def takes_token_types(model: Any) -> bool:
+    """Whether the model has an input for segment ids and more than one segment to tell apart."""
+    accepted = "token_type_ids" in inspect.signature(model.forward).parameters
+    return accepted and getattr(model.config, "type_vocab_size", 0) > 1
+
+
+def load_torch_model(folder: Path, precision: Precision, device: str) -> Any:
+    """The transformers model in ``folder``, in evaluation mode, from local files only."""
+    if not model_folder.has_torch_weights(folder):
+        raise ModelLoadError(
+            f"The torch engine needs {model_folder.TORCH_FILES[0]}, which {folder} has not. "
+            f"Use engine='openvino' or 'auto'."
+        )
+    try:
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError, NotImplementedError) as exc:
+        raise InvalidInputError(
+            f"torch cannot use device={device!r} here ({exc}). Use device='cpu', or None for the best there is."
+        ) from exc
+    try:
+        encoder = CrossEncoder(
+            str(folder), device=device, local_files_only=True, model_kwargs={"dtype": DTYPES[precision]}
+        )
+    except Exception as exc:
+        # Damaged weights surface as SafetensorError, OSError, RuntimeError, ValueError or KeyError, by the damage.
+        raise ModelLoadError(
+            f"{folder} cannot be loaded ({type(exc).__name__}: {exc}). "
+            f"If a file is damaged, delete it and download the model again."
+        ) from exc
+    model = encoder.model.eval()
+    _check_head(model, folder)
+    return model
+
+
+def _check_head(model: Any, folder: Path) -> None:
+    """Raise `ModelLoadError` if transformers had to make up the weights of the ranking head."""
+    held: set[str] = set()
+    for name in model_folder.TORCH_FILES:
+        if name.suffix == ".json" and (folder / name).is_file():
+            held |= set(model_folder.weight_map(folder / name))
+        elif (folder / name).is_file():
+            with safe_open(str(folder / name), framework="pt") as file:
+                held |= set(file.keys())
+    body = f"{model.base_model_prefix}."
+    made_up = [name for name, _ in model.named_parameters() if not name.startswith(body) and name not in held]
+    if made_up:
+        raise ModelLoadError(
+            f"The weights in {folder} have no ranking head ({', '.join(made_up)} missing): random numbers would rank. "
+            f"Expected a trained cross-encoder; this looks like a plain encoder or an embedder."
+        )

@@ -1,0 +1,158 @@
+"""A model's name becomes a folder on this machine."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from huggingface_hub import constants, model_info, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from rerank_plugins.engines import model_folder, torch_installed
+from rerank_plugins.errors import InvalidInputError, MissingExtraError, ModelLoadError, ModelNotFoundError, RerankError
+
+_BOX = ("embed-static-en", "rerank-mini-en")
+_REPO_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+def box_folders() -> list[Path]:
+    """The models in the box: beside this package in a wheel, in ``models/`` of a source checkout."""
+    package = Path(__file__).parent
+    places = [package / "models"]
+    if (package.parents[1] / "pyproject.toml").is_file():
+        places.append(package.parents[1] / "models")
+    # By name: in a checkout models/ is also where people put what they download.
+    return [place / name for name in _BOX for place in places if (place / name / "config.json").is_file()]
+
+
+def find_model(
+    name: str | Path,
+    *,
+    revision: str | None = None,
+    cache_folder: str | Path | None = None,
+    local_files_only: bool = False,
+) -> Path:
+    """The folder of a cross-encoder.
+
+    Looked at in this order: ``name`` as a folder; the models in the box; ``models/<name>`` and
+    ``models/<last part of name>`` under the working directory; the local Hugging Face cache; the hub,
+    which downloads. With ``local_files_only`` or ``HF_HUB_OFFLINE=1`` no network call is made. With a
+    ``revision`` only the last two are asked: a plain folder does not say which revision it is.
+
+    Raises:
+        ModelNotFoundError: No place has it. The message lists the places and the command to get it.
+        ModelLoadError: A folder of that name exists and lacks files.
+    """
+    if not isinstance(name, str | Path) or not str(name).strip():
+        raise InvalidInputError(f"model must be a folder or a model's name, got {name!r}.")
+    looked: list[str] = []
+    local = _local_folder(str(name), looked) if revision is None else None
+    if local is not None:
+        return _complete(local.expanduser())
+    repo_id = str(name)
+    if not _REPO_ID.fullmatch(repo_id):
+        raise ModelNotFoundError(_advice(repo_id, looked, "it is no model name of the hub either (OWNER/NAME)"))
+    where = f"the Hugging Face cache ({cache_folder or constants.HF_HUB_CACHE})"
+    try:
+        cached = Path(snapshot_download(repo_id, revision=revision, cache_dir=cache_folder, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError, OSError):
+        looked.append(f"{where}: not there")
+    else:
+        missing = model_folder.missing_files(cached)
+        if not missing:
+            return cached
+        looked.append(f"{where}: incomplete, {' and '.join(missing)} missing")
+    if local_files_only or constants.HF_HUB_OFFLINE:
+        reason = "local_files_only=True" if local_files_only else "HF_HUB_OFFLINE is set"
+        raise ModelNotFoundError(_advice(repo_id, looked, f"the hub was not asked ({reason})"))
+    return _complete(_download(repo_id, revision, cache_folder, looked))
+
+
+def _local_folder(name: str, looked: list[str]) -> Path | None:
+    box = [folder for folder in box_folders() if model_folder.is_cross_encoder(folder)]
+    for folder in (Path(name), *(f for f in box_folders() if f.name == name)):
+        if _is_folder(folder):
+            return folder
+    looked.append(f"the folder {name}: not there")
+    looked.append(f"the models in the box: {', '.join(sorted({f.name for f in box})) or 'none'}")
+    for candidate in dict.fromkeys((Path("models") / name, Path("models") / Path(name).name)):
+        if _is_folder(candidate):
+            return candidate
+        looked.append(f"{candidate} under the working directory: not there")
+    return None
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.expanduser().is_dir()
+    except (OSError, RuntimeError):  # a name too long for the file system, a home of nobody
+        return False
+
+
+def _complete(folder: Path) -> Path:
+    missing = model_folder.missing_files(folder)
+    if missing:
+        raise ModelLoadError(
+            f"{folder} is no complete cross-encoder: {' and '.join(missing)} missing. Expected config.json, "
+            f"tokenizer.json and weights. Download it again, or give the folder that holds these files."
+        )
+    return folder
+
+
+def _download(repo_id: str, revision: str | None, cache_folder: str | Path | None, looked: list[str]) -> Path:
+    try:
+        # One plain request: the client's other ways to list files try for half a minute without a network.
+        files = [file.rfilename for file in model_info(repo_id, revision=revision, timeout=10).siblings or ()]
+        patterns = _wanted(repo_id, files)
+        return Path(snapshot_download(repo_id, revision=revision, cache_dir=cache_folder, allow_patterns=patterns))
+    except RevisionNotFoundError as exc:
+        reason = f"the hub has no revision {revision!r} of it"
+        cause: Exception = exc
+    except GatedRepoError as exc:
+        reason = "the hub asks you to accept the model's terms first, then `hf auth login`"
+        cause = exc
+    except RepositoryNotFoundError as exc:
+        reason = "the hub has no such model, or it is private and needs `hf auth login`"
+        cause = exc
+    except RerankError:
+        raise
+    except Exception as exc:  # noqa: BLE001 - the client's transport has changed its errors with its versions
+        reason = f"the hub cannot be reached from here, or refuses the name ({type(exc).__name__})"
+        cause = exc
+    raise ModelNotFoundError(_advice(repo_id, looked, reason)) from cause
+
+
+def _wanted(repo_id: str, files: list[str]) -> list[str]:
+    """What to download of a repository: its best files for this machine, never pickles or code."""
+    shards = [name for name in files if "/" not in name and name.startswith("model") and name.endswith(".safetensors")]
+    openvino = [name for name in files if name.startswith("openvino/openvino_model")]
+    if shards and not openvino and not torch_installed():
+        # Said before gigabytes are fetched, not after.
+        raise MissingExtraError("torch", f"{repo_id} has torch weights only; running it", "sentence-transformers")
+    weights = [*openvino, *(shards if torch_installed() else [])] or [
+        n for n in files if n.startswith("onnx/model.onnx")
+    ]
+    if not weights:
+        raise ModelLoadError(
+            f"{repo_id} on the hub has no weights this package reads: expected model.safetensors, "
+            f"openvino/openvino_model.xml or onnx/model.onnx. Pickled weights are never loaded."
+        )
+    return ["*.json", *weights]
+
+
+def _advice(name: str, looked: list[str], hub: str) -> str:
+    places = "".join(f"\n  - {place}" for place in (*looked, f"the hub: {hub}"))
+    last = name.rstrip("/").rsplit("/", maxsplit=1)[-1] or "NAME"
+    known = name if _REPO_ID.fullmatch(name) and "/" in name else "OWNER/NAME"
+    return (
+        f"The model {name!r} was not found. Looked at:{places}\n"
+        f"To get it, on a machine with a network: hf download {known} --local-dir models/{last}\n"
+        f"and run from the directory that holds models/, or give the folder's path.\n"
+        f"Without a download there is 'rerank-mini-en' (English), which comes with this package."
+    )

@@ -1,0 +1,152 @@
+"""From texts to token ids, without ever touching the tokenizer's state.
+
+A Hugging Face fast tokenizer keeps truncation and padding as state, and threads that share one
+silently cut each other's inputs. Here both are switched off once, at construction, and cutting and
+composing are done by this module; afterwards the tokenizer is only read.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from tokenizers import Encoding, Tokenizer
+
+from rerank_plugins.errors import InvalidInputError, ModelLoadError
+from rerank_plugins.scorer import Pair
+
+MAX_QUERY_SHARE = 0.5
+"""Share of ``max_length`` that a query may take; the rest is the passage's."""
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class EncodedPair(NamedTuple):
+    """One row for the model; both lists have the same length, at most ``max_length``."""
+
+    input_ids: list[int]
+    token_type_ids: list[int]
+    truncated: bool
+
+
+class _Template(NamedTuple):
+    """The special tokens around a query and a passage, and the segment id of every token."""
+
+    prefix: list[int]
+    middle: list[int]
+    suffix: list[int]
+    prefix_types: list[int]
+    middle_types: list[int]
+    suffix_types: list[int]
+    query_type: int
+    passage_type: int
+
+    @property
+    def specials(self) -> int:
+        return len(self.prefix) + len(self.middle) + len(self.suffix)
+
+
+class PairEncoder:
+    """Encodes (query, passage) pairs as the tokenizer's own pair template does.
+
+    Safe to use from many threads. Where nothing is cut the ids equal those of
+    ``AutoTokenizer(query, passage)``. The query is cut to ``max_query_share`` of ``max_length``,
+    then the passage to what is left, both at the end.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, max_length: int, *, max_query_share: float = MAX_QUERY_SHARE) -> None:
+        """Take ownership of ``tokenizer``: its truncation and padding are switched off for good.
+
+        Args:
+            tokenizer: Must be used by nobody else.
+            max_length: Most tokens of a row, special tokens included.
+            max_query_share: In (0, 1).
+        """
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self._tokenizer = tokenizer
+        self._template = _read_template(tokenizer)
+        room = max_length - self._template.specials
+        if room < 2:
+            raise InvalidInputError(
+                f"max_length must leave room for a query and a passage beside {self._template.specials} "
+                f"special tokens: got {max_length}, expected at least {self._template.specials + 2}."
+            )
+        self.max_length = max_length
+        self.max_query_tokens = min(room - 1, max(1, int(max_query_share * max_length)))
+
+    @classmethod
+    def from_folder(cls, folder: Path, max_length: int, *, max_query_share: float = MAX_QUERY_SHARE) -> PairEncoder:
+        """Read ``folder/tokenizer.json``; `ModelLoadError` if it is missing or damaged."""
+        path = folder / "tokenizer.json"
+        if not path.is_file():
+            raise ModelLoadError(
+                f"{folder} has no tokenizer.json. Expected a fast tokenizer's file beside config.json; "
+                f"download the model again, or save one with AutoTokenizer.from_pretrained(...).save_pretrained."
+            )
+        try:
+            tokenizer = Tokenizer.from_file(str(path))
+        except Exception as exc:  # tokenizers raises a bare Exception for a damaged file
+            raise ModelLoadError(f"{path} cannot be read ({exc}). Download the model again.") from exc
+        return cls(tokenizer, max_length, max_query_share=max_query_share)
+
+    def encode(self, pairs: list[Pair]) -> list[EncodedPair]:
+        """One row a pair, in order. A query that stands in many pairs is encoded once."""
+        queries = {query: self._encode([query])[0] for query in dict.fromkeys(query for query, _ in pairs)}
+        passages = self._encode([passage for _, passage in pairs])
+        return [self._compose(queries[query], passage) for (query, _), passage in zip(pairs, passages, strict=True)]
+
+    def _encode(self, texts: list[str]) -> list[Encoding]:
+        return self._tokenizer.encode_batch_fast(
+            [_without_surrogates(text) for text in texts], add_special_tokens=False
+        )
+
+    def _compose(self, query: Encoding, passage: Encoding) -> EncodedPair:
+        template = self._template
+        query_ids = query.ids[: self.max_query_tokens]
+        room = self.max_length - template.specials - len(query_ids)
+        passage_ids = passage.ids[:room]
+        return EncodedPair(
+            [*template.prefix, *query_ids, *template.middle, *passage_ids, *template.suffix],
+            [
+                *template.prefix_types,
+                *[template.query_type] * len(query_ids),
+                *template.middle_types,
+                *[template.passage_type] * len(passage_ids),
+                *template.suffix_types,
+            ],
+            len(query_ids) < len(query) or len(passage_ids) < len(passage),
+        )
+
+
+def _read_template(tokenizer: Tokenizer) -> _Template:
+    """Encode one pair and see what the tokenizer put before, between and after the two."""
+    probe = tokenizer.encode("a", "b")
+    sequence = probe.sequence_ids
+    if 0 not in sequence or 1 not in sequence:
+        raise ModelLoadError(
+            "The tokenizer gives no tokens for a plain letter, so its pair template cannot be read. "
+            "Expected the tokenizer of a cross-encoder."
+        )
+    query_at, passage_at = sequence.index(0), sequence.index(1)
+    query_end = len(sequence) - sequence[::-1].index(0)
+    passage_end = len(sequence) - sequence[::-1].index(1)
+    ids, types = probe.ids, probe.type_ids
+    return _Template(
+        prefix=ids[:query_at],
+        middle=ids[query_end:passage_at],
+        suffix=ids[passage_end:],
+        prefix_types=types[:query_at],
+        middle_types=types[query_end:passage_at],
+        suffix_types=types[passage_end:],
+        query_type=types[query_at],
+        passage_type=types[passage_at],
+    )
+
+
+def _without_surrogates(text: str) -> str:
+    """Text that UTF-8 can carry: surrogate pairs joined, lone surrogates replaced by U+FFFD."""
+    if not _SURROGATE.search(text):
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -1,0 +1,42 @@
+"""The one seam: whatever turns (query, passage) pairs into scores."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
+
+Pair = tuple[str, str]
+"""A query and a passage, in this order."""
+
+Scale = Literal["logit", "probability"]
+"""What a scorer's numbers mean: any real number, or a probability in [0, 1]."""
+
+
+class Scorer(Protocol):
+    """Scores pairs. LangChain's ``BaseCrossEncoder`` has the same shape.
+
+    A scorer may carry an attribute ``scale`` of type `Scale`; without one its scores are logits.
+    """
+
+    def score(self, pairs: list[Pair], /) -> list[float]:
+        """One finite score a pair, in the order of the pairs; higher is more relevant."""
+        ...
+
+
+class ScoredPair(NamedTuple):
+    """A score, and whether the model saw less than the whole pair."""
+
+    score: float
+    truncated: bool
+
+
+@runtime_checkable
+class DetailedScorer(Protocol):
+    """A scorer that can also say which pairs it had to cut."""
+
+    def score(self, pairs: list[Pair], /) -> list[float]:
+        """As `Scorer.score`."""
+        ...
+
+    def score_detailed(self, pairs: list[Pair], /) -> list[ScoredPair]:
+        """As `score`, with the truncation of each pair."""
+        ...

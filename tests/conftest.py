@@ -1,0 +1,216 @@
+"""Stand-in models with random weights, made anew in every run, and the texts that they score.
+
+They have the architecture and the tokenizer of real cross-encoders and nothing of what those have
+learned: good for the equality of numbers, silent about relevance. Their weights are drawn wide, so
+that logits spread over several units and an absolute tolerance of 1e-3 means something.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+import shutil
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import settings
+
+from rerank_plugins import Pair
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+    from rerank_plugins.cross_encoder import CrossEncoderScorer
+
+# Other work on the machine must not fail a test, and the same commit gives the same examples.
+settings.register_profile("suite", deadline=None, derandomize=True)
+settings.load_profile("suite")
+
+SHARED_MODELS = Path(__file__).resolve().parents[2] / "shared" / "models"
+
+QUERIES = ("how do plants make food", "what is bread baked from", "植物如何制造食物", "cat")
+PASSAGES = (
+    "photosynthesis turns sunlight water and air into sugar",
+    "the cat sat on the mat and slept in the sun",
+    "bread is baked from flour water yeast and a little salt",
+    "光合作用把阳光水和空气变成糖",
+    "面包是用面粉烤成的",
+)
+
+
+@pytest.fixture(scope="session")
+def pairs() -> list[Pair]:
+    """300 pairs, English and Chinese, of 1 to 60 words; no stand-in has to cut one."""
+    draw = random.Random(0)
+    words = " ".join(PASSAGES).split()
+    return [(draw.choice(QUERIES), " ".join(draw.choices(words, k=draw.randint(1, 60)))) for _ in range(300)]
+
+
+@pytest.fixture(scope="session")
+def bert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT cross-encoder: 2 layers of 32, 256 positions, torch weights; loading may add OpenVINO's files."""
+    from transformers import BertConfig, BertForSequenceClassification
+
+    folder = tmp_path_factory.mktemp("bert")
+    tokenizer = _bert_tokenizer()
+    tokenizer.save_pretrained(folder)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=256,
+        initializer_range=0.3,
+        num_labels=1,
+    )
+    _seed_torch()
+    model = BertForSequenceClassification(config)
+    model.classifier.weight.data.mul_(3)
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def xlmr_tokenizer_folder() -> Path:
+    """The tokenizer of bge-reranker-v2-m3, from beside the repository."""
+    folder = SHARED_MODELS / "xlm-roberta-tokenizer"
+    if not folder.is_dir():
+        pytest.skip("needs ../shared/models/xlm-roberta-tokenizer, which is not here")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def xlmr_folder(tmp_path_factory: pytest.TempPathFactory, xlmr_tokenizer_folder: Path) -> Path:
+    """An XLM-R cross-encoder: 2 layers of 64, 514 positions (512 of them used), bge-reranker-v2-m3's tokenizer."""
+    from transformers import XLMRobertaConfig, XLMRobertaForSequenceClassification
+
+    folder = tmp_path_factory.mktemp("xlmr")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(xlmr_tokenizer_folder / name, folder / name)
+    config = XLMRobertaConfig(
+        vocab_size=250_002,
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=1,
+        intermediate_size=256,
+        max_position_embeddings=514,
+        type_vocab_size=1,
+        layer_norm_eps=1e-5,
+        initializer_range=0.2,
+        num_labels=1,
+    )
+    _seed_torch()
+    model = XLMRobertaForSequenceClassification(config)
+    model.classifier.out_proj.weight.data.mul_(2)
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session", params=["bert", pytest.param("xlmr", marks=pytest.mark.data)])
+def standin_folder(request: pytest.FixtureRequest) -> Path:
+    """Each of the two stand-ins in turn."""
+    folder: Path = request.getfixturevalue(f"{request.param}_folder")
+    return folder
+
+
+@pytest.fixture
+def fresh_bert(bert_folder: Path, tmp_path: Path) -> Path:
+    """A copy of the BERT stand-in that a test may damage; torch weights only."""
+    return shutil.copytree(bert_folder, tmp_path / "model", ignore=shutil.ignore_patterns("openvino"))
+
+
+@pytest.fixture
+def fresh_ir(bert_openvino: CrossEncoderScorer, bert_folder: Path, tmp_path: Path) -> Path:
+    """A copy of the BERT stand-in that a test may damage; OpenVINO's files only."""
+    del bert_openvino  # it has made them
+    return shutil.copytree(bert_folder, tmp_path / "ir", ignore=shutil.ignore_patterns("*.safetensors"))
+
+
+@pytest.fixture
+def onnx_folder(fresh_bert: Path) -> Path:
+    """The BERT stand-in as an ONNX file only, exported by torch."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    class Logits(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = AutoModelForSequenceClassification.from_pretrained(fresh_bert).eval()
+
+        def forward(self, ids: Any, mask: Any, types: Any) -> Any:
+            return self.model(input_ids=ids, attention_mask=mask, token_type_ids=types).logits
+
+    names = ["input_ids", "attention_mask", "token_type_ids"]
+    (fresh_bert / "onnx").mkdir()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter announces its own end
+        torch.onnx.export(
+            Logits(),
+            tuple(torch.ones((2, 8), dtype=torch.int64) for _ in names),
+            fresh_bert / "onnx" / "model.onnx",
+            input_names=names,
+            dynamic_axes={name: {0: "batch", 1: "length"} for name in names},
+            dynamo=False,
+        )
+    (fresh_bert / "model.safetensors").unlink()
+    return fresh_bert
+
+
+@pytest.fixture(scope="session")
+def load_scorer() -> Callable[[Path, str], CrossEncoderScorer]:
+    """``load_scorer(folder, engine)``: in fp32 on the CPU, loaded once a session."""
+    from rerank_plugins.cross_encoder import CrossEncoderScorer
+
+    @functools.cache
+    def load(folder: Path, engine: Any) -> CrossEncoderScorer:
+        return CrossEncoderScorer.from_folder(folder, engine=engine, precision="fp32", device="cpu")
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def bert_openvino(load_scorer: Callable[[Path, str], CrossEncoderScorer], bert_folder: Path) -> CrossEncoderScorer:
+    """The cheapest scorer that is real from end to end."""
+    return load_scorer(bert_folder, "openvino")
+
+
+def _seed_torch() -> None:
+    """The same weights in every run, on one thread: stand-ins are too small for more to pay."""
+    import torch
+
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+
+
+def _bert_tokenizer() -> PreTrainedTokenizerFast:
+    """BERT's own pipeline over a vocabulary of the words and characters above."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    text = " ".join((*QUERIES, *PASSAGES))
+    characters = sorted({*text, *"abcdefghijklmnopqrstuvwxyz0123456789.,?!'-"} - {" "})
+    words = sorted({word for word in text.split() if word.isascii()})
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    pieces = [*specials, *characters, *(f"##{character}" for character in characters), *words]
+    vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))  # noqa: S106 - no password
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(name, vocabulary[name]) for name in ("[CLS]", "[SEP]")],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        cls_token="[CLS]",  # noqa: S106 - no password
+        sep_token="[SEP]",  # noqa: S106 - no password
+        pad_token="[PAD]",  # noqa: S106 - no password
+        unk_token="[UNK]",  # noqa: S106 - no password
+        mask_token="[MASK]",  # noqa: S106 - no password
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+    )

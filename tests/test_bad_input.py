@@ -1,0 +1,260 @@
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rerank_plugins import (
+    InvalidInputError,
+    ModelLoadError,
+    ModelNotFoundError,
+    Reranker,
+    RerankError,
+    load_reranker,
+)
+from rerank_plugins.cross_encoder import CrossEncoderScorer
+
+QUERY = "how do plants make food"
+
+ODD_TEXTS = [
+    "\ud800",
+    "a lone \udfff surrogate",
+    "\0",
+    "nul\0 bytes\0",
+    "من كتب هذا الكتاب؟",
+    "\u202eright to left\u202c",
+    "👩‍👩‍👧‍👦 🇩🇪 🙂🏽",
+    "\ufeff\u200b\u2060",
+    "a" + "\u0301" * 500,
+    "word" * 5000,
+    "<script>&amp;\\n%s{}</script>",
+]
+
+
+@pytest.fixture(scope="module")
+def reranker(bert_openvino: CrossEncoderScorer) -> Reranker:
+    """A reranker over a real, tiny model."""
+    return Reranker(bert_openvino)
+
+
+def edit_config(folder: Path, **values: object) -> None:
+    """Set values in config.json; None removes one."""
+    path = folder / "config.json"
+    config = {**json.loads(path.read_text(encoding="utf-8")), **values}
+    path.write_text(json.dumps({name: value for name, value in config.items() if value is not None}), encoding="utf-8")
+
+
+def truncate(file: Path, size: int) -> None:
+    """Keep the first bytes of a file; a negative size drops that many at the end."""
+    file.write_bytes(file.read_bytes()[:size])
+
+
+@pytest.mark.parametrize("document", ["one document", b"one document"])
+def test_one_string_for_documents_is_refused(reranker: Reranker, document: Any) -> None:
+    """A string is not taken for a list of its letters: the error says to give a list."""
+    with pytest.raises(InvalidInputError, match=r"got one (str|bytes).*give a list: \[document\]"):
+        reranker.rerank(QUERY, document)
+
+
+@pytest.mark.parametrize("documents", [None, 3, 0.5, object()])
+def test_documents_that_are_no_iterable_are_refused(reranker: Reranker, documents: Any) -> None:
+    """Something that cannot be read one by one is an error that names its type."""
+    with pytest.raises(InvalidInputError, match=f"iterable of strings, got {type(documents).__name__}"):
+        reranker.rerank(QUERY, documents)
+
+
+@pytest.mark.parametrize(
+    ("documents", "message"),
+    [
+        (["a", None, "b"], r"got NoneType at position 1 \(counted from 0\) of 3"),
+        ([1, "a", 2.5], r"got float, int at position 0, 2 \(counted from 0\) of 3"),
+        (["a", b"bytes"], r"got bytes at position 1 \(counted from 0\) of 2"),
+        ([None] * 12, r"at position 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more"),
+    ],
+)
+def test_a_document_that_is_no_string_is_refused(reranker: Reranker, documents: Any, message: str) -> None:
+    """None, numbers and bytes among the documents are an error with their types and positions."""
+    with pytest.raises(InvalidInputError, match=message):
+        reranker.rerank(QUERY, documents)
+
+
+@pytest.mark.parametrize("query", ["", "   ", "\n\t\u3000"])
+def test_an_empty_query_is_refused(reranker: Reranker, query: str) -> None:
+    """A blank query is an error, for there is nothing to rank by."""
+    with pytest.raises(InvalidInputError, match="query is blank"):
+        reranker.rerank(query, ["document"])
+
+
+@pytest.mark.parametrize("query", [None, 3, b"query", ["query"]])
+def test_a_query_that_is_no_string_is_refused(reranker: Reranker, query: Any) -> None:
+    """A query of another type is an error that names it."""
+    with pytest.raises(InvalidInputError, match=f"query must be a string, got {type(query).__name__}"):
+        reranker.rerank(query, ["document"])
+
+
+@pytest.mark.parametrize("text", ODD_TEXTS)
+def test_odd_texts_are_scored(reranker: Reranker, text: str) -> None:
+    """Surrogates, NUL, right-to-left, emoji, as query and as document: finite scores, the text as it was."""
+    results = reranker.rerank(text, [text, "plain"])
+    assert {result.document for result in results} == {text, "plain"}
+    assert all(0 < result.score < 1 for result in results)
+
+
+def test_an_odd_text_does_not_change_its_neighbours(reranker: Reranker) -> None:
+    """A document's score is the same whatever stands beside it."""
+    alone = reranker.rerank(QUERY, ["bread is baked from flour"])[0].score
+    among = reranker.rerank(QUERY, [*ODD_TEXTS, "bread is baked from flour"])
+    (score,) = (result.score for result in among if result.index == len(ODD_TEXTS))
+    assert score == pytest.approx(alone, abs=1e-4)
+
+
+@pytest.mark.parametrize("unit", ["how plants make food ", "植物如何制造食物", "a"])
+def test_a_document_of_a_megabyte_is_scored(reranker: Reranker, unit: str) -> None:
+    """A document of a million bytes is cut and scored within seconds."""
+    document = unit * (1_000_000 // len(unit.encode()))
+    start = time.perf_counter()
+    (result,) = reranker.rerank(QUERY, [document])
+    assert time.perf_counter() - start < 10
+    assert math.isfinite(result.score)
+    assert result.truncated or unit == "a"  # to BERT a word of any length is one unknown token
+
+
+def test_ten_thousand_documents_are_ranked(reranker: Reranker) -> None:
+    """10,000 documents come back, each once, in falling order."""
+    documents = [f"plants {number} food" for number in range(10_000)]
+    results = reranker.rerank(QUERY, documents)
+    assert sorted(result.index for result in results) == list(range(10_000))
+    assert all(result.document == documents[result.index] for result in results)
+    scores = [result.score for result in results]
+    assert scores == sorted(scores, reverse=True)
+    assert len(set(scores)) > 1000
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+@pytest.mark.parametrize("size", [0, 10, 5000, -100])
+def test_truncated_safetensors_are_an_error(fresh_bert: Path, engine: Any, size: int) -> None:
+    """Torch weights that end early are an error that says to download them again."""
+    truncate(fresh_bert / "model.safetensors", size)
+    with pytest.raises(ModelLoadError, match=r"cannot be loaded.*download the model again"):
+        load_reranker(fresh_bert, engine=engine, precision="fp32", device="cpu")
+
+
+@pytest.mark.parametrize("suffix", [".bin", ".xml"])
+@pytest.mark.parametrize("size", [0, 10, 5000, -100])
+def test_truncated_openvino_files_are_an_error(fresh_ir: Path, suffix: str, size: int) -> None:
+    """OpenVINO files that end early are an error that says which file, and what to do."""
+    truncate(fresh_ir / "openvino" / f"openvino_model{suffix}", size)
+    with pytest.raises(ModelLoadError, match=r"cannot read .*openvino_model\.xml.*again"):
+        load_reranker(fresh_ir, precision="fp32")
+
+
+def test_openvino_weights_that_are_not_there_are_an_error(fresh_ir: Path) -> None:
+    """An .xml without its .bin is an error that speaks of the .bin."""
+    (fresh_ir / "openvino" / "openvino_model.bin").unlink()
+    with pytest.raises(ModelLoadError, match=r"openvino_model\.bin missing"):
+        load_reranker(fresh_ir, precision="fp32")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\0", b"\xff\xfe{", b"[]", b"null", b'"text"'])
+def test_a_damaged_config_is_an_error(fresh_bert: Path, content: bytes) -> None:
+    """A config.json that is no JSON object is an error that names the file."""
+    (fresh_bert / "config.json").write_bytes(content)
+    with pytest.raises(ModelLoadError, match=r"config\.json.*Download the model again"):
+        load_reranker(fresh_bert)
+
+
+@pytest.mark.parametrize("values", [{"id2label": 3}, {"id2label": {}, "num_labels": "one"}])
+def test_a_config_of_wrong_types_is_an_error(fresh_bert: Path, values: dict[str, object]) -> None:
+    """A config.json whose values are of no use is an error of this package."""
+    edit_config(fresh_bert, **values)
+    with pytest.raises(ModelLoadError):
+        load_reranker(fresh_bert)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"version": "1.0"}'])
+def test_a_damaged_tokenizer_is_an_error(fresh_bert: Path, content: str) -> None:
+    """A tokenizer.json that cannot be read is an error that names the file."""
+    (fresh_bert / "tokenizer.json").write_text(content)
+    with pytest.raises(ModelLoadError, match=r"tokenizer\.json cannot be read.*Download the model again"):
+        load_reranker(fresh_bert)
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_a_model_of_two_labels_is_an_error(fresh_bert: Path, engine: Any) -> None:
+    """A classifier that gives two numbers a pair is no reranker, and the error says so at loading."""
+    edit_config(fresh_bert, id2label={"0": "no", "1": "yes"}, label2id={"no": 0, "yes": 1})
+    with pytest.raises(ModelLoadError, match="2 labels a pair, expected 1"):
+        load_reranker(fresh_bert, engine=engine, device="cpu")
+
+
+@pytest.fixture
+def unsaid_labels(fresh_bert: Path) -> Path:
+    """A classifier of two labels as transformers saves it: two is its default, so config.json does not say."""
+    from transformers import BertConfig, BertForSequenceClassification
+
+    config = BertConfig.from_pretrained(fresh_bert)
+    config.num_labels = 2
+    BertForSequenceClassification(config).save_pretrained(fresh_bert)
+    edit_config(fresh_bert, id2label=None, label2id=None)
+    return fresh_bert
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_two_labels_that_config_leaves_out_are_an_error(unsaid_labels: Path, engine: Any) -> None:
+    """So it is where config.json leaves the two labels out."""
+    with pytest.raises(ModelLoadError, match="label"):
+        load_reranker(unsaid_labels, engine=engine, precision="fp32", device="cpu")
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_weights_that_do_not_fit_the_config_are_an_error(fresh_bert: Path, engine: Any) -> None:
+    """Weights of other sizes than config.json says are a damaged model, not a wrong option."""
+    edit_config(fresh_bert, hidden_size=64)
+    with pytest.raises(ModelLoadError):
+        load_reranker(fresh_bert, engine=engine, precision="fp32", device="cpu")
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_an_encoder_without_a_head_is_an_error(fresh_bert: Path, engine: Any) -> None:
+    """A plain encoder or embedder has no ranking head: it must not rank at random."""
+    from safetensors.torch import load_file, save_file
+
+    file = fresh_bert / "model.safetensors"
+    weights = {name: weight for name, weight in load_file(file).items() if not name.startswith("classifier")}
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(ModelLoadError):
+        load_reranker(fresh_bert, engine=engine, precision="fp32", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"use_fp16": True}, r"use_fp16=True.*precision='fp16'"),
+        ({"batch_size": 32}, "Batches are formed by tokens"),
+        ({"top_k": 3}, r"top_n to rerank"),
+        ({"trust_remote_code": True}, "never run"),
+        ({"cache_dir": "x"}, "Use cache_folder"),
+        ({"nonsense": 1}, r"no option 'nonsense'.*help\(rerank_plugins.load_reranker\)"),
+        ({"engine": "onnx"}, "engine must be one of"),
+        ({"precision": "fp8"}, "precision must be one of"),
+        ({"max_length": 0}, "max_length must be a positive number"),
+        ({"max_length": True}, "max_length must be a positive number"),
+        ({"max_length": "512"}, "max_length must be a positive number"),
+    ],
+)
+def test_load_reranker_refuses_wrong_options(options: dict[str, Any], message: str) -> None:
+    """An option that does not exist or cannot be is an error with what to use, before the model is looked for."""
+    with pytest.raises(InvalidInputError, match=message):
+        load_reranker("no-such-model", local_files_only=True, **options)
+
+
+def test_load_reranker_without_the_model_is_an_error() -> None:
+    """A model that is nowhere is this package's error, and a FileNotFoundError."""
+    with pytest.raises(ModelNotFoundError) as caught:
+        load_reranker("no-such-model", local_files_only=True)
+    assert isinstance(caught.value, RerankError)
+    assert isinstance(caught.value, FileNotFoundError)

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rerank_plugins import Pair
+from rerank_plugins.cross_encoder import CrossEncoderScorer
+
+LoadScorer = Callable[[Path, str], CrossEncoderScorer]
+
+
+@pytest.fixture(params=["torch", "openvino"])
+def scorer(request: pytest.FixtureRequest, load_scorer: LoadScorer, bert_folder: Path) -> CrossEncoderScorer:
+    """The BERT stand-in on each engine in turn."""
+    return load_scorer(bert_folder, request.param)
+
+
+@pytest.fixture
+def mixed(pairs: list[Pair]) -> list[Pair]:
+    """300 pairs of all lengths, some of them cut."""
+    return [*pairs[:290], *((query, passage * 20) for query, passage in pairs[290:])]
+
+
+def assert_close(scores: list[float], expected: list[float]) -> None:
+    """Equal within 1e-4, for scores that are far from being all the same."""
+    assert np.ptp(expected) > 3
+    np.testing.assert_allclose(scores, expected, atol=1e-4, rtol=0)
+
+
+def test_a_pair_scores_the_same_alone_and_among_300(scorer: CrossEncoderScorer, mixed: list[Pair]) -> None:
+    """A pair's logit does not depend on what it is batched with."""
+    among = scorer.score(mixed)
+    places = list(range(0, 300, 6))
+    assert_close([scorer.score([mixed[place]])[0] for place in places], [among[place] for place in places])
+
+
+def test_a_pair_scores_the_same_in_any_order(scorer: CrossEncoderScorer, mixed: list[Pair]) -> None:
+    """Shuffled pairs get their logits shuffled the same way."""
+    order = random.Random(2).sample(range(300), 300)
+    scores = scorer.score(mixed)
+    assert_close(scorer.score([mixed[place] for place in order]), [scores[place] for place in order])
+
+
+@pytest.mark.parametrize("token_budget", [1, 100, 10_000])
+def test_a_pair_scores_the_same_under_any_budget(
+    scorer: CrossEncoderScorer, mixed: list[Pair], token_budget: int
+) -> None:
+    """The token budget decides about speed and not about logits."""
+    other = CrossEncoderScorer(scorer.encoder, scorer.engine, token_budget=token_budget)
+    assert_close(other.score(mixed[-60:]), scorer.score(mixed)[-60:])
+
+
+def test_threads_share_one_scorer(scorer: CrossEncoderScorer, mixed: list[Pair]) -> None:
+    """Eight threads with different pairs each get their own serial result."""
+    parts = [mixed[start::8] for start in range(8)]
+    serial = [scorer.score(part) for part in parts]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(3):
+            for scores, expected in zip(pool.map(scorer.score, parts), serial, strict=True):
+                assert_close(scores, expected)
+
+
+def test_no_pairs_give_no_scores(scorer: CrossEncoderScorer) -> None:
+    """An empty list is scored as an empty list."""
+    assert (scorer.score([]), scorer.score_detailed([])) == ([], [])
+
+
+def test_scores_are_built_in_floats(scorer: CrossEncoderScorer, pairs: list[Pair]) -> None:
+    """Scores are Python's floats and not numpy's."""
+    assert {type(score) for score in scorer.score(pairs[:10])} == {float}
+
+
+def test_detailed_scores_are_the_scores(bert_openvino: CrossEncoderScorer, mixed: list[Pair]) -> None:
+    """score_detailed gives score's logits, and says which pairs were cut."""
+    detailed = bert_openvino.score_detailed(mixed)
+    assert [scored.score for scored in detailed] == bert_openvino.score(mixed)
+    assert [scored.truncated for scored in detailed[280:]] == [
+        row.truncated for row in bert_openvino.encoder.encode(mixed[280:])
+    ]
+    assert {scored.truncated for scored in detailed} == {True, False}
+
+
+def test_more_pairs_than_one_chunk_keep_their_order(bert_openvino: CrossEncoderScorer, pairs: list[Pair]) -> None:
+    """Thousands of pairs, which are encoded a part at a time, get their logits in order."""
+    short = [(query, passage[:12]) for query, passage in pairs]
+    assert_close(bert_openvino.score(short * 15), bert_openvino.score(short) * 15)
+
+
+@pytest.mark.parametrize(("asked", "expected"), [(1024, 256), (256, 256), (100, 100)])
+def test_max_length_is_lowered_to_what_bert_reads(bert_folder: Path, asked: int, expected: int) -> None:
+    """A model of 256 positions reads 256 tokens at most, and fewer if fewer are asked for."""
+    scorer = CrossEncoderScorer.from_folder(bert_folder, precision="fp32", engine="openvino", max_length=asked)
+    assert scorer.max_length == expected
+
+
+@pytest.mark.data
+def test_max_length_is_lowered_to_what_xlmr_reads(load_scorer: LoadScorer, xlmr_folder: Path) -> None:
+    """XLM-R's positions start behind its padding id, so that of 514 positions 512 can be used."""
+    assert load_scorer(xlmr_folder, "openvino").max_length == 512
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_the_longest_row_can_be_scored(load_scorer: LoadScorer, standin_folder: Path, engine: str) -> None:
+    """A pair cut to the lowered max_length fits the model's positions."""
+    scorer = load_scorer(standin_folder, engine)
+    (scored,) = scorer.score_detailed([("how do plants make food", "bread " * 2000)])
+    assert scored.truncated
+    assert np.isfinite(scored.score)
+
+
+def test_scale_is_logit(bert_openvino: CrossEncoderScorer) -> None:
+    """A cross-encoder says that its scores are logits."""
+    assert bert_openvino.scale == "logit"

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import rerank_plugins
+
+HEAVY = (
+    "torch",
+    "openvino",
+    "transformers",
+    "sentence_transformers",
+    "langchain_core",
+    "llama_index",
+    "tensorflow",
+    "keras",
+)
+
+
+def run_python(code: str) -> str:
+    """What ``code`` prints in a Python of its own."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert not done.stderr
+    return done.stdout.strip()
+
+
+def test_importing_loads_no_engine_and_no_framework() -> None:
+    """`import rerank_plugins` leaves every heavy package unloaded."""
+    code = f"import sys, rerank_plugins; print([name for name in {HEAVY} if name in sys.modules])"
+    assert run_python(code) == "[]"
+
+
+def test_importing_prints_nothing() -> None:
+    """`import rerank_plugins` writes neither to stdout nor to stderr."""
+    assert not run_python("import rerank_plugins")
+
+
+def test_importing_takes_less_than_a_fifth_of_a_second() -> None:
+    """At its best of five, `import rerank_plugins` takes under 0.2 s."""
+    code = "import time; start = time.perf_counter(); import rerank_plugins; print(time.perf_counter() - start)"
+    assert min(float(run_python(code)) for _ in range(5)) < 0.2
+
+
+def test_public_names_are_pinned() -> None:
+    """A public name appears or disappears only on purpose."""
+    assert rerank_plugins.__all__ == [
+        "DEFAULT_MODEL",
+        "DetailedScorer",
+        "InvalidInputError",
+        "MissingExtraError",
+        "ModelLoadError",
+        "ModelNotFoundError",
+        "Pair",
+        "RankedResult",
+        "RerankError",
+        "Reranker",
+        "Scale",
+        "ScoredPair",
+        "Scorer",
+        "ScoringError",
+        "load_reranker",
+        "sigmoid",
+    ]
+
+
+def test_every_public_name_is_there() -> None:
+    """Each name in __all__ can be had from the package."""
+    assert [name for name in rerank_plugins.__all__ if not hasattr(rerank_plugins, name)] == []
+
+
+def test_the_default_model_is_the_multilingual_one() -> None:
+    """Without a name, BAAI/bge-reranker-v2-m3 is meant."""
+    assert rerank_plugins.DEFAULT_MODEL == "BAAI/bge-reranker-v2-m3"
