@@ -1,0 +1,36 @@
+"""`rerank-plugins`: rank, demo, models, doctor."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import typer
+
+from rerank_plugins.cli.demo import demo
+from rerank_plugins.cli.doctor import doctor
+from rerank_plugins.cli.models import models
+from rerank_plugins.cli.rank import rank
+from rerank_plugins.errors import RerankError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Rerank retrieved documents with a cross-encoder.",
+)
+for command in (rank, demo, models, doctor):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run the command line; errors a person can cause are one message and exit status 2."""
+    for stream in (sys.stdout, sys.stderr):
+        # A document may hold what the terminal's encoding, or any encoding, cannot.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        app()
+    except RerankError as error:
+        print(f"rerank-plugins: {error}", file=sys.stderr)  # noqa: T201 - this is what stderr is for
+        sys.exit(2)

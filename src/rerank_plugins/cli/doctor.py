@@ -1,0 +1,98 @@
+"""`rerank-plugins doctor`: versions, engines, what this machine will use and why."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+
+import httpx
+from huggingface_hub import constants
+from rich.console import Console
+from rich.text import Text
+
+from rerank_plugins.cli.models import found_models
+from rerank_plugins.engines import EngineChoice, choose_engine, model_folder, torch_installed
+from rerank_plugins.errors import RerankError
+
+_PACKAGES = {
+    "openvino": "base",
+    "tokenizers": "base",
+    "huggingface-hub": "base",
+    "torch": "torch",
+    "sentence-transformers": "torch",
+    "langchain-core": "langchain",
+    "llama-index-core": "llama-index",
+    "faiss-cpu": "faiss",
+    "model2vec": "faiss",
+}
+
+
+def doctor() -> None:
+    """Say what is installed, what will be used, what was found, and whether the hub answers."""
+    console = Console(soft_wrap=True, highlight=False)
+
+    def heading(text: str) -> None:
+        console.print(Text(text, style="bold"))
+
+    heading("Versions")
+    console.print(f"  rerank-plugins {_version('rerank-plugins')}, Python {platform.python_version()}")
+    for package, extra in _PACKAGES.items():
+        version = _version(package)
+        remedy = "" if version else f"not installed; pip install 'rerank-plugins[{extra}]'"
+        console.print(f"  {package} {version or remedy}", markup=False)
+    heading("Machine")
+    # The cores this process may use, where the system can tell.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    console.print(f"  {_processor()}, {cores} cores")
+    auto = choose_engine(None)
+    console.print(
+        f"  a model with all its files runs on {auto.engine}, {auto.precision} on {auto.device}, because {auto.why}"
+    )
+    heading("Models, and the engine each would run on")
+    for name, where, folder in found_models():
+        try:
+            choice = choose_engine(folder)
+        except RerankError as error:
+            console.print(f"  {name} ({where}): {error}", markup=False)
+        else:
+            plan = f"{choice.engine}, {choice.precision} on {choice.device}, because {choice.why}"
+            console.print(f"  {name} ({where}): {plan}{_conversion(folder, choice)}", markup=False)
+    heading("Hugging Face hub")
+    console.print(f"  {hub_state()}", markup=False)
+
+
+def _conversion(folder: Path, choice: EngineChoice) -> str:
+    if choice.engine != "openvino" or not model_folder.needs_conversion(folder):
+        return ""
+    return "; converted at its first use" + ("" if torch_installed() else ", for which the extra torch is missing")
+
+
+def hub_state() -> str:
+    """One line: offline by choice, reachable, or not and why. Waits three seconds at most."""
+    if constants.HF_HUB_OFFLINE:
+        return "not asked: HF_HUB_OFFLINE is set"
+    try:
+        response = httpx.head(constants.ENDPOINT, timeout=3, follow_redirects=True)
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as exc:
+        return f"{constants.ENDPOINT} cannot be reached ({type(exc).__name__}); models must be on this machine"
+    if response.is_server_error:
+        return f"{constants.ENDPOINT} answers with status {response.status_code}"
+    return f"{constants.ENDPOINT} answers"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    import openvino
+
+    from rerank_plugins.engines.openvino import cpu_has_bf16
+
+    name = openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")
+    return f"{name}, {'with' if cpu_has_bf16() else 'without'} bf16"

@@ -1,0 +1,77 @@
+"""`rerank-plugins models`: what can be loaded without a download."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from huggingface_hub import scan_cache_dir
+from huggingface_hub.errors import CacheNotFound
+from rich.console import Console
+from rich.table import Table
+
+from rerank_plugins.engines import model_folder
+from rerank_plugins.errors import ModelLoadError
+from rerank_plugins.hub import box_folders
+from rerank_plugins.reranker import DEFAULT_MODEL
+
+
+def found_models() -> list[tuple[str, str, Path]]:
+    """(name, where, folder) of every complete cross-encoder on this machine that a name leads to."""
+    found = [(folder.name, "in the box", folder) for folder in box_folders() if _is_reranker(folder)]
+    local = Path("models")
+    if local.is_dir():
+        found += [
+            (folder.relative_to(local).as_posix(), "models/", folder)
+            for folder in sorted([*local.glob("*"), *local.glob("*/*")])
+            if _is_reranker(folder)
+        ]
+    # In a source checkout the models in the box are also under models/: the first place wins.
+    places = {folder.resolve(): (name, where, folder) for name, where, folder in reversed([*found, *_cached()])}
+    return list(reversed(places.values()))
+
+
+def _cached() -> list[tuple[str, str, Path]]:
+    try:
+        cache = scan_cache_dir()
+    except CacheNotFound:
+        return []
+    return [
+        (repo.repo_id, "Hugging Face cache", revision.snapshot_path)
+        for repo in sorted(cache.repos, key=lambda repo: repo.repo_id)
+        if repo.repo_type == "model"
+        for revision in repo.revisions
+        if _is_reranker(revision.snapshot_path)
+    ]
+
+
+def _is_reranker(folder: Path) -> bool:
+    try:
+        return not model_folder.missing_files(folder) and model_folder.is_cross_encoder(folder)
+    except ModelLoadError:
+        return False  # damaged: loading it by name says what is wrong
+
+
+def _files(folder: Path) -> str:
+    kinds = {
+        "torch": model_folder.has_torch_weights(folder),
+        "openvino": (folder / model_folder.OPENVINO_FILE).is_file(),
+        "int8": (folder / model_folder.OPENVINO_INT8_FILE).is_file(),
+        "onnx": (folder / model_folder.ONNX_FILE).is_file(),
+    }
+    return ", ".join(kind for kind, there in kinds.items() if there)
+
+
+def models() -> None:
+    """List the rerankers on this machine, and how to get the default one."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("model", "where", "files"):
+        table.add_column(heading, overflow="fold")
+    found = found_models()
+    for name, where, folder in found:
+        table.add_row(name, where, _files(folder))
+    console = Console()
+    console.print(table)
+    last = DEFAULT_MODEL.rsplit("/", maxsplit=1)[-1]
+    if not any(name.rsplit("/", maxsplit=1)[-1] == last for name, _, _ in found):
+        console.print(f"\nThe default, {DEFAULT_MODEL}, is not here yet (2.3 GB). To get it:")
+        console.print(f"  hf download {DEFAULT_MODEL} --local-dir models/{last}", soft_wrap=True)

@@ -1,0 +1,108 @@
+"""`rerank-plugins rank`: documents from a file or standard input, best first."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.text import Text
+
+from rerank_plugins.ranking import RankedResult, check_score_threshold, check_top_n
+from rerank_plugins.reranker import DEFAULT_MODEL, Reranker, load_reranker
+from rerank_plugins.scorer import DetailedScorer, Pair, ScoredPair
+from rerank_plugins.text_lines import json_object, read_file, read_lines
+
+Row = str | dict[str, Any]
+"""A document as it was given: a line of text, or a JSON object with the text under ``text``."""
+
+# Pairs between two movements of the progress bar.
+_STEP = 64
+
+
+class _WithProgress:
+    """A scorer that shows how far it is, on standard error."""
+
+    def __init__(self, scorer: DetailedScorer, console: Console) -> None:
+        self._scorer = scorer
+        self._console = console
+        self.scale = getattr(scorer, "scale", "logit")
+
+    def score(self, pairs: list[Pair], /) -> list[float]:
+        return [scored.score for scored in self.score_detailed(pairs)]
+
+    def score_detailed(self, pairs: list[Pair], /) -> list[ScoredPair]:
+        # Steps of similar length waste no padding; the order is restored below.
+        order = sorted(range(len(pairs)), key=lambda position: len(pairs[position][1]))
+        scored: list[ScoredPair | None] = [None] * len(pairs)
+        starts = range(0, len(pairs), _STEP)
+        for start in track(starts, description="reranking", console=self._console, transient=True):
+            positions = order[start : start + _STEP]
+            results = self._scorer.score_detailed([pairs[position] for position in positions])
+            for position, result in zip(positions, results, strict=True):
+                scored[position] = result
+        return [result for result in scored if result is not None]
+
+
+def rank(
+    query: Annotated[str, typer.Argument(help="The question.")],
+    documents: Annotated[str, typer.Option(help="A file of text lines or JSON lines, or - for standard input.")],
+    model: Annotated[str, typer.Option(help="A folder, rerank-mini-en, or a name on the hub.")] = DEFAULT_MODEL,
+    top_n: Annotated[int | None, typer.Option(help="How many to print; all without it.")] = None,
+    score_threshold: Annotated[float | None, typer.Option(help="Print scores at or above this, 0 to 1.")] = None,
+    *,
+    json_output: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Print documents with their scores, best first.
+
+    Each line of the input is a document: plain text, or, if the first line is a JSON object, a JSON object
+    with a field "text". --json prints index (documents counted from 0), score, truncated and the document as
+    it was given.
+    """
+    check_top_n(top_n)
+    check_score_threshold(score_threshold)
+    rows = _read(documents)
+    texts = [_text(row) for row in rows]
+    if not texts:
+        return
+    reranker = load_reranker(model)
+    if sys.stderr.isatty() and len(texts) > _STEP and isinstance(reranker.scorer, DetailedScorer):
+        reranker = Reranker(_WithProgress(reranker.scorer, Console(stderr=True)))
+    results = reranker.rerank(query, texts, top_n=top_n, score_threshold=score_threshold)
+    if json_output:
+        for result in results:
+            _print_json(result, rows[result.index])
+        return
+    console = Console(soft_wrap=True, highlight=False)
+    for place, result in enumerate(results, start=1):
+        console.print(Text(f"{place:>3}  {result.score:.4f}  {result.document}"))
+
+
+def _print_json(result: RankedResult, row: Row) -> None:
+    placed = {"index": result.index, "score": result.score, "truncated": result.truncated, "document": row}
+    # ASCII, so that a lone surrogate or a narrow terminal encoding cannot end the output half way.
+    print(json.dumps(placed))  # noqa: T201 - the result goes to standard output as it is
+
+
+def _read(source: str) -> list[Row]:
+    """Documents as they were given. The first line decides whether the file is JSON lines or text."""
+    data = sys.stdin.buffer.read() if source == "-" else read_file(Path(source))
+    lines = read_lines(data, source)
+    if lines and _is_object(lines[0][1]):
+        return [json_object(line, source, number) for number, line in lines]
+    return [line for _, line in lines]
+
+
+def _is_object(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _text(row: Row) -> str:
+    return row if isinstance(row, str) else str(row["text"])

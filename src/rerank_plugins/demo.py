@@ -1,0 +1,226 @@
+"""What the examples and `rerank-plugins demo` share: corpus, embedder, table, answer without an LLM."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from rerank_plugins.errors import InvalidInputError, MissingExtraError, ModelNotFoundError
+from rerank_plugins.hub import box_folders
+from rerank_plugins.reranker import DEFAULT_MODEL, Reranker
+from rerank_plugins.text_lines import json_object, read_file, read_lines
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Embedder = Callable[[Sequence[str]], "NDArray[np.float32]"]
+"""Texts to unit vectors, float32 [texts, dimensions]: their inner product is the cosine."""
+
+BOX_RERANKER, BOX_EMBEDDER = "rerank-mini-en", "embed-static-en"
+CANDIDATES, KEPT = 50, 5
+DEFAULT_QUERY = "What is the newest Apple phone made of?"
+
+_BAR = 12
+_CHINESE = re.compile("[\u4e00-\u9fff]")
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])")
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """One line of a corpus file."""
+
+    id: str
+    title: str
+    text: str
+
+
+class Placed(NamedTuple):
+    """A passage after reranking: its place in the first stage, from 0, and its score in [0, 1]."""
+
+    position: int
+    score: float
+
+
+def example_corpus() -> Path:
+    """The English example corpus: in the wheel, or in ``examples/data`` of a source checkout."""
+    package = Path(__file__).parent
+    installed = package / "data" / "english" / "corpus.jsonl"
+    return installed if installed.is_file() else package.parents[1] / "examples/data/english/corpus.jsonl"
+
+
+def read_corpus(path: Path) -> list[Passage]:
+    """Read JSON lines with ``text`` and, if there, ``_id`` and ``title``; blank lines are passed over.
+
+    Without an id a passage has its line number; without a title, the beginning of its text.
+    """
+    seen: dict[str, int] = {}
+    passages = []
+    for number, line in read_lines(read_file(path), str(path)):
+        row = json_object(line, str(path), number)
+        name = str(number if row.get("_id") is None else row["_id"])
+        if name in seen:
+            raise InvalidInputError(
+                f"{path}, line {number} has the _id {name!r} of line {seen[name]}. Give every passage its own, or none."
+            )
+        seen[name] = number
+        passages.append(Passage(name, str(row.get("title") or row["text"][:60]), row["text"]))
+    if not passages:
+        raise InvalidInputError(f"{path} holds no passages. Expected one JSON object with 'text' a line.")
+    return passages
+
+
+def load_embedder(name: str) -> Embedder:
+    """A static embedder (model2vec folder, or one in the box), else a sentence-transformers model."""
+    import numpy as np
+
+    folder = next((box for box in box_folders() if box.name == name), Path(name))
+    if _is_static(folder):
+        try:
+            from model2vec import StaticModel
+        except ImportError as exc:
+            raise MissingExtraError("faiss", f"The embedder {name}", str(exc.name)) from exc
+        encode: Callable[[list[str]], object] = StaticModel.from_pretrained(folder).encode
+    else:
+        encode = _sentence_transformer(name)
+
+    def unit_vectors(texts: Sequence[str]) -> NDArray[np.float32]:
+        vectors = np.asarray(encode(list(texts)), dtype=np.float32)
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        units: NDArray[np.float32] = vectors / np.maximum(norms, np.float32(1e-12))
+        return units
+
+    return unit_vectors
+
+
+def _is_static(folder: Path) -> bool:
+    config = folder / "config.json"
+    return config.is_file() and json.loads(config.read_text(encoding="utf-8")).get("model_type") == "model2vec"
+
+
+def _sentence_transformer(name: str) -> Callable[[list[str]], object]:
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError as exc:
+        raise MissingExtraError("torch", f"The embedder {name}", str(exc.name)) from exc
+    try:
+        return SentenceTransformer(name).encode
+    except Exception as exc:  # the hub's client and transformers raise many kinds for one cause
+        raise ModelNotFoundError(
+            f"The embedder {name!r} cannot be loaded ({type(exc).__name__}: {str(exc).splitlines()[0]}). "
+            f"Expected the folder or the hub's name of a sentence-transformers model; "
+            f"{BOX_EMBEDDER!r} (English) needs no download."
+        ) from exc
+
+
+def is_chinese(text: str) -> bool:
+    """Whether there is a Chinese character in the text."""
+    return bool(_CHINESE.search(text))
+
+
+def show_chinese_warnings(console: Console, model: str, embedder: str) -> None:
+    """Say so where Chinese meets a model in the box, which are both English."""
+    if Path(model).name == BOX_RERANKER:
+        last = DEFAULT_MODEL.rsplit("/", maxsplit=1)[-1]
+        console.print(
+            f"{BOX_RERANKER} reads English only; its scores for Chinese mean nothing. Use --model {DEFAULT_MODEL}, "
+            f"after: hf download {DEFAULT_MODEL} --local-dir models/{last}",
+            style="yellow",
+            soft_wrap=True,
+        )
+    if Path(embedder).name == BOX_EMBEDDER:
+        console.print(
+            f"{BOX_EMBEDDER} knows Chinese by single characters only: 20 of the example's 53 answers were not in "
+            f"its top 50. Use --embedder BAAI/bge-m3, or another that reads Chinese.",
+            style="yellow",
+            soft_wrap=True,
+        )
+
+
+def sentences(text: str) -> list[str]:
+    """English and Chinese sentences by their closing punctuation."""
+    return [part.strip() for part in _SENTENCE_END.split(text) if part.strip()]
+
+
+def extractive_answer(reranker: Reranker, query: str, passages: Sequence[str], *, count: int = 2) -> str:
+    """The sentences of the passages that the reranker scores best, each with its source [n].
+
+    At most ``count``, and none that scores below a tenth of the first.
+    """
+    found = [(source, text) for source, passage in enumerate(passages, start=1) for text in sentences(passage)]
+    best = reranker.rerank(query, [text for _, text in found], top_n=count)
+    kept = [result for result in best if result.score >= best[0].score / 10]
+    return " ".join(f"{result.document} [{found[result.index][0]}]" for result in kept)
+
+
+def show_comparison(console: Console, titles: Sequence[str], best: Sequence[Placed]) -> None:
+    """Print the passages kept, and those of the first stage's best that were not, with both ranks."""
+    table = Table(title=f"{len(titles)} candidates → {len(best)} kept", title_justify="left", expand=False)
+    for heading in ("after", "FAISS", "score"):
+        table.add_column(heading, justify="right", no_wrap=True, min_width=5)
+    table.add_column("", no_wrap=True, min_width=_BAR)
+    table.add_column("passage", overflow="ellipsis", no_wrap=True, max_width=60)
+    for rank, placed in enumerate(best, start=1):
+        bar = Text("█" * round(_BAR * placed.score), style="green")
+        table.add_row(str(rank), str(placed.position + 1), f"{placed.score:.3f}", bar, Text(titles[placed.position]))
+    table.add_section()
+    kept = {placed.position for placed in best}
+    for position in (place for place in range(min(len(best), len(titles))) if place not in kept):
+        table.add_row("-", str(position + 1), "", Text("dropped", style="dim"), Text(titles[position], style="dim"))
+    console.print(table)
+
+
+def show_timings(console: Console, **seconds: float) -> None:
+    """Print what took how long, in milliseconds."""
+    console.print("  ".join(f"{name} {1000 * value:.0f} ms" for name, value in seconds.items()), style="cyan")
+
+
+def show_answer(console: Console, answer: str, origin: str, sources: Sequence[str]) -> None:
+    """Print an answer, where it comes from, and the numbered sources."""
+    console.print(Text(f"\nAnswer ({origin})", style="bold"))
+    console.print(Text(answer))
+    for number, source in enumerate(sources, start=1):
+        console.print(Text(f"  [{number}] {source}", style="dim"))
+
+
+def llm_failure(llm: str, url: str | None, exc: Exception) -> str:
+    """What to tell a person whose LLM did not answer."""
+    if isinstance(exc, ImportError):
+        return f"The LLM {llm} needs a client that is not installed: {exc}. The example's imports name its package."
+    place = f" at {url}" if url else ""
+    return (
+        f"The LLM {llm}{place} did not answer: {type(exc).__name__}: {exc}\n"
+        f"Expected a reachable server and, for openai:NAME, the key in OPENAI_API_KEY. "
+        f"Check --llm-url, the key and the server, or leave --llm out for an extractive answer."
+    )
+
+
+def pipeline_options(description: str) -> argparse.Namespace:
+    """The command line that both example pipelines share, with ``passages`` read and ``model`` settled."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--query", default=DEFAULT_QUERY)
+    parser.add_argument("--model", help=f"reranker; without it {BOX_RERANKER}, for Chinese {DEFAULT_MODEL}")
+    parser.add_argument("--embedder", default=BOX_EMBEDDER, help="in the box, or any sentence-transformers model")
+    parser.add_argument("--corpus", type=Path, default=example_corpus(), help="JSON lines with 'text' and 'title'")
+    parser.add_argument("--llm", help="openai:NAME or ollama:NAME; without it an extractive answer")
+    parser.add_argument("--llm-url", help="an OpenAI-compatible or Ollama server, for --llm")
+    options = parser.parse_args()
+    if options.llm_url and not options.llm:
+        parser.error("--llm-url needs the model's name too: --llm openai:NAME or --llm ollama:NAME")
+    if options.llm:
+        provider, _, name = options.llm.partition(":")
+        if provider not in ("openai", "ollama") or not name:
+            parser.error(f"--llm must be openai:NAME or ollama:NAME, got {options.llm!r}")
+    options.passages = read_corpus(options.corpus)
+    options.chinese = is_chinese(options.query) or is_chinese(options.passages[0].text)
+    options.model = options.model or (DEFAULT_MODEL if options.chinese else BOX_RERANKER)
+    return options

@@ -1,0 +1,176 @@
+"""The command line, run as a person runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+MODEL = ("--model", "rerank-mini-en")
+QUERY = "What is the frame of the phone made of?"
+LINES = [
+    "Apples are a healthy fruit, rich in fibre.",
+    "The iPhone 15 Pro has a frame of titanium.",
+    "A frame of oak holds the picture in the hall.",
+]
+
+
+def run(
+    *arguments: str, given: str = "", cwd: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    # Without an endpoint that answers: no test of the command line may depend on a network.
+    offline = {"HF_ENDPOINT": "http://127.0.0.1:9", "COLUMNS": "200", "PYTHONIOENCODING": "utf-8"}
+    return subprocess.run(
+        [sys.executable, "-m", "rerank_plugins.cli", *arguments],
+        input=given,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+        cwd=cwd,
+        env={**os.environ, **offline, **environment},
+    )
+
+
+def test_rank_prints_the_best_document_first(tmp_path: Path) -> None:
+    """Text lines of a file come back best first, each with its score."""
+    file = tmp_path / "documents.txt"
+    file.write_text("\n".join(LINES), encoding="utf-8")
+    done = run("rank", QUERY, "--documents", str(file), *MODEL, "--top-n", "2")
+    assert done.returncode == 0, done.stderr
+    printed = done.stdout.splitlines()
+    assert len(printed) == 2
+    assert printed[0].endswith(LINES[1])
+    assert 0.0 <= float(printed[0].split()[1]) <= 1.0
+
+
+def test_rank_reads_and_writes_json_lines() -> None:
+    """JSON lines on standard input keep their fields, and --json adds index, score and truncated."""
+    given = "\n".join(json.dumps({"text": text, "id": number}) for number, text in enumerate(LINES))
+    done = run("rank", QUERY, "--documents", "-", *MODEL, "--json", given=given)
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert rows[0]["document"] == {"text": LINES[1], "id": 1}
+    assert all(row["index"] == row["document"]["id"] and row["truncated"] is False for row in rows)
+    assert [row["score"] for row in rows] == sorted((row["score"] for row in rows), reverse=True)
+
+
+def test_rank_takes_chinese_emoji_and_brackets_as_they_are() -> None:
+    """What looks like markup or is not ASCII is printed unchanged."""
+    given = "[bold]not markup[/bold] 🍎\n苹果是一种健康的水果\n"
+    done = run("rank", "apple", "--documents", "-", *MODEL, given=given)
+    assert done.returncode == 0, done.stderr
+    assert "[bold]not markup[/bold] 🍎" in done.stdout
+    assert "苹果是一种健康的水果" in done.stdout
+
+
+def test_rank_of_nothing_prints_nothing_and_loads_no_model() -> None:
+    """No documents, no output, no error, although the model does not exist."""
+    done = run("rank", QUERY, "--documents", "-", "--model", "no/such-model", given="\n\n")
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("rank", QUERY, "--documents", "missing.txt", *MODEL), "no file missing.txt"),
+        (("rank", QUERY, "--documents", "-", "--model", "no/such-model"), "hf download no/such-model"),
+        (("rank", " ", "--documents", "-", *MODEL), "query is blank"),
+        (("rank", QUERY, "--documents", "-", *MODEL, "--top-n", "-1"), "top_n must be 0 or more"),
+        (("rank", QUERY, "--documents", "-", *MODEL, "--score-threshold", "7"), "must lie in [0, 1]"),
+    ],
+)
+def test_errors_are_one_message_and_status_2(arguments: tuple[str, ...], message: str) -> None:
+    """What a person can get wrong ends with a message that helps, and no traceback."""
+    done = run(*arguments, given="a document\n")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_models_lists_what_is_here_and_how_to_get_the_default(tmp_path: Path) -> None:
+    """The model in the box is listed, the embedder is not, and the default's download command is given."""
+    done = run("models", HF_HUB_CACHE=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "rerank-mini-en" in done.stdout
+    assert "embed-static-en" not in done.stdout
+    assert "hf download BAAI/bge-reranker-v2-m3" in done.stdout
+
+
+def test_doctor_says_what_this_machine_will_use_and_why(tmp_path: Path) -> None:
+    """Versions, engine and precision with the reason, models, and a hub that does not answer."""
+    done = run("doctor", HF_HUB_CACHE=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "openvino 20" in done.stdout
+    assert "rerank-mini-en (in the box): openvino, int8 on cpu, because" in done.stdout
+    assert "cannot be reached (ConnectError)" in done.stdout
+
+
+def test_doctor_asks_no_hub_when_offline(tmp_path: Path) -> None:
+    """With HF_HUB_OFFLINE=1 the hub is not asked, and doctor says so."""
+    done = run("doctor", HF_HUB_CACHE=str(tmp_path), HF_HUB_OFFLINE="1")
+    assert "not asked: HF_HUB_OFFLINE is set" in done.stdout
+
+
+def test_demo_retrieves_reranks_and_answers() -> None:
+    """The demo shows 50 candidates, 5 kept, timings, and an extractive answer with its sources."""
+    done = run("demo")
+    assert done.returncode == 0, done.stderr
+    assert "50 candidates → 5 kept" in done.stdout
+    assert "reranking" in done.stdout
+    assert "extractive" in done.stdout
+    assert "titanium" in done.stdout
+
+
+def test_rank_reads_windows_files_and_refuses_utf_16(tmp_path: Path) -> None:
+    """A byte order mark and CRLF ends do no harm; UTF-16 is an error that says so."""
+    file = tmp_path / "documents.jsonl"
+    rows = "\r\n".join(json.dumps({"text": text}) for text in LINES)
+    file.write_bytes(b"\xef\xbb\xbf" + rows.encode() + b"\r\n")
+    done = run("rank", QUERY, "--documents", str(file), *MODEL, "--json", "--top-n", "1")
+    assert json.loads(done.stdout)["document"] == {"text": LINES[1]}
+    file.write_bytes("some text".encode("utf-16"))
+    done = run("rank", QUERY, "--documents", str(file), *MODEL)
+    assert done.returncode == 2
+    assert "UTF-16" in done.stderr
+
+
+def test_rank_names_the_line_of_a_broken_json_object() -> None:
+    """In JSON lines a line that is not JSON is an error with its number; plain text may begin with a brace."""
+    done = run("rank", QUERY, "--documents", "-", *MODEL, given='{"text": "a"}\n{"text": \n')
+    assert done.returncode == 2
+    assert "line 2 is not JSON" in done.stderr
+    done = run("rank", QUERY, "--documents", "-", *MODEL, given="{not json}\nplain\n")
+    assert done.returncode == 0, done.stderr
+    assert "{not json}" in done.stdout
+
+
+def test_rank_prints_what_the_terminal_cannot_show_as_escapes() -> None:
+    """A lone surrogate, or a terminal that knows ASCII only, does not end the output half way."""
+    done = run(
+        "rank", "apple", "--documents", "-", *MODEL, given='{"text": "a\\ud800b 苹果"}\n', PYTHONIOENCODING="ascii"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "a\\ud800b" in done.stdout
+
+
+def test_models_and_doctor_pass_over_what_is_damaged_or_no_reranker(tmp_path: Path) -> None:
+    """A damaged config and a language model in models/ are not listed, and nothing crashes."""
+    for name, config in (("damaged", "{"), ("llm", '{"architectures": ["LlamaForCausalLM"]}')):
+        folder = tmp_path / "models" / name
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(config, encoding="utf-8")
+        for file in ("tokenizer.json", "model.safetensors"):
+            (folder / file).touch()
+    for command in ("models", "doctor"):
+        done = run(command, HF_HUB_CACHE=str(tmp_path / "cache"), cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert "rerank-mini-en" in done.stdout
+        assert "damaged" not in done.stdout
+        assert "llm" not in done.stdout

@@ -1,0 +1,108 @@
+"""The two example pipelines, run as a person runs them, against a real chat server on loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from llm_server import ANSWER, chat_server
+
+ROOT = Path(__file__).parents[1]
+CORPUS = ROOT / "examples/data/english/corpus.jsonl"
+SCRIPTS = ("rag_langchain.py", "rag_llama_index.py")
+
+
+def run(script: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if name != "OPENAI_API_KEY"}
+    return subprocess.run(
+        [sys.executable, "-W", "error", str(ROOT / "examples" / script), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**kept, "COLUMNS": "100", "PYTHONIOENCODING": "utf-8", **environment},
+    )
+
+
+def sources(output: str) -> list[str]:
+    return re.findall(r"^  \[\d\] (.+)$", output, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_shows_retrieval_reranking_timings_and_a_sourced_answer(script: str) -> None:
+    """Without an LLM the pipeline ends in an extractive answer that says it is one, with five sources."""
+    done = run(script)
+    assert done.returncode == 0, done.stderr
+    assert "50 candidates → 5 kept" in done.stdout
+    assert re.search(r"retrieval \d+ ms  reranking \d+ ms", done.stdout)
+    assert "extractive" in done.stdout
+    assert len(sources(done.stdout)) == 5
+    assert "titanium" in done.stdout
+    assert "[1]" in done.stdout
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize(("provider", "suffix"), [("openai", "/v1"), ("ollama", "")])
+def test_exactly_the_top_five_reach_the_llm(script: str, provider: str, suffix: str) -> None:
+    """One chat is asked, holding the five passages shown as sources and no other, and its answer is shown."""
+    with chat_server() as server:
+        done = run(script, "--llm", f"{provider}:tiny", "--llm-url", server.url + suffix)
+    assert done.returncode == 0, done.stderr
+    assert ANSWER in done.stdout
+    rows = [json.loads(line) for line in CORPUS.read_text(encoding="utf-8").splitlines()]
+    prompt = server.prompt()
+    arrived = {row["title"] for row in rows if row["text"] in prompt}
+    assert arrived == set(sources(done.stdout))
+    assert len(arrived) == 5
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("url", [[], ["--llm-url", "http://127.0.0.1:9/v1"]], ids=["no key", "no server"])
+def test_an_llm_out_of_reach_is_an_error_after_the_retrieval(script: str, url: list[str]) -> None:
+    """A missing key or server ends non-zero with what to check, after the table has been shown."""
+    done = run(script, "--llm", "openai:tiny", *url)
+    assert done.returncode == 1
+    assert "50 candidates → 5 kept" in done.stdout
+    assert "did not answer" in done.stderr
+    assert "OPENAI_API_KEY" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_chinese_question_without_the_model_says_how_to_get_it(script: str, tmp_path: Path) -> None:
+    """Chinese runs with bge-reranker-v2-m3; where it is not there, one message gives the command."""
+    chinese = ROOT / "examples/data/chinese/corpus.jsonl"
+    offline = {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path)}
+    done = run(script, "--corpus", str(chinese), "--query", "苹果公司最新发布的手机", **offline)
+    assert done.returncode == 1
+    assert "hf download BAAI/bge-reranker-v2-m3" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_the_english_model_warns_when_asked_in_chinese(script: str) -> None:
+    """rerank-mini-en asked in Chinese says that its scores mean nothing, and which model to use."""
+    chinese = ROOT / "examples/data/chinese/corpus.jsonl"
+    done = run(script, "--corpus", str(chinese), "--query", "苹果公司最新发布的手机", "--model", "rerank-mini-en")
+    assert done.returncode == 0, done.stderr
+    assert "reads English only" in done.stdout
+    assert "--embedder BAAI/bge-m3" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [("{broken", "line 1 is not JSON"), ('{"title": "no text"}', "no string field 'text'"), ("\n", "no passages")],
+)
+def test_a_corpus_that_cannot_be_read_names_the_line(tmp_path: Path, lines: str, message: str) -> None:
+    """A file that is not JSON lines with text is one message, not a traceback."""
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text(lines, encoding="utf-8")
+    done = run(SCRIPTS[0], "--corpus", str(corpus))
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
