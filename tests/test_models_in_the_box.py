@@ -50,13 +50,14 @@ def _reciprocal(ranked: list[str], wanted: str) -> float:
 
 
 def test_reranking_lifts_the_right_passage_on_the_example_corpus(reranker: Reranker) -> None:
-    """Over 50 of the example questions the mean reciprocal rank rises by at least 0.1."""
-    pairs = list(reciprocal_ranks(ROOT / "examples/data/english", reranker, most=50))
+    """Over 30 of the example questions the mean reciprocal rank rises by at least 0.1."""
+    pairs = list(reciprocal_ranks(ROOT / "examples/data/english", reranker, most=30))
     before, after = np.mean(pairs, axis=0)
-    assert len(pairs) == 50
+    assert len(pairs) == 30
     assert after >= before + 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_reranking_lifts_the_right_passage_on_real_search_queries(reranker: Reranker) -> None:
     """On 25 queries of nq-qed the mean reciprocal rank rises by at least 0.1 over the static embedder's."""

@@ -116,6 +116,15 @@ def test_a_conversion_of_other_weights_is_made_again(fresh_bert: Path) -> None:
     assert after == pytest.approx(-before, abs=1e-4)
 
 
+def test_a_copied_folder_keeps_its_conversion(fresh_bert: Path) -> None:
+    """The same weights under another file time are not converted again."""
+    load_reranker(fresh_bert, engine="openvino", precision="fp32")
+    made = (fresh_bert / "openvino" / "openvino_model.bin").stat().st_mtime_ns
+    os.utime(fresh_bert / "model.safetensors", ns=(1, 1))
+    load_reranker(fresh_bert, engine="openvino", precision="fp32")
+    assert (fresh_bert / "openvino" / "openvino_model.bin").stat().st_mtime_ns == made
+
+
 def test_int8_is_used_where_the_other_weights_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without torch, a folder with torch weights and an int8 file runs on the int8 file."""
     box = Path(__file__).parents[1] / "models" / "rerank-mini-en"

@@ -37,7 +37,7 @@ def converted(folder: Path, read: Callable[[Path], Any]) -> Any:
     return read(target)
 
 
-def _keep(model: Any, target: Path, made_from: dict[str, list[int]]) -> None:
+def _keep(model: Any, target: Path, made_from: dict[str, list[int | str]]) -> None:
     target.parent.mkdir(exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=".converting-", dir=target.parent))
     try:

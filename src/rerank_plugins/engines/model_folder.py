@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -147,10 +148,12 @@ def pad_token_id(folder: Path) -> int:
     return 1 if config.get("model_type") in _OFFSET_POSITIONS else 0
 
 
-def torch_fingerprint(folder: Path) -> dict[str, list[int]]:
-    """Size and time of every safetensors file: what a conversion was made from."""
-    files = sorted(folder.glob("*.safetensors"))
-    return {file.name: [file.stat().st_size, file.stat().st_mtime_ns] for file in files}
+def torch_fingerprint(folder: Path) -> dict[str, list[int | str]]:
+    """Size, time and SHA-256 of every safetensors file: what a conversion was made from."""
+    return {
+        file.name: [file.stat().st_size, file.stat().st_mtime_ns, _digest(file)]
+        for file in sorted(folder.glob("*.safetensors"))
+    }
 
 
 def conversion_is_stale(folder: Path) -> bool:
@@ -159,6 +162,19 @@ def conversion_is_stale(folder: Path) -> bool:
     if not note.is_file() or not has_torch_weights(folder):
         return False
     try:
-        return bool(json.loads(note.read_text(encoding="utf-8")) != torch_fingerprint(folder))
-    except (OSError, ValueError):
+        made_from = json.loads(note.read_text(encoding="utf-8"))
+        files = {file.name: file for file in folder.glob("*.safetensors")}
+        return files.keys() != made_from.keys() or any(_changed(file, *made_from[name]) for name, file in files.items())
+    except (OSError, ValueError, TypeError, AttributeError):
         return True
+
+
+def _changed(file: Path, size: int, time: int, digest: str) -> bool:
+    state = file.stat()
+    # A copy has another time and the same content: only then are gigabytes read to find out.
+    return state.st_size != size or (state.st_mtime_ns != time and _digest(file) != digest)
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
