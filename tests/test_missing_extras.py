@@ -67,11 +67,12 @@ def test_the_model_in_the_box_needs_no_extra() -> None:
 class TorchOnlyHub(http.server.BaseHTTPRequestHandler):
     """A hub with one model that has torch weights only; remembers which files were asked for."""
 
+    files = ("config.json", "tokenizer.json", "model.safetensors")
     asked: list[str] = []  # noqa: RUF012 - shared by the handlers of one test on purpose
 
     def do_GET(self) -> None:
         """Two of the hub's ways to list files; anything else is the fetching of one."""
-        names = ("config.json", "tokenizer.json", "model.safetensors")
+        names = self.files
         if "/resolve/" in self.path:
             self.asked.append(self.path)
         if "/tree/" in self.path:
@@ -98,3 +99,13 @@ def test_a_model_that_needs_torch_is_not_downloaded_without_it(tmp_path: Path) -
         server.shutdown()
     assert "pip install 'rerank-plugins[torch]'" in done.stderr
     assert TorchOnlyHub.asked == []
+
+
+def test_onnx_is_taken_where_torch_is_missing() -> None:
+    """Of a repository with torch and ONNX weights the ONNX file is wanted, and no error raised."""
+    program = (
+        "from rerank_plugins.hub import _wanted; "
+        "print(_wanted('OWNER/NAME', ['config.json', 'model.safetensors', 'onnx/model.onnx', 'pytorch_model.bin']))"
+    )
+    assert run(program, "torch").stdout.strip() == "['*.json', 'onnx/model.onnx']"
+    assert run(program).stdout.strip() == "['*.json', 'model.safetensors']"

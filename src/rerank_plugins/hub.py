@@ -132,12 +132,11 @@ def _wanted(repo_id: str, files: list[str]) -> list[str]:
     """What to download of a repository: its best files for this machine, never pickles or code."""
     shards = [name for name in files if "/" not in name and name.startswith("model") and name.endswith(".safetensors")]
     openvino = [name for name in files if name.startswith("openvino/openvino_model")]
-    if shards and not openvino and not torch_installed():
+    onnx = [name for name in files if name.startswith("onnx/model.onnx")]
+    if shards and not openvino and not onnx and not torch_installed():
         # Said before gigabytes are fetched, not after.
         raise MissingExtraError("torch", f"{repo_id} has torch weights only; running it", "sentence-transformers")
-    weights = [*openvino, *(shards if torch_installed() else [])] or [
-        n for n in files if n.startswith("onnx/model.onnx")
-    ]
+    weights = [*openvino, *(shards if torch_installed() else [])] or onnx
     if not weights:
         raise ModelLoadError(
             f"{repo_id} on the hub has no weights this package reads: expected model.safetensors, "

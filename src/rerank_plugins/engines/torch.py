@@ -67,7 +67,7 @@ def load_torch_model(folder: Path, precision: Precision, device: str) -> Any:
         )
     try:
         torch.empty(0, device=device)
-    except (AssertionError, RuntimeError, NotImplementedError) as exc:
+    except (AssertionError, RuntimeError, NotImplementedError) as exc:  # AssertionError: built without that device
         raise InvalidInputError(
             f"torch cannot use device={device!r} here ({exc}). Use device='cpu', or None for the best there is."
         ) from exc
