@@ -13,7 +13,10 @@ ANSWER = "The frame is titanium [1]."
 
 
 class ChatServer(ThreadingHTTPServer):
-    """Answers every chat with `ANSWER`; ``asked`` holds (path, request body), oldest first."""
+    """Answers chats with `ANSWER`; ``asked`` holds (path, request body), oldest first.
+
+    Over OpenAI's protocol, tools that are offered are used first, as `_calls` says.
+    """
 
     daemon_threads = True
 
@@ -41,9 +44,12 @@ class _Handler(BaseHTTPRequestHandler):
             self._reply(200, {"model_info": {"general.architecture": "llama", "llama.context_length": 8192}})
             return
         self.server.asked.append((self.path, body))
-        message = {"role": "assistant", "content": ANSWER}
+        message: dict[str, Any] = {"role": "assistant", "content": ANSWER}
         if self.path == "/v1/chat/completions":
             choice = {"index": 0, "message": message, "finish_reason": "stop"}
+            if body.get("tools") and body["messages"][-1]["role"] != "tool":
+                choice["finish_reason"] = "tool_calls"
+                message.update(content=None, tool_calls=_calls(body))
             usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
             head = {"id": "1", "object": "chat.completion", "created": 0, "model": body["model"]}
             self._reply(200, {**head, "choices": [choice], "usage": usage})
@@ -65,11 +71,20 @@ class _Handler(BaseHTTPRequestHandler):
         """Keep the test's output clean."""
 
 
+def _calls(body: dict[str, Any]) -> list[dict[str, Any]]:
+    """One call, of the first tool, with what the user said last as its ``query``."""
+    said = [message["content"] for message in body["messages"] if message["role"] == "user"]
+    function = {"name": body["tools"][0]["function"]["name"], "arguments": json.dumps({"query": said[-1]})}
+    # Ids differ within a conversation, as OpenAI's do.
+    return [{"id": f"call_{len(body['messages'])}", "type": "function", "function": function}]
+
+
 @contextmanager
 def chat_server() -> Iterator[ChatServer]:
     """A running server on a free port of loopback."""
     server = ChatServer()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    # The argument is how often it looks whether to stop, in seconds.
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         yield server

@@ -238,7 +238,7 @@ def test_an_encoder_without_a_head_is_an_error(fresh_bert: Path, engine: Any) ->
         ({"top_k": 3}, r"top_n to rerank"),
         ({"trust_remote_code": True}, "never run"),
         ({"cache_dir": "x"}, "Use cache_folder"),
-        ({"nonsense": 1}, r"no option 'nonsense'.*help\(rerank_plugins.load_reranker\)"),
+        ({"nonsense": 1}, r"no option 'nonsense'.*help\(load_reranker\)"),
         ({"engine": "onnx"}, "engine must be one of"),
         ({"precision": "fp8"}, "precision must be one of"),
         ({"max_length": 0}, "max_length must be a positive number"),

@@ -14,8 +14,9 @@ from rerank_plugins.errors import (
     RerankError,
     ScoringError,
 )
+from rerank_plugins.loading import DEFAULT_MODEL, load_reranker
 from rerank_plugins.ranking import RankedResult, sigmoid
-from rerank_plugins.reranker import DEFAULT_MODEL, Reranker, load_reranker
+from rerank_plugins.reranker import Reranker
 from rerank_plugins.scorer import DetailedScorer, Pair, Scale, ScoredPair, Scorer
 
 __all__ = [

@@ -16,7 +16,8 @@ from rich.text import Text
 
 from rerank_plugins.errors import InvalidInputError, MissingExtraError, ModelNotFoundError
 from rerank_plugins.hub import box_folders
-from rerank_plugins.reranker import DEFAULT_MODEL, Reranker
+from rerank_plugins.loading import DEFAULT_MODEL
+from rerank_plugins.reranker import Reranker
 from rerank_plugins.text_lines import json_object, read_file, read_lines
 
 if TYPE_CHECKING:

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from rerank_plugins.errors import InvalidInputError, MissingExtraError
 from rerank_plugins.ranking import RankedResult
-from rerank_plugins.reranker import DEFAULT_MODEL, Reranker, shared_reranker
 
 try:
-    from llama_index.core.bridge.pydantic import ConfigDict, Field
+    from llama_index.core.bridge.pydantic import ConfigDict
     from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
     from llama_index.core.postprocessor.types import BaseNodePostprocessor
     from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 except ImportError as exc:
     raise MissingExtraError("llama-index", "rerank_plugins.llama_index", str(exc.name)) from exc
 
+from rerank_plugins.adapter_fields import ModelFields, ScoreThreshold, TopN
+
 _dispatcher = get_dispatcher(__name__)
 
 
-class RerankPostprocessor(BaseNodePostprocessor):
+class RerankPostprocessor(ModelFields, BaseNodePostprocessor):
     """Keeps the nodes most relevant to the query, best first.
 
     What comes out are new `NodeWithScore` around the same nodes, the score a built-in float in
@@ -31,13 +31,9 @@ class RerankPostprocessor(BaseNodePostprocessor):
         ModelNotFoundError, ModelLoadError: At the first use; the model is loaded then, once a process.
     """
 
-    model: str = DEFAULT_MODEL
-    """A folder, ``"rerank-mini-en"``, or a name on the Hugging Face hub. Not used if ``reranker`` is given."""
-    reranker: Reranker | None = Field(default=None, exclude=True)
-    """A reranker to use instead of loading ``model``."""
-    top_n: int | None = Field(default=5, ge=0)
+    top_n: TopN = 5
     """How many nodes to keep; None keeps all."""
-    score_threshold: float | None = Field(default=None, ge=0.0, le=1.0)
+    score_threshold: ScoreThreshold = None
     """Keep only scores at or above this, before ``top_n`` cuts."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", validate_assignment=True)
@@ -63,11 +59,8 @@ class RerankPostprocessor(BaseNodePostprocessor):
         query = _query(query_bundle)
         if not nodes:
             return []
-        reranker = await asyncio.to_thread(self._reranker)
+        reranker = await self._areranker()
         return _rewrapped(nodes, await reranker.arerank(query, _texts(nodes), **self._cut()))
-
-    def _reranker(self) -> Reranker:
-        return self.reranker or shared_reranker(self.model)
 
     def _cut(self) -> dict[str, Any]:
         return {"top_n": self.top_n, "score_threshold": self.score_threshold}

@@ -59,6 +59,13 @@ def rank(
     return kept if top_n is None else kept[:top_n]
 
 
+def cut(
+    results: Sequence[RankedResult], *, top_n: int | None = None, score_threshold: float | None = None
+) -> list[RankedResult]:
+    """The results that ``Reranker.rerank`` gives for these settings, out of all of them, best first."""
+    return [result for result in results if score_threshold is None or result.score >= score_threshold][:top_n]
+
+
 def check_top_n(top_n: object) -> None:
     """Raise `InvalidInputError` unless ``top_n`` is None or an integer of at least 0."""
     if top_n is None:

@@ -1,22 +1,15 @@
-"""`Reranker`: a query and documents in, the same documents out, best first. And how to get one."""
+"""`Reranker`: a query and documents in, the same documents out, best first."""
 
 from __future__ import annotations
 
-import asyncio
 import math
-import threading
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Never
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from rerank_plugins.errors import InvalidInputError, ScoringError
 from rerank_plugins.ranking import RankedResult, check_score_threshold, check_top_n, rank, sigmoid
-from rerank_plugins.scorer import DetailedScorer, Scale, Scorer
-
-if TYPE_CHECKING:
-    from rerank_plugins.engines import EngineName, Precision
-
-DEFAULT_MODEL = "BAAI/bge-reranker-v2-m3"
+from rerank_plugins.scorer import DetailedScorer, Pair, Scale, ScoredPair, Scorer
+from rerank_plugins.threads import on_thread
 
 
 class Reranker:
@@ -30,6 +23,8 @@ class Reranker:
             scale: What its numbers are: ``"logit"`` (a sigmoid is applied) or ``"probability"``
                 (used as they are). None takes ``scorer.scale``, or ``"logit"`` where it has none.
         """
+        if isinstance(scorer, type):
+            raise InvalidInputError(f"scorer must be an object, got the class {scorer.__name__}: make one of it.")
         if not callable(getattr(scorer, "score", None)):
             raise InvalidInputError(
                 f"scorer must have a method score(pairs) -> list[float], got {type(scorer).__name__}. "
@@ -78,18 +73,28 @@ class Reranker:
             return []
         filled = [position for position, text in enumerate(texts) if text.strip()]
         blank = [position for position, text in enumerate(texts) if not text.strip()]
-        raw, truncated = self._score(query, texts, filled) if filled else ([], [])
-        scores = [sigmoid(score) for score in raw] if self.scale == "logit" else raw
-        # Blank documents stand behind the others, so that even at equal scores they come last.
+        scored = self._score([(query, texts[position]) for position in filled], filled)
+        raw = [one.score for one in scored] + [-math.inf] * len(blank)
+        scores = [sigmoid(one.score) if self.scale == "logit" else one.score for one in scored] + [0.0] * len(blank)
+        truncated = [one.truncated for one in scored] + [False] * len(blank)
+        # Blank documents stand behind the others, so that even at equal scores they come last. Sorted by
+        # the scorer's numbers: logits differ where their sigmoids are both 1.0.
         positions = filled + blank
-        order = rank(
-            scores + [0.0] * len(blank),
-            top_n=top_n,
-            score_threshold=score_threshold,
-            order_by=raw + [-math.inf] * len(blank),  # logits differ where their sigmoids are both 1.0
-        )
-        scores, truncated = scores + [0.0] * len(blank), truncated + [False] * len(blank)
+        order = rank(scores, top_n=top_n, score_threshold=score_threshold, order_by=raw)
         return [RankedResult(positions[i], scores[i], texts[positions[i]], truncated[i]) for i in order]
+
+    def score(self, pairs: Iterable[Pair], /) -> list[float]:
+        """The scorer's own numbers, on ``scale``, checked: one finite number a pair, in order.
+
+        Raises:
+            ScoringError: The scorer gave something else.
+        """
+        return [scored.score for scored in self.score_detailed(pairs)]
+
+    def score_detailed(self, pairs: Iterable[Pair], /) -> list[ScoredPair]:
+        """As `score`, with the truncation of each pair, None where the scorer cannot tell."""
+        given = list(pairs)
+        return self._score(given, range(len(given)))
 
     async def arerank(
         self,
@@ -101,33 +106,35 @@ class Reranker:
     ) -> list[RankedResult]:
         """`rerank` on a worker thread, so that the event loop stays free."""
         texts = _checked_documents(documents)
-        return await asyncio.to_thread(self.rerank, query, texts, top_n=top_n, score_threshold=score_threshold)
+        return await on_thread(self.rerank, query, texts, top_n=top_n, score_threshold=score_threshold)
 
-    def _score(self, query: str, texts: list[str], positions: list[int]) -> tuple[list[float], list[bool | None]]:
-        pairs = [(query, texts[position]) for position in positions]
-        truncated: list[bool | None] = [None] * len(pairs)
+    def _score(self, pairs: list[Pair], positions: Sequence[int]) -> list[ScoredPair]:
+        if not pairs:
+            return []
+        scorer = self.scorer
+        # A copy: what a scorer does to its argument must not change what is ranked.
+        given: Any
+        read: Callable[[Any], ScoredPair]
+        if isinstance(scorer, DetailedScorer):
+            given, read = scorer.score_detailed(list(pairs)), _detailed
+        else:
+            given, read = scorer.score(list(pairs)), _plain
         try:
-            # A copy: what a scorer does to its argument must not change what is ranked.
-            if isinstance(self.scorer, DetailedScorer):
-                detailed = list(self.scorer.score_detailed(list(pairs)))
-                raw = [float(scored.score) for scored in detailed]
-                truncated = [bool(scored.truncated) for scored in detailed]
-            else:
-                raw = [float(score) for score in self.scorer.score(list(pairs))]
+            scored = [read(one) for one in given]
         except (TypeError, ValueError, AttributeError) as exc:
             raise ScoringError(
-                f"{type(self.scorer).__name__} gave no list of numbers for {len(pairs)} pairs "
+                f"{type(scorer).__name__} gave no list of numbers for {len(pairs)} pairs "
                 f"({type(exc).__name__}: {exc}), expected one number a pair. Nothing was ranked."
             ) from exc
-        if len(raw) != len(pairs):
+        if len(scored) != len(pairs):
             raise ScoringError(
-                f"{type(self.scorer).__name__} gave {len(raw)} scores for {len(pairs)} pairs, "
+                f"{type(scorer).__name__} gave {len(scored)} scores for {len(pairs)} pairs, "
                 f"expected one a pair. Nothing was ranked."
             )
-        self._check_scores(raw, positions)
-        return raw, truncated
+        self._check_scores([one.score for one in scored], positions)
+        return scored
 
-    def _check_scores(self, raw: list[float], positions: list[int]) -> None:
+    def _check_scores(self, raw: list[float], positions: Sequence[int]) -> None:
         bad = [p for p, score in zip(positions, raw, strict=True) if not math.isfinite(score)]
         if bad:
             raise ScoringError(
@@ -145,91 +152,12 @@ class Reranker:
                 )
 
 
-def load_reranker(
-    model: str | Path = DEFAULT_MODEL,
-    *,
-    engine: EngineName = "auto",
-    precision: Precision = "auto",
-    device: str | None = None,
-    max_length: int = 1024,
-    max_query_share: float = 0.5,
-    revision: str | None = None,
-    cache_folder: str | Path | None = None,
-    local_files_only: bool = False,
-    **unknown: Never,
-) -> Reranker:
-    """Find a cross-encoder, load it, and return a `Reranker` over it.
-
-    Args:
-        model: A folder, a model in the box (``"rerank-mini-en"``), or a name on the Hugging Face hub.
-        engine: ``"auto"``, ``"torch"`` or ``"openvino"``. Auto: torch on CUDA or MPS, else OpenVINO.
-        precision: ``"auto"``, ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"int8"``. Auto: fp16 on CUDA and
-            MPS; on CPUs bf16 where the processor has it, else fp32; int8 if that is the only file.
-        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``; None takes the best there is.
-        max_length: Most tokens of a query-document pair, special tokens included; lowered to what
-            the model can read. 1024 is what bge-reranker-v2-m3's authors recommend.
-        max_query_share: In (0, 1): the most of ``max_length`` that a query takes; what is over is cut.
-        revision: Branch, tag or commit on the hub. With one, only the Hugging Face cache and the hub are asked.
-        cache_folder: Where hub models are kept, instead of the Hugging Face cache.
-        local_files_only: Never ask the hub.
-        **unknown: Refused, with a word on what to use instead.
-
-    Raises:
-        InvalidInputError: An option that does not exist or does not fit the others.
-        ModelNotFoundError: No place has the model.
-        ModelLoadError: The model's files cannot be used.
-        MissingExtraError: The model or the engine needs an extra that is not installed.
-    """
-    # Here, not at the top: importing this package must load neither an engine nor the hub's client.
-    from rerank_plugins.cross_encoder import CrossEncoderScorer
-    from rerank_plugins.engines import check_names
-    from rerank_plugins.hub import find_model
-
-    _refuse_unknown(unknown)
-    check_names(engine, precision)
-    if isinstance(max_length, bool) or not isinstance(max_length, int) or max_length < 1:
-        raise InvalidInputError(f"max_length must be a positive number of tokens, got {max_length!r}.")
-    if isinstance(max_query_share, bool) or not isinstance(max_query_share, float) or not 0 < max_query_share < 1:
-        raise InvalidInputError(f"max_query_share must lie between 0 and 1, got {max_query_share!r}.")
-    folder = find_model(model, revision=revision, cache_folder=cache_folder, local_files_only=local_files_only)
-    scorer = CrossEncoderScorer.from_folder(
-        folder,
-        engine=engine,
-        precision=precision,
-        device=device,
-        max_length=max_length,
-        max_query_share=max_query_share,
-    )
-    return Reranker(scorer)
+def _plain(score: Any) -> ScoredPair:
+    return ScoredPair(float(score), None)
 
 
-_shared: dict[tuple[object, ...], Reranker] = {}
-_shared_lock = threading.Lock()
-
-
-def shared_reranker(model: str | Path = DEFAULT_MODEL) -> Reranker:
-    """`load_reranker`, but one reranker a process for equal arguments, however many adapters ask."""
-    key = (str(model),)
-    with _shared_lock:
-        if key not in _shared:
-            _shared[key] = load_reranker(model)
-        return _shared[key]
-
-
-def _refuse_unknown(options: Mapping[str, object]) -> None:
-    hints = {
-        "use_fp16": "Use precision='fp16' (on an accelerator; on CPUs precision='auto').",
-        "batch_size": "Batches are formed by tokens; there is nothing to set.",
-        "top_k": "Give top_n to rerank().",
-        "top_n": "Give top_n to rerank().",
-        "trust_remote_code": "Code from model folders is never run.",
-        "cache_dir": "Use cache_folder.",
-        "dtype": "Use precision.",
-        "torch_dtype": "Use precision.",
-    }
-    for name, value in options.items():
-        hint = hints.get(name, "See help(rerank_plugins.load_reranker) for the options there are.")
-        raise InvalidInputError(f"load_reranker has no option {name!r} (got {name}={value!r}). {hint}")
+def _detailed(scored: Any) -> ScoredPair:
+    return ScoredPair(float(scored.score), None if scored.truncated is None else bool(scored.truncated))
 
 
 def _check_query(query: str) -> None:

@@ -23,10 +23,10 @@ class Scorer(Protocol):
 
 
 class ScoredPair(NamedTuple):
-    """A score, and whether the model saw less than the whole pair."""
+    """A score, and whether the model saw less than the whole pair; None if that is not known."""
 
     score: float
-    truncated: bool
+    truncated: bool | None
 
 
 @runtime_checkable

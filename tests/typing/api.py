@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import assert_type
 
+from langchain_core.documents import Document
+from langchain_core.retrievers import BaseRetriever
+
 from rerank_plugins import Pair, RankedResult, Reranker, Scorer, load_reranker
+from rerank_plugins.langchain import RerankCompressor, RerankCrossEncoder, RerankMiddleware, RerankRetriever
 
 
 class Constant:
@@ -27,3 +31,17 @@ async def ranked() -> list[RankedResult]:
 
 load_reranker("rerank-mini-en", use_fp16=True)  # type: ignore[arg-type]
 load_reranker("rerank-mini-en", precision="half")  # type: ignore[arg-type]
+
+compressor = RerankCompressor(reranker=scorer, top_n=None, rank_fields=("title",), document_text=None)
+assert_type(compressor.compress_documents([], "query", None, top_n=2), list[Document])
+assert_type(compressor.invoke({"documents": [], "query": "query"}, top_n=2), list[Document])
+assert_type(RerankCrossEncoder(model="rerank-mini-en").score([("query", "text")]), list[float])
+RerankMiddleware(compressor, tools=["search"], question="user")
+RerankCompressor(top_k=3)  # type: ignore[call-arg]
+compressor.compress_documents([], "query", top_n="3")  # type: ignore[arg-type]
+
+
+def reranked(base: BaseRetriever) -> list[Document]:
+    """A retriever takes the compressor's fields, or a compressor."""
+    RerankRetriever(base_retriever=base, model="rerank-mini-en", top_n=3, engine="openvino")
+    return RerankRetriever(base_retriever=base, compressor=compressor, fetch_k=20).invoke("query")

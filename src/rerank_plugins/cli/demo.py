@@ -10,7 +10,7 @@ from rich.console import Console
 
 from rerank_plugins import demo as shared
 from rerank_plugins.errors import MissingExtraError
-from rerank_plugins.reranker import load_reranker
+from rerank_plugins.loading import load_reranker
 
 
 def demo(

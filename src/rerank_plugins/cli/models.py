@@ -12,7 +12,7 @@ from rich.table import Table
 from rerank_plugins.engines import model_folder
 from rerank_plugins.errors import ModelLoadError
 from rerank_plugins.hub import box_folders
-from rerank_plugins.reranker import DEFAULT_MODEL
+from rerank_plugins.loading import DEFAULT_MODEL
 
 
 def found_models() -> list[tuple[str, str, Path]]:

@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.text import Text
 
+from rerank_plugins.loading import DEFAULT_MODEL, load_reranker
 from rerank_plugins.ranking import RankedResult, check_score_threshold, check_top_n
-from rerank_plugins.reranker import DEFAULT_MODEL, Reranker, load_reranker
+from rerank_plugins.reranker import Reranker
 from rerank_plugins.scorer import DetailedScorer, Pair, ScoredPair
 from rerank_plugins.text_lines import json_object, read_file, read_lines
 

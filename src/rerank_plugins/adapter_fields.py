@@ -1,0 +1,164 @@
+"""The fields that every adapter has: which model, how it is loaded, how much is kept.
+
+Needs pydantic, which comes with both frameworks; so only the adapters import this.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    WithJsonSchema,
+    model_serializer,
+    model_validator,
+)
+
+from rerank_plugins.engines import EngineName, Precision
+from rerank_plugins.errors import InvalidInputError
+from rerank_plugins.loading import (
+    DEFAULT_MODEL,
+    LoadedReranker,
+    LoadingOptions,
+    loaded_already,
+    refuse_unknown,
+    shared_reranker,
+)
+from rerank_plugins.ranking import check_score_threshold, check_top_n
+from rerank_plugins.reranker import Reranker
+from rerank_plugins.scorer import Scorer
+from rerank_plugins.threads import on_thread
+
+
+def _as_top_n(value: Any) -> int | None:
+    check_top_n(value)
+    return value if value is None or isinstance(value, int) else int(value)
+
+
+def _as_score_threshold(value: Any) -> float | None:
+    check_score_threshold(value)
+    return None if value is None else float(value)
+
+
+def _as_reranker(value: Any) -> Reranker | None:
+    if isinstance(value, str | Path):
+        raise InvalidInputError(f"reranker must be a Reranker or a scorer, got {value!r}. Name a model with model=.")
+    return value if value is None or isinstance(value, Reranker) else Reranker(value)
+
+
+def _as_path(value: Any) -> str:
+    if not isinstance(value, str | Path):
+        raise InvalidInputError(f"expected a string or a Path, got {value!r}.")
+    return str(value)  # a string serializes
+
+
+_COUNT = {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "null"}]}
+_SHARE = {"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"type": "null"}]}
+TopN = Annotated[int | None, PlainValidator(_as_top_n), WithJsonSchema(_COUNT)]
+ScoreThreshold = Annotated[float | None, PlainValidator(_as_score_threshold), WithJsonSchema(_SHARE)]
+_Path = Annotated[str | Path, PlainValidator(_as_path), WithJsonSchema({"type": "string"})]
+
+
+class ModelFields(BaseModel):
+    """Which reranker to use. Everything is checked when it is set; the model loads at the first use."""
+
+    model: _Path = DEFAULT_MODEL
+    """A folder, ``"rerank-mini-en"``, or a name on the Hugging Face hub."""
+    reranker: Annotated[Reranker | Scorer | None, PlainValidator(_as_reranker)] = Field(default=None, exclude=True)
+    """To use instead of loading ``model``: a `Reranker`, or anything with ``score(pairs) -> list[float]``,
+    LangChain's cross-encoders included. Scores without a ``scale`` are taken for logits; where they are
+    probabilities give ``Reranker(scorer, scale="probability")``."""
+    engine: EngineName = "auto"
+    """As in `load_reranker`, like the seven below."""
+    precision: Precision = "auto"
+    device: str | None = None
+    max_length: int = Field(default=1024, strict=True)
+    max_query_share: float = 0.5
+    revision: str | None = None
+    cache_folder: _Path | None = None
+    local_files_only: bool = Field(default=False, strict=True)
+
+    # Every adapter says this again: of several parents pydantic takes the last one's, the framework's.
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", validate_assignment=True)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        fields, given = self.__dict__.copy(), self.__pydantic_fields_set__.copy()
+        try:
+            super().__setattr__(name, value)
+        except ValueError:
+            # pydantic lets a value stay that a validator of the whole model has just refused.
+            self.__dict__, self.__pydantic_fields_set__ = fields, given
+            raise
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_the_right_field(cls, fields: Any) -> Any:
+        if isinstance(fields, dict):
+            names = {*cls.model_fields, *(field.alias for field in cls.model_fields.values())}
+            refuse_unknown({name: value for name, value in fields.items() if name not in names}, cls.__name__)
+        return fields
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> Self:
+        options = self._options()
+        if self.reranker is not None and options != _DEFAULTS:
+            named = [name for name in OPTIONS if getattr(options, name) != getattr(_DEFAULTS, name)]
+            raise ValueError(
+                f"got reranker and, beside it, {' and '.join(named)}: these say how a model is loaded, and the "
+                f"reranker is loaded already. Give load_reranker(...) these options, or leave reranker out."
+            )
+        return self
+
+    # LlamaIndex's name for it; of two serializers of different names pydantic would take either.
+    @model_serializer(mode="wrap")
+    def custom_model_dump(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:  # noqa: ARG002 - the same
+        """The fields; of a reranker from `load_reranker`, its options.
+
+        A scorer of somebody's own cannot be written: ``reranker`` says so, in words that no adapter takes.
+        """
+        data: dict[str, Any] = handler(self)
+        options = self._loaded_from()
+        if options is None:
+            data["reranker"] = f"{self._model_label()}, which cannot be written down"
+        else:
+            data.update({name: value for name, value in asdict(options).items() if name in data})
+        return data
+
+    def _options(self) -> LoadingOptions:
+        return LoadingOptions(**{name: getattr(self, name) for name in OPTIONS})
+
+    def _reranker(self) -> Reranker:
+        """The reranker to use; this is where the model loads."""
+        return self._given() or shared_reranker(self._options())
+
+    async def _areranker(self) -> Reranker:
+        """`_reranker`, on a thread if the model has to load."""
+        ready = self._given() or loaded_already(self._options())
+        return ready if ready is not None else await on_thread(self._reranker)
+
+    def _given(self) -> Reranker | None:
+        # Not yet a Reranker after model_copy(update=...), which validates nothing.
+        return _as_reranker(self.reranker)
+
+    def _loaded_from(self) -> LoadingOptions | None:
+        """What the reranker is or will be loaded from; None for a scorer of somebody's own."""
+        given = self._given()
+        if given is None:
+            return self._options()
+        return given.loaded_from if isinstance(given, LoadedReranker) else None
+
+    def _model_label(self) -> str:
+        """The model as traces name it."""
+        options = self._loaded_from()
+        return type(self._reranker().scorer).__name__ if options is None else options.model
+
+
+OPTIONS = tuple(LoadingOptions.__dataclass_fields__)
+_DEFAULTS = LoadingOptions(**{name: ModelFields.model_fields[name].default for name in OPTIONS})

@@ -1,0 +1,271 @@
+"""`RerankCompressor`: a document compressor that is also a Runnable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from functools import partial
+from inspect import iscoroutinefunction
+from types import EllipsisType
+from typing import Annotated, Any, Self
+
+from langchain_core.callbacks import (
+    AsyncCallbackManagerForChainRun,
+    BaseRunManager,
+    CallbackManagerForChainRun,
+    Callbacks,
+)
+from langchain_core.documents import BaseDocumentCompressor, Document
+from langchain_core.load.serializable import SerializedConstructor, SerializedNotImplemented
+from langchain_core.runnables import RunnableConfig, RunnableSerializable, ensure_config
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic.json_schema import SkipJsonSchema
+from typing_extensions import TypedDict  # pydantic reads typing's own from Python 3.12 on only
+
+from rerank_plugins.adapter_fields import ModelFields, ScoreThreshold, TopN
+from rerank_plugins.errors import InvalidInputError
+from rerank_plugins.langchain.tracing import add_metadata
+from rerank_plugins.ranking import RankedResult, check_top_n, cut
+from rerank_plugins.threads import on_thread
+
+PerCall = int | EllipsisType | None
+"""``top_n`` of one call; ``...`` keeps the field's, because None means all."""
+
+
+class RerankInput(TypedDict):
+    """What `RerankCompressor` takes as a Runnable."""
+
+    documents: Sequence[Document]
+    query: str
+
+
+def _as_rank_fields(value: Any) -> tuple[str, ...]:
+    if isinstance(value, list | tuple) and all(isinstance(key, str) and key.strip() for key in value):
+        return tuple(value)
+    raise InvalidInputError(f"rank_fields must be names of metadata fields, such as ['title'], got {value!r}.")
+
+
+def _not_async(function: Callable[[Document], str]) -> Callable[[Document], str]:
+    if iscoroutinefunction(function):
+        raise InvalidInputError("document_text must be a plain function: it is called on a thread, got an async one.")
+    return function
+
+
+RankFields = Annotated[tuple[str, ...], BeforeValidator(_as_rank_fields)]
+
+
+class CompressorFields(ModelFields):
+    """What is read from a document, and what is written on it."""
+
+    score_threshold: ScoreThreshold = None
+    """In [0, 1]: only scores at or above it are kept, before ``top_n`` cuts."""
+    score_key: str = Field(default="relevance_score", pattern=r"\S")
+    """Metadata key of the score; LangChain's own rerankers use the default."""
+    mark_truncated: bool = False
+    """Also write ``metadata["truncated"]``: whether the model saw less than the whole query and text; None
+    if the scorer cannot tell."""
+    rank_fields: RankFields = ()
+    """Metadata fields to read before the text, one a line; those that a document lacks are passed over."""
+    document_text: Annotated[Callable[[Document], str], SkipJsonSchema(), AfterValidator(_not_async)] | None = None
+    """What to read instead of ``page_content``; not together with ``rank_fields``."""
+
+    @model_validator(mode="after")
+    def _one_way_to_the_text(self) -> Self:
+        if self.rank_fields and self.document_text is not None:
+            raise ValueError("got rank_fields and document_text, expected one of them: a callable can read any field.")
+        if self.mark_truncated and self.score_key == "truncated":
+            raise ValueError("score_key='truncated' is the key that mark_truncated writes. Choose another.")
+        return self
+
+
+class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSerializable[RerankInput, list[Document]]):
+    """Keeps the documents most relevant to the query, best first.
+
+    A document compressor (``compress_documents``, for ``ContextualCompressionRetriever``) and a Runnable
+    (``invoke({"documents": documents, "query": query})``, ``|``, ``batch``, ``configurable_fields``).
+
+    The documents that come out are copies: same id, class and metadata, with the score, a built-in
+    float in [0, 1], under ``metadata["relevance_score"]``. What came in is untouched. Equal scores keep
+    their order, blank documents get 0.0, no documents load no model.
+
+    Every call is one run of this name in a trace. Its metadata has ``model``, ``top_n``,
+    ``score_threshold`` and, when it has ended, ``n_in``, ``n_out``, ``scores`` (of the documents kept,
+    best first) and ``truncated`` (positions in the input, from 0, of what was cut before it was read,
+    kept or not; None if the scorer cannot tell).
+
+    Raises:
+        InvalidInputError: A blank query, something that is no Document, a wrong ``top_n``.
+        ScoringError: The scorer gave NaN, or not one number a document.
+        ModelNotFoundError, ModelLoadError: At the first use; the model is loaded then, once a process
+            for equal options.
+    """
+
+    top_n: TopN = 3
+    """How many documents to keep; None keeps all, 0 none."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", validate_assignment=True)
+
+    def compress_documents(
+        self,
+        documents: Iterable[Document],
+        query: str,
+        callbacks: Callbacks | None = None,
+        *,
+        top_n: PerCall = ...,
+    ) -> list[Document]:
+        """Rerank ``documents``. ``top_n`` takes the field's place for this call; ``...`` keeps the field's."""
+        return self._run({"documents": documents, "query": query}, {"callbacks": callbacks}, {"top_n": top_n})
+
+    async def acompress_documents(
+        self,
+        documents: Iterable[Document],
+        query: str,
+        callbacks: Callbacks | None = None,
+        *,
+        top_n: PerCall = ...,
+    ) -> list[Document]:
+        """`compress_documents` without blocking the event loop."""
+        return await self._arun({"documents": documents, "query": query}, {"callbacks": callbacks}, {"top_n": top_n})
+
+    def invoke(self, input: RerankInput, config: RunnableConfig | None = None, **kwargs: Any) -> list[Document]:  # noqa: A002 - LangChain's name
+        """Rerank ``input["documents"]`` for ``input["query"]``; takes ``top_n=`` for this call."""
+        return self._run(input, config, kwargs)
+
+    async def ainvoke(self, input: RerankInput, config: RunnableConfig | None = None, **kwargs: Any) -> list[Document]:  # noqa: A002 - LangChain's name
+        """`invoke` without blocking the event loop."""
+        return await self._arun(input, config, kwargs)
+
+    # All checks are made inside the run, so that what fails them is in the trace as well.
+
+    def _run(self, given: Any, config: RunnableConfig | None, options: dict[str, Any]) -> list[Document]:
+        return self._call_with_config(partial(self._rerank, options=options), given, self._config(config, options))
+
+    async def _arun(self, given: Any, config: RunnableConfig | None, options: dict[str, Any]) -> list[Document]:
+        return await self._acall_with_config(
+            partial(self._arerank, options=options), given, self._config(config, options)
+        )
+
+    def _rerank(
+        self, given: Any, run_manager: CallbackManagerForChainRun, *, options: dict[str, Any]
+    ) -> list[Document]:
+        documents, query, top_n = self._checked(given, options, run_manager)
+        results = []
+        if documents and top_n != 0:
+            results = self._reranker().rerank(query, self._texts(documents))
+        return self._finished(documents, results, top_n, run_manager)
+
+    async def _arerank(
+        self, given: Any, run_manager: AsyncCallbackManagerForChainRun, *, options: dict[str, Any]
+    ) -> list[Document]:
+        documents, query, top_n = self._checked(given, options, run_manager)
+        results = []
+        if documents and top_n != 0:
+            reranker = await self._areranker()
+            # Somebody's callable may be slow; our own joining of strings is faster than a thread.
+            own = self.document_text is None
+            texts = self._texts(documents) if own else await on_thread(self._texts, documents)
+            results = await reranker.arerank(query, texts)
+        return self._finished(documents, results, top_n, run_manager)
+
+    def _checked(
+        self, given: Any, options: dict[str, Any], run_manager: BaseRunManager
+    ) -> tuple[list[Document], str, int | None]:
+        documents, query = _unpacked(given)
+        add_metadata(run_manager, n_in=len(documents))
+        return documents, query, self._top_n(options)
+
+    def _top_n(self, options: dict[str, Any]) -> int | None:
+        unknown = [name for name in options if name != "top_n"]
+        if unknown:
+            raise InvalidInputError(
+                f"Got {', '.join(unknown)}; a call takes top_n only. The other settings are fields: set them on "
+                f"the compressor, or use configurable_fields."
+            )
+        top_n = options.get("top_n", ...)
+        if top_n is ...:
+            return self.top_n
+        check_top_n(top_n)
+        return None if top_n is None else int(top_n)
+
+    def _texts(self, documents: list[Document]) -> list[str]:
+        if self.document_text is not None:
+            return [self.document_text(document) for document in documents]
+        return [
+            _joined(document, self.rank_fields) if self.rank_fields else document.page_content for document in documents
+        ]
+
+    def _config(self, config: RunnableConfig | None, options: dict[str, Any]) -> RunnableConfig:
+        full, top_n = ensure_config(config), options.get("top_n", ...)
+        full["metadata"] = {
+            **full["metadata"],
+            "model": self._model_label(),
+            "top_n": self.top_n if top_n is ... else top_n,
+            "score_threshold": self.score_threshold,
+        }
+        return full
+
+    def _finished(
+        self, documents: list[Document], results: list[RankedResult], top_n: int | None, run_manager: BaseRunManager
+    ) -> list[Document]:
+        # All were scored, whatever top_n: what was truncated may have lost its place for that.
+        kept = cut(results, top_n=top_n, score_threshold=self.score_threshold)
+        told = all(result.truncated is not None for result in results)
+        add_metadata(
+            run_manager,
+            n_out=len(kept),
+            scores=[result.score for result in kept],
+            truncated=sorted(result.index for result in results if result.truncated) if told else None,
+        )
+        return [self._copy(documents[result.index], result) for result in kept]
+
+    def _copy(self, document: Document, result: RankedResult) -> Document:
+        # Only the top level of the metadata is written to, so a shallow copy of it is enough.
+        metadata = {**document.metadata, self.score_key: result.score}
+        if self.mark_truncated:
+            metadata["truncated"] = result.truncated
+        return document.model_copy(update={"metadata": metadata})
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        """True: ``dumpd`` writes the fields, ``load`` reads them."""
+        return True
+
+    @classmethod
+    def get_lc_namespace(cls) -> list[str]:
+        """Where ``load`` finds the class."""
+        return ["rerank_plugins", "langchain"] if cls is RerankCompressor else cls.__module__.split(".")
+
+    def to_json(self) -> SerializedConstructor | SerializedNotImplemented:
+        """The fields; of a reranker from `load_reranker`, its options.
+
+        A callable, or a scorer of somebody's own, cannot be written: then LangChain's "not implemented",
+        which ``load`` refuses.
+        """
+        options = self._loaded_from()
+        if options is None or self.document_text is not None:
+            return self.to_json_not_implemented()
+        if self.reranker is not None:
+            return self.model_copy(update={"reranker": None, **asdict(options)}).to_json()
+        return super().to_json()
+
+
+def _unpacked(given: Any) -> tuple[list[Document], str]:
+    if not isinstance(given, dict) or not given.keys() >= {"documents", "query"}:
+        got = f"keys {list(given)}" if isinstance(given, dict) else type(given).__name__
+        raise InvalidInputError(f"Got {got}, expected {{'documents': [...], 'query': '...'}}.")
+    documents = given["documents"]
+    if not isinstance(documents, Iterable) or isinstance(documents, Document | str):
+        raise InvalidInputError(f"documents must be a list of Documents, got {type(documents).__name__}.")
+    documents = list(documents)
+    wrong = [position for position, document in enumerate(documents) if not isinstance(document, Document)]
+    if wrong:
+        raise InvalidInputError(
+            f"documents must be Documents, got {type(documents[wrong[0]]).__name__} at position {wrong[0]} "
+            f"(counted from 0), {len(wrong)} of {len(documents)} in all. Wrap texts in Document(page_content=text)."
+        )
+    return documents, given["query"]
+
+
+def _joined(document: Document, rank_fields: tuple[str, ...]) -> str:
+    values = (document.metadata.get(key) for key in rank_fields)
+    return "\n".join([*(str(value) for value in values if value is not None), document.page_content])

@@ -1,0 +1,35 @@
+"""`RerankCrossEncoder`: our scores for whatever takes a LangChain cross-encoder."""
+
+from __future__ import annotations
+
+from langchain_core.cross_encoders import BaseCrossEncoder
+from pydantic import ConfigDict
+
+from rerank_plugins.adapter_fields import ModelFields
+from rerank_plugins.scorer import Pair, Scale, ScoredPair
+
+
+class RerankCrossEncoder(ModelFields, BaseCrossEncoder):
+    """A ``BaseCrossEncoder``, for LangChain's ``CrossEncoderReranker(model=...)`` and its like.
+
+    Scores are the scorer's own: logits, any finite float, of the models that `load_reranker` loads.
+
+    Raises:
+        ScoringError: The scorer gave NaN, or not one number a pair.
+        ModelNotFoundError, ModelLoadError: At the first use; the model is loaded then.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", validate_assignment=True)
+
+    @property
+    def scale(self) -> Scale:
+        """What the scores are; `Reranker` asks for it."""
+        return "logit" if self.reranker is None else self._reranker().scale
+
+    def score(self, text_pairs: list[Pair]) -> list[float]:
+        """One finite built-in float a (query, text) pair, in order; ``[]`` loads no model."""
+        return self._reranker().score(text_pairs) if text_pairs else []
+
+    def score_detailed(self, text_pairs: list[Pair]) -> list[ScoredPair]:
+        """As `score`, with the truncation of each pair; None where it is not known."""
+        return self._reranker().score_detailed(text_pairs) if text_pairs else []
