@@ -26,6 +26,7 @@ format: .venv/ready
 
 bench: .venv/ready
 	.venv/bin/python benchmarks/top50.py
+	.venv/bin/python benchmarks/adapters.py
 
 # The wheel, installed alone in an environment of its own, runs the demo from another directory.
 wheel-check:
