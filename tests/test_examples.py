@@ -15,6 +15,8 @@ from llm_server import ANSWER, chat_server
 ROOT = Path(__file__).parents[1]
 CORPUS = ROOT / "examples/data/english/corpus.jsonl"
 SCRIPTS = ("rag_langchain.py", "rag_llama_index.py")
+# What both scripts have from rerank_plugins.demo is shown by one of them, and by both under `make test-slow`.
+SHARED = (SCRIPTS[0], pytest.param(SCRIPTS[1], marks=pytest.mark.slow))
 
 
 def run(script: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -61,7 +63,7 @@ def test_exactly_the_top_five_reach_the_llm(script: str, provider: str, suffix: 
     assert len(arrived) == 5
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("script", SHARED)
 @pytest.mark.parametrize("url", [[], ["--llm-url", "http://127.0.0.1:9/v1"]], ids=["no key", "no server"])
 def test_an_llm_out_of_reach_is_an_error_after_the_retrieval(script: str, url: list[str]) -> None:
     """A missing key or server ends non-zero with what to check, after the table has been shown."""
@@ -73,7 +75,7 @@ def test_an_llm_out_of_reach_is_an_error_after_the_retrieval(script: str, url: l
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("script", SHARED)
 def test_a_chinese_question_without_the_model_says_how_to_get_it(script: str, tmp_path: Path) -> None:
     """Chinese runs with bge-reranker-v2-m3; where it is not there, one message gives the command."""
     chinese = ROOT / "examples/data/chinese/corpus.jsonl"
@@ -84,7 +86,7 @@ def test_a_chinese_question_without_the_model_says_how_to_get_it(script: str, tm
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("script", SHARED)
 def test_the_english_model_warns_when_asked_in_chinese(script: str) -> None:
     """rerank-mini-en asked in Chinese says that its scores mean nothing, and which model to use."""
     chinese = ROOT / "examples/data/chinese/corpus.jsonl"
