@@ -1,75 +1,13 @@
-"""Documents, scorers and a retriever that the tests of the LangChain adapter share."""
+"""Documents and a retriever that the tests of the LangChain adapter share."""
 
 from __future__ import annotations
-
-import threading
-import time
 
 from langchain_core.callbacks import CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
+from scorers import QUERY, TEXTS, ByLength, CutsLong, Gives, Remembers, Slow
 
-from rerank_plugins import Pair, ScoredPair
-
-QUERY = "What is the frame of the phone made of?"
-TEXTS = [
-    "Apples are a healthy fruit, rich in fibre.",
-    "The iPhone 15 Pro has a frame of titanium.",
-    "A frame of oak holds the picture in the hall.",
-]
-
-
-class ByLength:
-    """The longer the passage, the higher its score."""
-
-    def score(self, pairs: list[Pair], /) -> list[float]:
-        """One logit a pair."""
-        return [float(len(passage)) / 100 for _, passage in pairs]
-
-
-class Slow(ByLength):
-    """As `ByLength`, after 300 ms; remembers the threads it worked on."""
-
-    def __init__(self) -> None:
-        self.threads: set[int] = set()
-
-    def score(self, pairs: list[Pair], /) -> list[float]:
-        """One logit a pair, late."""
-        self.threads.add(threading.get_ident())
-        time.sleep(0.3)
-        return super().score(pairs)
-
-
-class CutsLong(ByLength):
-    """As `ByLength`, and says that passages above 42 characters were cut."""
-
-    def score_detailed(self, pairs: list[Pair], /) -> list[ScoredPair]:
-        """One logit a pair and whether it was cut."""
-        return [ScoredPair(score, len(pair[1]) > 42) for score, pair in zip(self.score(pairs), pairs, strict=True)]
-
-
-class Remembers(ByLength):
-    """As `ByLength`, and remembers the passages it was given."""
-
-    def __init__(self) -> None:
-        self.passages: list[str] = []
-
-    def score(self, pairs: list[Pair], /) -> list[float]:
-        """One logit a pair."""
-        self.passages += [passage for _, passage in pairs]
-        return super().score(pairs)
-
-
-class Gives:
-    """Gives the same numbers whatever it is asked."""
-
-    def __init__(self, *scores: float) -> None:
-        self.scores = scores
-
-    def score(self, pairs: list[Pair], /) -> list[float]:
-        """The numbers, however many pairs there are."""
-        del pairs
-        return list(self.scores)
+__all__ = ["QUERY", "TEXTS", "ByLength", "CutsLong", "Fixed", "Gives", "Remembers", "Slow", "documents"]
 
 
 class Fixed(BaseRetriever):

@@ -123,13 +123,13 @@ class ModelFields(BaseModel):
 
         A scorer of somebody's own cannot be written: ``reranker`` says so, in words that no adapter takes.
         """
-        data: dict[str, Any] = handler(self)
+        return self._written(handler(self))
+
+    def _written(self, data: dict[str, Any]) -> dict[str, Any]:
         options = self._loaded_from()
         if options is None:
-            data["reranker"] = f"{self._model_label()}, which cannot be written down"
-        else:
-            data.update({name: value for name, value in asdict(options).items() if name in data})
-        return data
+            return {**data, "reranker": f"{self._model_label()}, which cannot be written down"}
+        return {**data, **{name: value for name, value in asdict(options).items() if name in data}}
 
     def _options(self) -> LoadingOptions:
         return LoadingOptions(**{name: getattr(self, name) for name in OPTIONS})

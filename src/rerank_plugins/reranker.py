@@ -67,7 +67,7 @@ class Reranker:
         """
         check_top_n(top_n)
         check_score_threshold(score_threshold)
-        _check_query(query)
+        check_query(query)
         texts = _checked_documents(documents)
         if top_n == 0:
             return []
@@ -160,7 +160,8 @@ def _detailed(scored: Any) -> ScoredPair:
     return ScoredPair(float(scored.score), None if scored.truncated is None else bool(scored.truncated))
 
 
-def _check_query(query: str) -> None:
+def check_query(query: str) -> None:
+    """Raise `InvalidInputError` unless ``query`` is a string that says something."""
     if not isinstance(query, str):
         raise InvalidInputError(f"query must be a string, got {type(query).__name__}.")
     if not query.strip():

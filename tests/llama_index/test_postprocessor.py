@@ -1,160 +1,267 @@
-"""`RerankPostprocessor` with the real framework and the model in the box."""
+"""`RerankPostprocessor`: nodes in, the most relevant of them out."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import math
+from typing import Any
 
 import pytest
-from llama_index.core.base.base_retriever import BaseRetriever
-from llama_index.core.llms import MockLLM
-from llama_index.core.query_engine import RetrieverQueryEngine
-from llama_index.core.schema import Document, ImageNode, MetadataMode, NodeWithScore, QueryBundle, TextNode
-from pydantic import ValidationError
+from hypothesis import given
+from hypothesis import strategies as st
+from llama_index.core.schema import (
+    Document,
+    ImageNode,
+    IndexNode,
+    MediaResource,
+    MetadataMode,
+    Node,
+    NodeWithScore,
+    QueryBundle,
+    TextNode,
+)
+from llama_index_stand_ins import QUERY, ByLength, Gives, Remembers, nodes
 
-from rerank_plugins import InvalidInputError, Pair, Reranker, load_reranker
+from rerank_plugins import InvalidInputError, Reranker, ScoringError, sigmoid
 from rerank_plugins.llama_index import RerankPostprocessor
 
-QUERY = "What is the frame of the phone made of?"
-TEXTS = [
-    "Apples are a healthy fruit, rich in fibre.",
-    "The iPhone 15 Pro has a frame of titanium.",
-    "A frame of oak holds the picture in the hall.",
-]
+
+def by_length(**fields: Any) -> RerankPostprocessor:
+    return RerankPostprocessor(reranker=ByLength(), **fields)
 
 
-class ByLength:
-    """The longer the passage, the higher its score; remembers what it was given."""
-
-    def __init__(self) -> None:
-        self.seen: list[str] = []
-
-    def score(self, pairs: list[Pair], /) -> list[float]:
-        """One logit a pair."""
-        self.seen += [passage for _, passage in pairs]
-        return [float(len(passage)) for _, passage in pairs]
-
-
-class Fixed(BaseRetriever):
-    """Returns the nodes it holds."""
-
-    def __init__(self, held: list[NodeWithScore]) -> None:
-        self.held = held
-        super().__init__()
-
-    def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:  # noqa: ARG002
-        return self.held
-
-
-def nodes() -> list[NodeWithScore]:
+def every_kind() -> list[NodeWithScore]:
+    """One node of each class, with and without text, score and metadata."""
     return [
-        NodeWithScore(node=TextNode(text=text, id_=f"n{n}", metadata={"page": n}), score=0.5 - n / 10)
-        for n, text in enumerate(TEXTS)
+        NodeWithScore(node=TextNode(text="some text", metadata={"k": "v"}), score=0.3),
+        NodeWithScore(node=Document(text="a document of its own"), score=0.0),
+        NodeWithScore(node=Node(text_resource=MediaResource(text="a plain node")), score=None),
+        NodeWithScore(node=IndexNode(text="an index node of some length", index_id="1"), score=-2.5),
+        NodeWithScore(node=ImageNode(image="aGk=", metadata={"caption": "an image, which has metadata alone"})),
+        NodeWithScore(node=ImageNode(image="aGk="), score=0.9),
+        NodeWithScore(node=TextNode(text=""), score=0.9),
     ]
 
 
-@pytest.fixture(scope="module")
-def postprocessor() -> RerankPostprocessor:
-    return RerankPostprocessor(reranker=load_reranker("rerank-mini-en"), top_n=2)
+def snapshot(given: list[NodeWithScore]) -> list[Any]:
+    return [(id(node), node.model_dump(), node.node.hash) for node in given]
 
 
 def test_puts_the_node_that_answers_first(postprocessor: RerankPostprocessor) -> None:
-    """The best node comes first, its score a built-in float in [0, 1]."""
+    """The best node comes first, its score a built-in float in [0, 1] that JSON takes."""
     best = postprocessor.postprocess_nodes(nodes(), query_str=QUERY)
     assert [len(best), best[0].node_id] == [2, "n1"]
     assert all(type(node.score) is float and 0.0 <= node.score <= 1.0 for node in best)
     assert json.loads(best[0].to_json())["score"] == best[0].score
 
 
-def test_works_inside_a_retriever_query_engine(postprocessor: RerankPostprocessor) -> None:
-    """It is a drop-in node_postprocessor, sync and async, and the sources are its nodes."""
-    engine = RetrieverQueryEngine.from_args(Fixed(nodes()), llm=MockLLM(), node_postprocessors=[postprocessor])
-    sources = engine.query(QUERY).source_nodes
-    assert [len(sources), sources[0].node_id] == [2, "n1"]
-    later = asyncio.run(engine.aquery(QUERY)).source_nodes
-    assert [(node.node_id, node.score) for node in later] == [(node.node_id, node.score) for node in sources]
+@pytest.mark.parametrize("keep", [False, True])
+def test_leaves_what_came_in_untouched(postprocessor: RerankPostprocessor, keep: bool) -> None:  # noqa: FBT001
+    """Objects, order, dump and hash of the input are the same before and after; the wrappers that come out are new."""
+    twin = postprocessor.model_copy(update={"keep_retrieval_score": keep})
+    for held in (nodes(), every_kind()):
+        before = snapshot(held)
+        best = [*twin.postprocess_nodes(held, query_str=QUERY)]
+        best += asyncio.run(twin.apostprocess_nodes(held, query_str=QUERY))
+        assert snapshot(held) == before
+        assert not any(result is node for result in best for node in held)
 
 
-def test_leaves_what_came_in_untouched(postprocessor: RerankPostprocessor) -> None:
-    """Scores, order, dump and hash of the input are the same before and after."""
+def test_a_failing_scorer_leaves_what_came_in_untouched() -> None:
+    """Also where the scores were wrong and an error was raised."""
     given = nodes()
-    before = [(node.model_dump(), node.node.hash) for node in given]
-    best = postprocessor.postprocess_nodes(given, query_str=QUERY)
-    assert [(node.model_dump(), node.node.hash) for node in given] == before
-    assert not any(result is node for result in best for node in given)
+    before = snapshot(given)
+    with pytest.raises(ScoringError):
+        RerankPostprocessor(reranker=Gives(1.0), keep_retrieval_score=True).postprocess_nodes(given, query_str=QUERY)
+    assert snapshot(given) == before
 
 
-def test_keeps_ids_and_metadata(postprocessor: RerankPostprocessor) -> None:
-    """The nodes inside the results are the nodes that came in."""
+def test_keeps_the_nodes_themselves(postprocessor: RerankPostprocessor) -> None:
+    """Inside the results are the nodes that came in, not copies."""
     given = nodes()
     best = postprocessor.postprocess_nodes(given, query_str=QUERY)
     assert best[0].node is given[1].node
-    assert best[0].metadata == {"page": 1}
 
 
-def test_scores_the_text_an_embedder_would_see() -> None:
-    """Metadata excluded from embedding is not scored, other metadata is."""
-    scorer = ByLength()
-    node = TextNode(text="body", metadata={"a": "kept", "b": "hidden"}, excluded_embed_metadata_keys=["b"])
-    RerankPostprocessor(reranker=Reranker(scorer)).postprocess_nodes([NodeWithScore(node=node)], query_str=QUERY)
-    assert scorer.seen == [node.get_content(metadata_mode=MetadataMode.EMBED)]
-    assert "kept" in scorer.seen[0]
-    assert "hidden" not in scorer.seen[0]
+def test_the_retrieval_score_can_be_kept() -> None:
+    """It stands in the metadata of a copy, also where it was None, beside what was there."""
+    given = nodes()
+    given[0].score = None
+    best = by_length(keep_retrieval_score=True).postprocess_nodes(given, query_str=QUERY)
+    assert {node.node_id: node.metadata for node in best} == {
+        "n0": {"page": 0, "retrieval_score": None},
+        "n1": {"page": 1, "retrieval_score": 0.4},
+        "n2": {"page": 2, "retrieval_score": pytest.approx(0.3)},
+    }
 
 
-def test_every_node_type_and_a_missing_score() -> None:
-    """Text, document and image nodes, empty text and score None go through together."""
-    given = [
-        NodeWithScore(node=TextNode(text="some text")),
-        NodeWithScore(node=Document(text="a document of its own"), score=0.0),
-        NodeWithScore(node=ImageNode(image="aGk=")),
-        NodeWithScore(node=TextNode(text="")),
-    ]
-    best = RerankPostprocessor(reranker=Reranker(ByLength()), top_n=None).postprocess_nodes(given, query_str=QUERY)
-    assert [node.node_id for node in best] == [given[1].node_id, given[0].node_id, given[2].node_id, given[3].node_id]
-    assert [node.score for node in best][2:] == [0.0, 0.0]
+@pytest.mark.parametrize("position", range(len(every_kind())))
+def test_the_kept_score_is_read_by_nobody(position: int) -> None:
+    """What an embedder and an LLM read of any node is the same with it and without it."""
+    node = every_kind()[position]
+    (kept,) = by_length(keep_retrieval_score=True).postprocess_nodes([node], query_str=QUERY)
+    assert "retrieval_score" in kept.metadata
+    assert type(kept.node) is type(node.node)
+    for mode in (MetadataMode.EMBED, MetadataMode.LLM):
+        assert kept.node.get_content(metadata_mode=mode) == node.node.get_content(metadata_mode=mode)
+
+
+@pytest.mark.parametrize("mode", list(MetadataMode))
+def test_a_second_pass_reads_the_same_text(mode: MetadataMode) -> None:
+    """Whichever metadata is read, a kept score does not change what is scored, and is replaced."""
+    scorer = Remembers()
+    stage = RerankPostprocessor(reranker=scorer, keep_retrieval_score=True, metadata_mode=mode, top_n=None)
+    first = stage.postprocess_nodes(nodes(), query_str=QUERY)
+    second = stage.postprocess_nodes(first, query_str=QUERY)
+    assert sorted(scorer.passages[:3]) == sorted(scorer.passages[3:])
+    assert [node.metadata["retrieval_score"] for node in second] == [node.score for node in first]
+    assert [node.node.excluded_llm_metadata_keys for node in second] == [["retrieval_score"]] * 3
+
+
+@pytest.mark.parametrize(
+    ("mode", "text"),
+    [
+        (MetadataMode.EMBED, "a: kept\nl: not for the LLM\n\nbody"),
+        (MetadataMode.LLM, "a: kept\ne: not for embedding\n\nbody"),
+        (MetadataMode.ALL, "a: kept\ne: not for embedding\nl: not for the LLM\n\nbody"),
+        (MetadataMode.NONE, "body"),
+    ],
+)
+def test_metadata_mode_says_what_is_read(mode: MetadataMode, text: str) -> None:
+    """The text that is scored is the one that LlamaIndex makes in this mode."""
+    scorer = Remembers()
+    node = TextNode(
+        text="body",
+        metadata={"a": "kept", "e": "not for embedding", "l": "not for the LLM"},
+        excluded_embed_metadata_keys=["e"],
+        excluded_llm_metadata_keys=["l"],
+    )
+    RerankPostprocessor(reranker=scorer, metadata_mode=mode).postprocess_nodes(
+        [NodeWithScore(node=node)], query_str=QUERY
+    )
+    assert scorer.passages == [text]
+
+
+def test_what_an_embedder_reads_is_the_default() -> None:
+    """Without metadata_mode it is EMBED."""
+    assert RerankPostprocessor().metadata_mode is MetadataMode.EMBED
+
+
+def test_every_node_type_goes_through_together() -> None:
+    """All classes of nodes are ranked by their text; those without any come last, in order, with 0.0."""
+    given = every_kind()
+    best = by_length(top_n=None).postprocess_nodes(given, query_str=QUERY)
+    lengths = [len(node.node.get_content(metadata_mode=MetadataMode.EMBED)) for node in given]
+    order = sorted(range(len(given)), key=lambda position: -lengths[position])
+    assert [node.node_id for node in best] == [given[position].node_id for position in order]
+    assert [node.score for node in best] == [sigmoid(lengths[n] / 100) if lengths[n] else 0.0 for n in order]
 
 
 def test_duplicates_of_an_id_keep_their_own_scores() -> None:
-    """Two texts under one node id are scored apart."""
-    given = [NodeWithScore(node=TextNode(text=text, id_="same")) for text in ("a", "aaa")]
-    best = RerankPostprocessor(reranker=Reranker(ByLength())).postprocess_nodes(given, query_str=QUERY)
-    assert [node.text for node in best] == ["aaa", "a"]
-    assert best[0].get_score() > best[1].get_score()
+    """Two texts under one node id are scored apart, and the same node twice comes out twice."""
+    given = [NodeWithScore(node=TextNode(text=text, id_="same")) for text in ("a", "aaa", "a")]
+    best = by_length().postprocess_nodes(given, query_str=QUERY)
+    assert [node.text for node in best] == ["aaa", "a", "a"]
+    assert [node.score for node in best] == [sigmoid(0.03), sigmoid(0.01), sigmoid(0.01)]
+
+
+def test_ties_keep_their_order() -> None:
+    """Nodes of the same score come out in the order they came in."""
+    given = [NodeWithScore(node=TextNode(text="same", id_=str(n))) for n in range(20)]
+    best = by_length(top_n=None).postprocess_nodes(given, query_str=QUERY)
+    assert [node.node_id for node in best] == [str(n) for n in range(20)]
 
 
 @pytest.mark.parametrize(("top_n", "kept"), [(None, 3), (0, 0), (1, 1), (3, 3), (99, 3)])
 def test_top_n(top_n: int | None, kept: int) -> None:
-    """None keeps all, 0 none, more than there are all."""
-    postprocessor = RerankPostprocessor(reranker=Reranker(ByLength()), top_n=top_n)
+    """None keeps all, 0 none, more than there are all, sync and async."""
+    postprocessor = by_length(top_n=top_n)
     assert len(postprocessor.postprocess_nodes(nodes(), query_str=QUERY)) == kept
+    assert len(asyncio.run(postprocessor.apostprocess_nodes(nodes(), query_str=QUERY))) == kept
+    assert postprocessor.top_n == top_n
 
 
-@pytest.mark.parametrize("wrong", [{"top_n": -1}, {"score_threshold": 1.5}, {"topn": 3}])
-def test_wrong_settings_are_refused(wrong: dict[str, float]) -> None:
-    """A negative top_n, a threshold above 1 and a misspelt field raise when the object is made."""
-    with pytest.raises(ValidationError, match=next(iter(wrong))):
-        RerankPostprocessor(**wrong)  # type: ignore[arg-type]
+def test_the_threshold_is_inclusive_and_applied_before_top_n() -> None:
+    """A node exactly at score_threshold stays; top_n cuts what the threshold left."""
+    texts = ("aa", "a", "aaa")
+    given = [NodeWithScore(node=TextNode(text=text, id_=text)) for text in texts]
+    postprocessor = by_length(score_threshold=sigmoid(0.02))
+    assert [node.node_id for node in postprocessor.postprocess_nodes(given, query_str=QUERY)] == ["aaa", "aa"]
+    postprocessor.top_n = 1
+    assert [node.node_id for node in postprocessor.postprocess_nodes(given, query_str=QUERY)] == ["aaa"]
+
+
+@pytest.mark.parametrize("scores", [(1.0, 2.0), (1.0, math.nan, 2.0), (1.0, 2.0, 3.0, 4.0)])
+def test_wrong_scores_raise_instead_of_dropping_nodes(scores: tuple[float, ...]) -> None:
+    """Too few scores, too many, and NaN are errors, sync and async."""
+    postprocessor = RerankPostprocessor(reranker=Gives(*scores))
+    with pytest.raises(ScoringError, match=r"scores for 3 pairs|NaN"):
+        postprocessor.postprocess_nodes(nodes(), query_str=QUERY)
+    with pytest.raises(ScoringError, match=r"scores for 3 pairs|NaN"):
+        asyncio.run(postprocessor.apostprocess_nodes(nodes(), query_str=QUERY))
 
 
 def test_a_missing_query_says_so() -> None:
-    """Nodes without a query raise a ValueError that names the missing query bundle."""
+    """Nodes without a query, or with a blank one, raise a ValueError that names it, and no model is looked for."""
+    postprocessor = RerankPostprocessor(model="no/such-model")
     with pytest.raises(ValueError, match="Missing query bundle") as caught:
-        RerankPostprocessor(model="no/such-model").postprocess_nodes(nodes())
+        postprocessor.postprocess_nodes(nodes())
     assert isinstance(caught.value, InvalidInputError)
+    with pytest.raises(InvalidInputError, match="query is blank"):
+        postprocessor.postprocess_nodes(nodes(), query_str=" ")
+
+
+def test_a_bare_node_is_named() -> None:
+    """A node without its wrapper is an error that says how to wrap it."""
+    wrong: Any = [*nodes(), TextNode(text="bare")]
+    with pytest.raises(InvalidInputError, match=r"got TextNode at position 3 .*NodeWithScore\(node=node\)"):
+        by_length().postprocess_nodes(wrong, query_str=QUERY)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((nodes(), "a text"), "must be a QueryBundle, got str. Give a text as query_str="),
+        ((None, QueryBundle(QUERY)), "must be a list of NodeWithScore, got NoneType"),
+    ],
+)
+def test_wrong_arguments_say_what_was_expected(arguments: Any, message: str) -> None:
+    """A text in the place of the query bundle, and no nodes at all, are named."""
+    with pytest.raises(InvalidInputError, match=message):
+        by_length().postprocess_nodes(*arguments)
+
+
+def test_any_iterable_of_nodes_is_read() -> None:
+    """A generator gives what a list gives."""
+    expected = by_length().postprocess_nodes(nodes(), query_str=QUERY)
+    some: Any = (node for node in nodes())
+    assert by_length().postprocess_nodes(some, query_str=QUERY) == expected
 
 
 def test_an_empty_list_loads_no_model() -> None:
-    """Nothing in, nothing out, and a model that does not exist is never looked for."""
+    """Nothing in, nothing out, and a model that does not exist is never looked for; nor is it for top_n=0."""
     postprocessor = RerankPostprocessor(model="no/such-model")
     assert postprocessor.postprocess_nodes([], query_str=QUERY) == []
+    assert postprocessor.postprocess_nodes([], query_str="") == []
     assert asyncio.run(postprocessor.apostprocess_nodes([], query_str=QUERY)) == []
+    postprocessor.top_n = 0
+    assert postprocessor.postprocess_nodes(nodes(), query_str=QUERY) == []
 
 
-def test_settings_survive_a_round_trip() -> None:
-    """to_dict and from_dict give an equal postprocessor; a scorer of one's own is refused."""
-    first = RerankPostprocessor(model="rerank-mini-en", top_n=7, score_threshold=0.25)
-    second = RerankPostprocessor.from_dict(first.to_dict())
-    assert (second.model, second.top_n, second.score_threshold) == ("rerank-mini-en", 7, 0.25)
-    with pytest.raises(ValidationError, match="ByLength, which cannot be written down"):
-        RerankPostprocessor.from_dict(RerankPostprocessor(reranker=Reranker(ByLength())).to_dict())
+def test_scores_do_not_depend_on_the_other_nodes(box: Reranker) -> None:
+    """A node gets the same score alone, among others, and beside duplicates."""
+    postprocessor = RerankPostprocessor(reranker=box, top_n=None)
+    (alone,) = postprocessor.postprocess_nodes(nodes()[1:2], query_str=QUERY)
+    among = postprocessor.postprocess_nodes([*nodes(), *nodes()], query_str=QUERY)
+    assert [node.score for node in among if node.node_id == "n1"] == pytest.approx([alone.score] * 2, abs=1e-4)
+
+
+@given(st.lists(st.text(max_size=30), max_size=8), st.one_of(st.none(), st.integers(0, 9)))
+def test_any_texts_come_back_scored_and_sorted(texts: list[str], top_n: int | None) -> None:
+    """Whatever the texts are, as many as top_n come back, each with its own id, by falling score."""
+    held = [NodeWithScore(node=TextNode(text=text, id_=str(n))) for n, text in enumerate(texts)]
+    best = by_length(top_n=top_n).postprocess_nodes(held, query_str=QUERY)
+    assert len(best) == (len(texts) if top_n is None else min(top_n, len(texts)))
+    assert all(node.text == texts[int(node.node_id)] for node in best)
+    assert [node.score for node in best] == sorted((node.get_score() for node in best), reverse=True)

@@ -6,9 +6,11 @@ from typing import assert_type
 
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
+from llama_index.core.schema import MetadataMode, NodeWithScore
 
 from rerank_plugins import Pair, RankedResult, Reranker, Scorer, load_reranker
 from rerank_plugins.langchain import RerankCompressor, RerankCrossEncoder, RerankMiddleware, RerankRetriever
+from rerank_plugins.llama_index import RerankPostprocessor
 
 
 class Constant:
@@ -45,3 +47,8 @@ def reranked(base: BaseRetriever) -> list[Document]:
     """A retriever takes the compressor's fields, or a compressor."""
     RerankRetriever(base_retriever=base, model="rerank-mini-en", top_n=3, engine="openvino")
     return RerankRetriever(base_retriever=base, compressor=compressor, fetch_k=20).invoke("query")
+
+
+postprocessor = RerankPostprocessor(reranker=scorer, top_n=None, metadata_mode=MetadataMode.LLM)
+assert_type(postprocessor.postprocess_nodes([], query_str="query"), list[NodeWithScore])
+RerankPostprocessor(top_k=3)  # type: ignore[call-arg]
