@@ -86,7 +86,10 @@ class ModelFields(BaseModel):
     local_files_only: bool = Field(default=False, strict=True)
 
     # Every adapter says this again: of several parents pydantic takes the last one's, the framework's.
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", validate_assignment=True)
+    # Errors do not repeat what was given: a key for a service would end in a log.
+    model_config = ConfigDict(
+        arbitrary_types_allowed=True, extra="forbid", validate_assignment=True, hide_input_in_errors=True
+    )
 
     def __setattr__(self, name: str, value: Any) -> None:
         fields, given = self.__dict__.copy(), self.__pydantic_fields_set__.copy()
@@ -118,18 +121,32 @@ class ModelFields(BaseModel):
 
     # LlamaIndex's name for it; of two serializers of different names pydantic would take either.
     @model_serializer(mode="wrap")
-    def custom_model_dump(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:  # noqa: ARG002 - the same
+    def custom_model_dump(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
         """The fields; of a reranker from `load_reranker`, its options.
 
         A scorer of somebody's own cannot be written: ``reranker`` says so, in words that no adapter takes.
         """
-        return self._written(handler(self))
+        return self._written(handler(self), info)
 
-    def _written(self, data: dict[str, Any]) -> dict[str, Any]:
+    def _written(self, data: dict[str, Any], info: SerializationInfo) -> dict[str, Any]:
         options = self._loaded_from()
         if options is None:
             return {**data, "reranker": f"{self._model_label()}, which cannot be written down"}
-        return {**data, **{name: value for name, value in asdict(options).items() if name in data}}
+        # Also where defaults and unset fields are left out: what a reranker was loaded from is neither.
+        whole = self.reranker is not None and info.include is None
+        wanted = {*data, *(name for name in OPTIONS if whole and getattr(options, name) != getattr(_DEFAULTS, name))}
+        left_out = set(info.exclude or ())
+        return {**data, **{name: value for name, value in asdict(options).items() if name in wanted - left_out}}
+
+    def __getstate__(self) -> dict[Any, Any]:
+        # pydantic's own, not the next class's: LlamaIndex's takes what it cannot pickle out of the object itself,
+        # and what is read again would use the default model.
+        state = BaseModel.__getstate__(self)
+        given, fields = self._given(), dict(self.__dict__)
+        if isinstance(given, LoadedReranker):
+            # Its options; reading them loads nothing yet.
+            fields |= {"reranker": None, **asdict(given.loaded_from)}
+        return {**state, "__dict__": fields}
 
     def _options(self) -> LoadingOptions:
         return LoadingOptions(**{name: getattr(self, name) for name in OPTIONS})

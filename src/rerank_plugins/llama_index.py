@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any, Self
 
 from rerank_plugins.errors import InvalidInputError, MissingExtraError
 from rerank_plugins.ranking import RankedResult
 from rerank_plugins.reranker import check_query
 
 try:
-    from llama_index.core.bridge.pydantic import ConfigDict, model_serializer, model_validator
-    from llama_index.core.callbacks import CBEventType, EventPayload
+    from llama_index.core.bridge.pydantic import ConfigDict, Field, model_serializer, model_validator
+    from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
     from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
     from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
     from llama_index.core.postprocessor.types import BaseNodePostprocessor
     from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
+    from pydantic import PlainValidator  # not in LlamaIndex's bridge
 except ImportError as exc:
     raise MissingExtraError("llama-index", "rerank_plugins.llama_index", str(exc.name)) from exc
 
@@ -26,7 +26,16 @@ from rerank_plugins.adapter_fields import ModelFields, ScoreThreshold, TopN
 RETRIEVAL_SCORE = "retrieval_score"
 """Metadata key of ``keep_retrieval_score``, the one LlamaIndex's own rerankers use."""
 
+TRUNCATED = "truncated"
+"""Metadata key of ``mark_truncated``."""
+
 _dispatcher = get_dispatcher(__name__)
+
+
+def _as_callback_manager(value: Any) -> CallbackManager:
+    if value is not None and not isinstance(value, CallbackManager):
+        raise InvalidInputError(f"callback_manager must be a CallbackManager, got {type(value).__name__}.")
+    return CallbackManager() if value is None else value
 
 
 class RerankPostprocessor(ModelFields, BaseNodePostprocessor):
@@ -36,8 +45,9 @@ class RerankPostprocessor(ModelFields, BaseNodePostprocessor):
     [0, 1], so that ``SimilarityPostprocessor`` may follow. What came in, wrappers included, is
     untouched. Equal scores keep their order, nodes without text get 0.0, no nodes load no model.
 
-    Every call is one span with one ``ReRankStartEvent`` and one ``ReRankEndEvent``, and one
-    ``CBEventType.RERANKING`` callback, sync and async.
+    Every call that returns is one span with one ``ReRankStartEvent`` and one ``ReRankEndEvent``, and one
+    ``CBEventType.RERANKING`` callback, sync and async. Wrong input raises before any of them; what fails
+    later drops the span, ends the callback with the error, and gives no end event.
 
     Raises:
         InvalidInputError: No query, a blank one, or something that is no `NodeWithScore`.
@@ -50,14 +60,21 @@ class RerankPostprocessor(ModelFields, BaseNodePostprocessor):
     """How many nodes to keep; None keeps all, 0 none."""
     score_threshold: ScoreThreshold = None
     """In [0, 1]: only scores at or above it are kept, before ``top_n`` cuts."""
-    keep_retrieval_score: bool = False
-    """Write the score that a node came with into ``metadata["retrieval_score"]`` of a copy of the node,
-    where neither an embedder nor an LLM reads it."""
+    keep_retrieval_score: bool = Field(default=False, strict=True)
+    """Write the score that a node came with into ``metadata["retrieval_score"]`` of a copy of the node (a
+    shallow one: it shares nested values), where neither an embedder nor an LLM reads it."""
+    mark_truncated: bool = Field(default=False, strict=True)
+    """Write, in the same way, ``metadata["truncated"]``: whether the model saw less than the whole query and
+    text; None if the scorer cannot tell."""
     metadata_mode: MetadataMode = MetadataMode.EMBED
     """Which metadata is read before the text; ``MetadataMode.NONE`` for the text alone."""
+    callback_manager: Annotated[CallbackManager, PlainValidator(_as_callback_manager)] = Field(
+        default_factory=CallbackManager, exclude=True
+    )
+    """LlamaIndex's; engines set it. Pickles and dumps leave it out, copies share it."""
 
     model_config = ConfigDict(
-        arbitrary_types_allowed=True, extra="forbid", validate_assignment=True, protected_namespaces=()
+        arbitrary_types_allowed=True, extra="forbid", validate_assignment=True, hide_input_in_errors=True
     )
 
     @classmethod
@@ -68,10 +85,11 @@ class RerankPostprocessor(ModelFields, BaseNodePostprocessor):
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        nodes, query = _checked(nodes, query_bundle)
-        with self._traced(nodes, query_bundle) as best:
-            if nodes and self.top_n != 0:
-                best.extend(self._rewrapped(nodes, self._reranker().rerank(query, self._texts(nodes), **self._cut())))
+        held, query = _checked(nodes, query_bundle)
+        texts = self._texts(held)
+        with self._traced(held, query_bundle) as best:
+            if texts:
+                best.extend(self._rewrapped(held, self._reranker().rerank(query, texts, **self._cut())))
         return best
 
     # The mixin opens a span around the sync method by itself, but not around an overridden async one.
@@ -79,21 +97,22 @@ class RerankPostprocessor(ModelFields, BaseNodePostprocessor):
     async def _apostprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        nodes, query = _checked(nodes, query_bundle)
-        with self._traced(nodes, query_bundle) as best:
-            if nodes and self.top_n != 0:
+        held, query = _checked(nodes, query_bundle)
+        texts = self._texts(held)
+        with self._traced(held, query_bundle) as best:
+            if texts:
                 reranker = await self._areranker()
-                best.extend(self._rewrapped(nodes, await reranker.arerank(query, self._texts(nodes), **self._cut())))
+                best.extend(self._rewrapped(held, await reranker.arerank(query, texts, **self._cut())))
         return best
 
     @contextmanager
-    def _traced(self, nodes: list[NodeWithScore], query: QueryBundle | None) -> Iterator[list[NodeWithScore]]:
+    def _traced(self, nodes: list[NodeWithScore], query: Any) -> Iterator[list[NodeWithScore]]:
         """Events and callback around the filling of the list that it gives."""
         label, count = self._model_label(), len(nodes) if self.top_n is None else self.top_n
         payload: dict[str, Any] = {
             EventPayload.NODES: nodes,
             EventPayload.MODEL_NAME: label,
-            EventPayload.QUERY_STR: query.query_str if query else None,
+            EventPayload.QUERY_STR: query.query_str,
             EventPayload.TOP_K: count,
         }
         best: list[NodeWithScore] = []
@@ -107,35 +126,68 @@ class RerankPostprocessor(ModelFields, BaseNodePostprocessor):
         return {"top_n": self.top_n, "score_threshold": self.score_threshold}
 
     def _texts(self, nodes: list[NodeWithScore]) -> list[str]:
-        return [_read(node.node).get_content(metadata_mode=self.metadata_mode) for node in nodes]
+        """What is scored; nothing where nothing can be kept."""
+        if self.top_n == 0:
+            return []
+        texts = [_unmarked(node.node).get_content(metadata_mode=self.metadata_mode) for node in nodes]
+        wrong = [position for position, text in enumerate(texts) if not isinstance(text, str)]
+        if wrong:
+            node = nodes[wrong[0]].node
+            raise InvalidInputError(
+                f"get_content() of a {type(node).__name__} (id {node.node_id}) gave {type(texts[wrong[0]]).__name__}, "
+                f"expected a string. Nothing was ranked: leave the node out, or let its class give text."
+            )
+        return texts
 
     def _rewrapped(self, nodes: list[NodeWithScore], results: list[RankedResult]) -> list[NodeWithScore]:
-        found = [(nodes[result.index], result.score) for result in results]
-        if not self.keep_retrieval_score:
-            return [given.model_copy(update={"score": score}) for given, score in found]
-        return [
-            given.model_copy(update={"score": score, "node": _with_retrieval_score(given)}) for given, score in found
-        ]
+        found = []
+        for result in results:
+            given, update = nodes[result.index], {"score": result.score}
+            marks = {RETRIEVAL_SCORE: given.score} if self.keep_retrieval_score else {}
+            marks |= {TRUNCATED: result.truncated} if self.mark_truncated else {}
+            found.append(given.model_copy(update=update | ({"node": _marked(given.node, marks)} if marks else {})))
+        return found
 
     @model_validator(mode="before")
     @classmethod
     def _without_class_name(cls, fields: Any) -> Any:
         # Written beside the fields by LlamaIndex, and not taken out by all of its readers.
-        return {k: v for k, v in fields.items() if k != "class_name"} if isinstance(fields, dict) else fields
+        if not isinstance(fields, dict) or fields.get("class_name") != cls.class_name():
+            return fields
+        return {name: value for name, value in fields.items() if name != "class_name"}
 
     @model_serializer(mode="wrap")
-    def custom_model_dump(self, handler: Any, info: Any) -> dict[str, Any]:  # noqa: ARG002 - LlamaIndex's signature
+    def custom_model_dump(self, handler: Any, info: Any) -> dict[str, Any]:
         """The fields, as LlamaIndex writes components; see `ModelFields.custom_model_dump`."""
-        return {**self._written(handler(self)), "class_name": self.class_name()}
+        return {**self._written(handler(self), info), "class_name": self.class_name()}
+
+    def to_dict(self, **kwargs: Any) -> dict[str, Any]:
+        """The fields, for ``from_dict``.
+
+        Raises:
+            InvalidInputError: Around a scorer of somebody's own, which a dictionary cannot hold.
+        """
+        if self._loaded_from() is None:
+            raise InvalidInputError(
+                f"The scorer {self._model_label()} cannot be written into a dictionary, only pickled. "
+                f"Name a model with model=, or give a reranker from load_reranker(...)."
+            )
+        data: dict[str, Any] = super().to_dict(**kwargs)
+        return data
 
     def __getstate__(self) -> dict[str, Any]:
-        # LlamaIndex drops what it cannot pickle and goes on: the copy would use the default model.
-        pickle.dumps(self.reranker)
         state: dict[str, Any] = super().__getstate__()
+        # It grows with every call outside of a trace, and its handlers may hold keys and locks.
+        state["__dict__"].pop("callback_manager", None)
         return state
 
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        memo = {} if memo is None else memo
+        memo[id(self.callback_manager)] = self.callback_manager
+        return super().__deepcopy__(memo)
 
-def _checked(nodes: Iterable[NodeWithScore], query_bundle: QueryBundle | None) -> tuple[list[NodeWithScore], str]:
+
+def _checked(nodes: Any, query_bundle: QueryBundle | None) -> tuple[list[NodeWithScore], str]:
     """A list of our own, which the caller cannot change while scores are on their way, and the query."""
     if query_bundle is None:
         raise InvalidInputError(
@@ -146,7 +198,7 @@ def _checked(nodes: Iterable[NodeWithScore], query_bundle: QueryBundle | None) -
         raise InvalidInputError(
             f"query_bundle must be a QueryBundle, got {type(query_bundle).__name__}. Give a text as query_str=."
         )
-    if not isinstance(nodes, Iterable):
+    if not isinstance(nodes, Iterable) or isinstance(nodes, NodeWithScore):
         raise InvalidInputError(f"nodes must be a list of NodeWithScore, got {type(nodes).__name__}.")
     held = list(nodes)
     wrong = [position for position, node in enumerate(held) if not isinstance(node, NodeWithScore)]
@@ -160,23 +212,20 @@ def _checked(nodes: Iterable[NodeWithScore], query_bundle: QueryBundle | None) -
     return held, query_bundle.query_str
 
 
-def _read(node: Any) -> Any:
-    # MetadataMode.ALL reads excluded keys too: a second pass would rank by the first one's scores.
-    if RETRIEVAL_SCORE not in node.metadata:
+def _unmarked(node: Any) -> Any:
+    """The node without marks of an earlier pass: MetadataMode.ALL would read them, and so rank by its scores."""
+    hidden = set(node.excluded_embed_metadata_keys) & set(node.excluded_llm_metadata_keys)
+    marks = {RETRIEVAL_SCORE, TRUNCATED} & hidden & node.metadata.keys()
+    if not marks:
         return node
-    return node.model_copy(update={"metadata": {k: v for k, v in node.metadata.items() if k != RETRIEVAL_SCORE}})
+    return node.model_copy(update={"metadata": {k: v for k, v in node.metadata.items() if k not in marks}})
 
 
-def _with_retrieval_score(given: NodeWithScore) -> Any:
-    node = given.node
+def _marked(node: Any, marks: dict[str, Any]) -> Any:
     return node.model_copy(
         update={
-            "metadata": {**node.metadata, RETRIEVAL_SCORE: given.score},
-            "excluded_embed_metadata_keys": _with_key(node.excluded_embed_metadata_keys),
-            "excluded_llm_metadata_keys": _with_key(node.excluded_llm_metadata_keys),
+            "metadata": {**node.metadata, **marks},
+            "excluded_embed_metadata_keys": list(dict.fromkeys([*node.excluded_embed_metadata_keys, *marks])),
+            "excluded_llm_metadata_keys": list(dict.fromkeys([*node.excluded_llm_metadata_keys, *marks])),
         }
     )
-
-
-def _with_key(keys: list[str]) -> list[str]:
-    return [*keys, RETRIEVAL_SCORE] if RETRIEVAL_SCORE not in keys else list(keys)

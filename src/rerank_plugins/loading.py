@@ -167,9 +167,16 @@ def refuse_unknown(options: Mapping[str, object], taker: str) -> None:
         "threshold": "It is called score_threshold.",
         "trust_remote_code": "Code from model folders is never run.",
         "cache_dir": "Use cache_folder.",
+        "api_key": "Models run here, and none needs a key: leave it out.",
+        "token": "The hub's client reads HF_TOKEN, or what `hf auth login` keeps: leave it out.",
+        "use_auth_token": "The hub's client reads HF_TOKEN, or what `hf auth login` keeps: leave it out.",
+        "similarity_cutoff": "It is called score_threshold.",
+        "llm": "A cross-encoder scores, not an LLM: name one with model.",
         "dtype": "Use precision.",
         "torch_dtype": "Use precision.",
     }
     for name, value in options.items():
         hint = hints.get(name, f"See help({taker}) for the options there are.")
-        raise InvalidInputError(f"{taker} has no option {name!r} (got {name}={value!r}). {hint}")
+        secret = any(word in name.lower() for word in ("key", "token", "secret", "password"))
+        got = "" if secret else f" (got {name}={value!r})"
+        raise InvalidInputError(f"{taker} has no option {name!r}{got}. {hint}")

@@ -115,10 +115,14 @@ class Reranker:
         # A copy: what a scorer does to its argument must not change what is ranked.
         given: Any
         read: Callable[[Any], ScoredPair]
-        if isinstance(scorer, DetailedScorer):
-            given, read = scorer.score_detailed(list(pairs)), _detailed
-        else:
-            given, read = scorer.score(list(pairs)), _plain
+        try:
+            if isinstance(scorer, DetailedScorer):
+                given, read = scorer.score_detailed(list(pairs)), _detailed
+            else:
+                given, read = scorer.score(list(pairs)), _plain
+        except StopIteration as exc:
+            # It would end a caller's loop as if all had gone well.
+            raise RuntimeError(f"{type(scorer).__name__} raised StopIteration: {exc}") from exc
         try:
             scored = [read(one) for one in given]
         except (TypeError, ValueError, AttributeError) as exc:

@@ -101,4 +101,21 @@ def test_a_stop_iteration_does_not_hang() -> None:
 
     postprocessor = RerankPostprocessor(reranker=Exhausted())
     with pytest.raises(RuntimeError, match="StopIteration"):
+        postprocessor.postprocess_nodes(nodes(), query_str=QUERY)
+    with pytest.raises(RuntimeError, match="StopIteration"):
         asyncio.run(asyncio.wait_for(postprocessor.apostprocess_nodes(nodes(), query_str=QUERY), timeout=10))
+
+
+def test_the_model_loads_off_the_loop(caplog: pytest.LogCaptureFixture) -> None:
+    """The first async call loads it on another thread, as the log of the loading shows."""
+
+    async def main() -> int:
+        postprocessor = RerankPostprocessor(model="rerank-mini-en", max_length=83)
+        await postprocessor.apostprocess_nodes(nodes(), query_str=QUERY)
+        return threading.get_ident()
+
+    with caplog.at_level("INFO", logger="rerank_plugins"):
+        loop_thread = asyncio.run(main())
+    loaded_on = [record.thread for record in caplog.records if "openvino, int8 on cpu" in record.getMessage()]
+    assert len(loaded_on) == 1
+    assert loaded_on != [loop_thread]

@@ -78,3 +78,10 @@ def test_the_retrieval_score_stays_out_of_the_index(names: dict[str, Any]) -> No
     assert 0 < names["best"].metadata["retrieval_score"] < 1
     assert all("retrieval_score" not in node.metadata for node in names["nodes"])
     assert all("retrieval_score" not in node.metadata for node in names["candidates"])
+
+
+def test_the_last_migrated_reranker_ranks(names: dict[str, Any]) -> None:
+    """It keeps three, best first, scored as anywhere else."""
+    scores = [node.score for node in names["migrated"]]
+    assert len(scores) == 3
+    assert scores == sorted(scores, reverse=True)

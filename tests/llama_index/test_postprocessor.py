@@ -21,10 +21,18 @@ from llama_index.core.schema import (
     QueryBundle,
     TextNode,
 )
-from llama_index_stand_ins import QUERY, ByLength, Gives, Remembers, nodes
+from llama_index_stand_ins import QUERY, TEXTS, ByLength, Gives, Remembers, nodes
 
 from rerank_plugins import InvalidInputError, Reranker, ScoringError, sigmoid
 from rerank_plugins.llama_index import RerankPostprocessor
+
+
+class Textless(TextNode):
+    """A node of somebody's own class, with nothing to read."""
+
+    def get_content(self, metadata_mode: MetadataMode = MetadataMode.NONE) -> Any:  # noqa: ARG002
+        """None, which is no text."""
+        return None
 
 
 def by_length(**fields: Any) -> RerankPostprocessor:
@@ -34,7 +42,15 @@ def by_length(**fields: Any) -> RerankPostprocessor:
 def every_kind() -> list[NodeWithScore]:
     """One node of each class, with and without text, score and metadata."""
     return [
-        NodeWithScore(node=TextNode(text="some text", metadata={"k": "v"}), score=0.3),
+        NodeWithScore(
+            node=TextNode(
+                text="some text",
+                metadata={"k": "v", "e": "not for embedding", "l": "not for the LLM"},
+                excluded_embed_metadata_keys=["e"],
+                excluded_llm_metadata_keys=["l"],
+            ),
+            score=0.3,
+        ),
         NodeWithScore(node=Document(text="a document of its own"), score=0.0),
         NodeWithScore(node=Node(text_resource=MediaResource(text="a plain node")), score=None),
         NodeWithScore(node=IndexNode(text="an index node of some length", index_id="1"), score=-2.5),
@@ -98,13 +114,33 @@ def test_the_retrieval_score_can_be_kept() -> None:
 
 @pytest.mark.parametrize("position", range(len(every_kind())))
 def test_the_kept_score_is_read_by_nobody(position: int) -> None:
-    """What an embedder and an LLM read of any node is the same with it and without it."""
+    """What an embedder and an LLM read of any node is the same with it and without it, in a second pass too."""
     node = every_kind()[position]
-    (kept,) = by_length(keep_retrieval_score=True).postprocess_nodes([node], query_str=QUERY)
-    assert "retrieval_score" in kept.metadata
+    twice = by_length(keep_retrieval_score=True, mark_truncated=True)
+    first = twice.postprocess_nodes([node], query_str=QUERY)
+    (kept,) = twice.postprocess_nodes(first, query_str=QUERY)
+    assert {"retrieval_score", "truncated"} <= kept.metadata.keys()
     assert type(kept.node) is type(node.node)
+    assert kept.node.excluded_llm_metadata_keys is not first[0].node.excluded_llm_metadata_keys
     for mode in (MetadataMode.EMBED, MetadataMode.LLM):
         assert kept.node.get_content(metadata_mode=mode) == node.node.get_content(metadata_mode=mode)
+
+
+def test_a_key_of_ones_own_is_read() -> None:
+    """Metadata that a user calls retrieval_score is read like any other: only our own mark is passed over."""
+    scorer = Remembers()
+    node = TextNode(text="body", metadata={"retrieval_score": "mine"})
+    RerankPostprocessor(reranker=scorer).postprocess_nodes([NodeWithScore(node=node)], query_str=QUERY)
+    assert scorer.passages == ["retrieval_score: mine\n\nbody"]
+
+
+def test_what_was_truncated_can_be_marked(box: Reranker) -> None:
+    """mark_truncated says of each node whether the model read it to the end; None where the scorer cannot tell."""
+    given = [NodeWithScore(node=TextNode(text=text, id_=str(len(text)))) for text in (TEXTS[1], "titanium " * 3000)]
+    best = RerankPostprocessor(reranker=box, mark_truncated=True).postprocess_nodes(given, query_str=QUERY)
+    assert {node.node_id: node.metadata["truncated"] for node in best} == {str(len(TEXTS[1])): False, "27000": True}
+    (unknown,) = by_length(mark_truncated=True).postprocess_nodes(given[:1], query_str=QUERY)
+    assert unknown.metadata["truncated"] is None
 
 
 @pytest.mark.parametrize("mode", list(MetadataMode))
@@ -224,6 +260,8 @@ def test_a_bare_node_is_named() -> None:
     [
         ((nodes(), "a text"), "must be a QueryBundle, got str. Give a text as query_str="),
         ((None, QueryBundle(QUERY)), "must be a list of NodeWithScore, got NoneType"),
+        ((nodes()[0], QueryBundle(QUERY)), "must be a list of NodeWithScore, got NodeWithScore"),
+        (([NodeWithScore(node=Textless(text="x", id_="t"))], QueryBundle(QUERY)), r"Textless \(id t\) gave NoneType"),
     ],
 )
 def test_wrong_arguments_say_what_was_expected(arguments: Any, message: str) -> None:
@@ -247,6 +285,7 @@ def test_an_empty_list_loads_no_model() -> None:
     assert asyncio.run(postprocessor.apostprocess_nodes([], query_str=QUERY)) == []
     postprocessor.top_n = 0
     assert postprocessor.postprocess_nodes(nodes(), query_str=QUERY) == []
+    assert asyncio.run(postprocessor.apostprocess_nodes(nodes(), query_str=QUERY)) == []
 
 
 def test_scores_do_not_depend_on_the_other_nodes(box: Reranker) -> None:

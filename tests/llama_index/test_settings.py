@@ -18,7 +18,7 @@ from llama_index.core.workflow import JsonPickleSerializer, JsonSerializer
 from llama_index_stand_ins import QUERY, ByLength, nodes
 from pydantic import ValidationError
 
-from rerank_plugins import Reranker, load_reranker
+from rerank_plugins import InvalidInputError, Reranker, load_reranker
 from rerank_plugins.llama_index import RerankPostprocessor
 
 SETTINGS = [
@@ -112,28 +112,80 @@ def test_a_loaded_reranker_is_written_as_its_options() -> None:
 
 
 def test_a_scorer_of_ones_own_is_not_read_as_something_else() -> None:
-    """from_dict refuses what to_dict could not write, instead of giving the default model."""
-    with pytest.raises(ValidationError, match="ByLength, which cannot be written down"):
-        RerankPostprocessor.from_dict(RerankPostprocessor(reranker=ByLength()).to_dict())
+    """to_dict refuses it, and what model_dump writes validates to no other model."""
+    postprocessor = RerankPostprocessor(reranker=ByLength())
+    with pytest.raises(InvalidInputError, match="ByLength cannot be written into a dictionary, only pickled"):
+        postprocessor.to_dict()
+    with pytest.raises(ValidationError, match="must be a Reranker or a scorer, got 'ByLength, which cannot"):
+        RerankPostprocessor.model_validate(postprocessor.model_dump())
 
 
-def test_nothing_secret_is_written(monkeypatch: pytest.MonkeyPatch, box: Reranker) -> None:
-    """The hub's token is in none of the forms."""
-    monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    for postprocessor in (RerankPostprocessor(model="rerank-mini-en"), RerankPostprocessor(reranker=box)):
+def test_a_workflow_keeps_a_scorer_that_can_be_pickled() -> None:
+    """With pickle it comes back, with JSON alone it is refused when it is written."""
+    postprocessor = RerankPostprocessor(reranker=ByLength(), top_n=1)
+    again = JsonPickleSerializer().deserialize(JsonPickleSerializer().serialize(postprocessor))
+    assert again.postprocess_nodes(nodes(), query_str=QUERY) == postprocessor.postprocess_nodes(
+        nodes(), query_str=QUERY
+    )
+    with pytest.raises(ValueError, match="Failed to serialize value"):
+        JsonSerializer().serialize(postprocessor)
+
+
+def test_left_out_defaults_do_not_lose_the_model() -> None:
+    """exclude_defaults and exclude_unset keep the options of a loaded reranker."""
+    postprocessor = RerankPostprocessor(reranker=load_reranker("rerank-mini-en", max_length=128), top_n=7)
+    for left_out in ({"exclude_defaults": True}, {"exclude_unset": True}):
+        again = RerankPostprocessor.from_dict(postprocessor.to_dict(**left_out))
+        assert (again.model, again.max_length, again.top_n) == ("rerank-mini-en", 128, 7)
+
+
+@pytest.mark.parametrize("name", ["api_key", "hub_token"])
+def test_a_secret_given_by_mistake_is_not_repeated(name: str) -> None:
+    """An option left over from a service is refused without its value."""
+    given: Any = {name: "sk-secret"}
+    with pytest.raises(ValidationError, match=f"no option '{name}'") as caught:
+        RerankPostprocessor(**given)
+    assert "sk-secret" not in str(caught.value)
+
+
+def test_the_callback_manager_is_checked() -> None:
+    """None is a manager without handlers, and what is none is an error."""
+    postprocessor = RerankPostprocessor(reranker=ByLength(), callback_manager=None)  # type: ignore[arg-type]
+    assert len(postprocessor.postprocess_nodes(nodes(), query_str=QUERY)) == 3
+    postprocessor.callback_manager = None  # type: ignore[assignment]
+    assert len(postprocessor.postprocess_nodes(nodes(), query_str=QUERY)) == 3
+    with pytest.raises(ValidationError, match="must be a CallbackManager, got str"):
+        RerankPostprocessor(callback_manager="x")  # type: ignore[arg-type]
+
+
+class Keyed(LlamaDebugHandler):
+    """A handler with what must not be written down: a key, and a lock, which cannot be copied."""
+
+    def __init__(self) -> None:
+        super().__init__(print_trace_on_end=False)
+        self.api_key, self.lock = "sk-secret", threading.Lock()
+
+
+def test_nothing_secret_is_written(box: Reranker) -> None:
+    """What callback handlers hold is in none of the forms."""
+    for fields in ({"model": "rerank-mini-en"}, {"reranker": box}):
+        postprocessor = RerankPostprocessor(**fields, callback_manager=CallbackManager([Keyed()]))
         postprocessor.postprocess_nodes(nodes(), query_str=QUERY)
-        written = (postprocessor.to_json(), repr(postprocessor), str(pickle.dumps(postprocessor)))
-        assert not any("hf_secret" in form for form in written)
+        written = (postprocessor.to_json(), str(postprocessor.model_dump()), str(pickle.dumps(postprocessor)))
+        assert not any("sk-secret" in form for form in written)
         assert json.loads(written[0])["model"] == "rerank-mini-en"
 
 
 def test_a_pickle_holds_no_weights(box: Reranker) -> None:
-    """By name or around a loaded reranker, used or not, a pickle is below 2 kB and ranks the same."""
+    """By name or around a loaded reranker, it is below 2 kB after many calls, and loads nothing until it ranks."""
     for postprocessor in (RerankPostprocessor(model="rerank-mini-en"), RerankPostprocessor(reranker=box)):
-        expected = postprocessor.postprocess_nodes(nodes(), query_str=QUERY)
+        for _ in range(50):
+            expected = postprocessor.postprocess_nodes(nodes(), query_str=QUERY)
         data = pickle.dumps(postprocessor)
         assert len(data) < 2000
-        assert pickle.loads(data).postprocess_nodes(nodes(), query_str=QUERY) == expected  # noqa: S301 - our own
+        again = pickle.loads(data)  # noqa: S301 - our own
+        assert (again.reranker, again.model) == (None, "rerank-mini-en")
+        assert again.postprocess_nodes(nodes(), query_str=QUERY) == expected
 
 
 def test_a_pickle_is_read_in_another_process(box: Reranker) -> None:
@@ -149,17 +201,20 @@ def test_a_pickle_is_read_in_another_process(box: Reranker) -> None:
 
 def test_a_scorer_that_cannot_be_pickled_says_so() -> None:
     """Where LlamaIndex would drop it and go on with the default model, pickling fails."""
+    postprocessor = RerankPostprocessor(reranker=Locked(), top_n=1)
     with pytest.raises(TypeError, match="lock"):
-        pickle.dumps(RerankPostprocessor(reranker=Locked()))
+        pickle.dumps(postprocessor)
+    assert len(postprocessor.postprocess_nodes(nodes(), query_str=QUERY)) == 1  # it is as it was
 
 
 def test_a_deepcopy_shares_the_scorer() -> None:
-    """Copying a postprocessor copies its settings and not its model, whatever the model is."""
-    postprocessor = RerankPostprocessor(reranker=Locked(), top_n=2)
-    postprocessor.callback_manager = CallbackManager([LlamaDebugHandler(print_trace_on_end=False)])
+    """Copying a postprocessor copies its settings and neither its model nor its callbacks, whatever they are."""
+    manager = CallbackManager([Keyed()])
+    postprocessor = RerankPostprocessor(reranker=Locked(), top_n=2, callback_manager=manager)
     twin = copy.deepcopy(postprocessor)
     twin.top_n = 1
     assert twin._reranker() is postprocessor._reranker()
+    assert twin.callback_manager is manager
     assert (postprocessor.top_n, len(twin.postprocess_nodes(nodes(), query_str=QUERY))) == (2, 1)
 
 

@@ -103,7 +103,9 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
     top_n: TopN = 3
     """How many documents to keep; None keeps all, 0 none."""
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", validate_assignment=True)
+    model_config = ConfigDict(
+        arbitrary_types_allowed=True, extra="forbid", validate_assignment=True, hide_input_in_errors=True
+    )
 
     def compress_documents(
         self,

@@ -19,7 +19,9 @@ class RerankCrossEncoder(ModelFields, BaseCrossEncoder):
         ModelNotFoundError, ModelLoadError: At the first use; the model is loaded then.
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", validate_assignment=True)
+    model_config = ConfigDict(
+        arbitrary_types_allowed=True, extra="forbid", validate_assignment=True, hide_input_in_errors=True
+    )
 
     @property
     def scale(self) -> Scale:

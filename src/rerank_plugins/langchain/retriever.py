@@ -52,7 +52,9 @@ class RerankRetriever(CompressorFields, BaseRetriever):
     top_n: TopN = _NotGiven(5)
     """How many documents to keep; None keeps all, 0 none. Where it is not given, that of ``compressor``."""
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", validate_assignment=True)
+    model_config = ConfigDict(
+        arbitrary_types_allowed=True, extra="forbid", validate_assignment=True, hide_input_in_errors=True
+    )
 
     @model_validator(mode="after")
     def _one_place_for_settings(self) -> Self:
