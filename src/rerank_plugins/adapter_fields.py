@@ -76,9 +76,10 @@ class ModelFields(BaseModel):
     LangChain's cross-encoders included. Scores without a ``scale`` are taken for logits; where they are
     probabilities give ``Reranker(scorer, scale="probability")``."""
     engine: EngineName = "auto"
-    """As in `load_reranker`, like the seven below."""
+    """As in `load_reranker`, like the eight below."""
     precision: Precision = "auto"
     device: str | None = None
+    threads: Annotated[int, Field(strict=True)] | None = None
     max_length: int = Field(default=1024, strict=True)
     max_query_share: float = 0.5
     revision: str | None = None

@@ -43,6 +43,7 @@ class CrossEncoderScorer:
         engine: EngineName = "auto",
         precision: Precision = "auto",
         device: str | None = None,
+        threads: int | None = None,
         max_length: int = 1024,
         max_query_share: float = MAX_QUERY_SHARE,
     ) -> CrossEncoderScorer:
@@ -50,7 +51,7 @@ class CrossEncoderScorer:
         longest = model_folder.longest_input(folder)
         length = max_length if longest is None else min(max_length, longest)
         encoder = PairEncoder.from_folder(folder, length, max_query_share=max_query_share)
-        loaded = load_engine(folder, engine=engine, precision=precision, device=device)
+        loaded = load_engine(folder, engine=engine, precision=precision, device=device, threads=threads)
         return cls(encoder, loaded, pad_token_id=model_folder.pad_token_id(folder))
 
     @property

@@ -30,6 +30,7 @@ class LoadingOptions:
     engine: EngineName
     precision: Precision
     device: str | None
+    threads: int | None
     max_length: int
     max_query_share: float
     revision: str | None
@@ -45,6 +46,9 @@ class LoadingOptions:
         check_names(self.engine, self.precision)
         if isinstance(self.max_length, bool) or not isinstance(self.max_length, int) or self.max_length < 1:
             raise InvalidInputError(f"max_length must be a positive number of tokens, got {self.max_length!r}.")
+        threads = self.threads
+        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+            raise InvalidInputError(f"threads must be a whole number of at least 1, or None, got {threads!r}.")
         share = self.max_query_share
         if isinstance(share, bool) or not isinstance(share, float) or not 0 < share < 1:
             raise InvalidInputError(f"max_query_share must lie between 0 and 1, got {share!r}.")
@@ -65,6 +69,7 @@ class LoadingOptions:
             engine=self.engine,
             precision=self.precision,
             device=self.device,
+            threads=self.threads,
             max_length=self.max_length,
             max_query_share=self.max_query_share,
         )
@@ -92,6 +97,7 @@ def load_reranker(
     engine: EngineName = "auto",
     precision: Precision = "auto",
     device: str | None = None,
+    threads: int | None = None,
     max_length: int = 1024,
     max_query_share: float = 0.5,
     revision: str | None = None,
@@ -107,6 +113,8 @@ def load_reranker(
         precision: ``"auto"``, ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"int8"``. Auto: fp16 on CUDA and
             MPS; on CPUs bf16 where the processor has it, else fp32; int8 if that is the only file.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``; None takes the best there is.
+        threads: How many processors to compute on, on a CPU. None takes those of the process's affinity, or
+            fewer where a container's quota is smaller. The torch engine sets it for the whole process.
         max_length: Most tokens of a query-document pair, special tokens included; lowered to what
             the model can read. 1024 is what bge-reranker-v2-m3's authors recommend.
         max_query_share: In (0, 1): the most of ``max_length`` that a query takes; what is over is cut.
@@ -127,6 +135,7 @@ def load_reranker(
         engine=engine,
         precision=precision,
         device=device,
+        threads=threads,
         max_length=max_length,
         max_query_share=max_query_share,
         revision=revision,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from rich.text import Text
 
 from rerank_plugins.cli.models import found_models
 from rerank_plugins.engines import EngineChoice, choose_engine, model_folder, torch_installed
+from rerank_plugins.engines.cpus import affinity, usable_cpus
 from rerank_plugins.errors import RerankError
 
 _PACKAGES = {
@@ -43,9 +43,7 @@ def doctor() -> None:
         remedy = "" if version else f"not installed; pip install 'rerank-plugins[{extra}]'"
         console.print(f"  {package} {version or remedy}", markup=False)
     heading("Machine")
-    # The cores this process may use, where the system can tell.
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    console.print(f"  {_processor()}, {cores} cores")
+    console.print(f"  {_processor()}, {_processors()}")
     auto = choose_engine(None)
     console.print(
         f"  a model with all its files runs on {auto.engine}, {auto.precision} on {auto.device}, because {auto.why}"
@@ -87,6 +85,13 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def _processors() -> str:
+    """How many this process may use."""
+    given, usable = affinity(), usable_cpus()
+    quota = f", of which the container's quota leaves {usable}" if usable < given else ""
+    return f"{given} processors for this process{quota}"
 
 
 def _processor() -> str:

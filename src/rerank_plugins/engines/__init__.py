@@ -78,7 +78,12 @@ def choose_engine(
 
 
 def load_engine(
-    folder: Path, *, engine: EngineName = "auto", precision: Precision = "auto", device: str | None = None
+    folder: Path,
+    *,
+    engine: EngineName = "auto",
+    precision: Precision = "auto",
+    device: str | None = None,
+    threads: int | None = None,
 ) -> Engine:
     """Load the model in ``folder``.
 
@@ -90,21 +95,21 @@ def load_engine(
     choice = choose_engine(folder, engine=engine, precision=precision, device=device)
     _log.info("%s: %s, %s on %s (%s)", folder, choice.engine, choice.precision, choice.device, choice.why)
     model_folder.check_cross_encoder(folder)
-    engine_made = _make(folder, choice)
+    engine_made = _make(folder, choice, threads)
     # One short row now: a model that gives something else than one logit is found out here, not at work.
     probe = np.ones((1, 4), dtype=np.int64)
     engine_made.logits(probe, probe, np.zeros_like(probe))
     return engine_made
 
 
-def _make(folder: Path, choice: EngineChoice) -> Engine:
+def _make(folder: Path, choice: EngineChoice, threads: int | None) -> Engine:
     if choice.engine == "torch":
         from rerank_plugins.engines.torch import TorchEngine
 
-        return TorchEngine(folder, choice.precision, choice.device)
+        return TorchEngine(folder, choice.precision, choice.device, threads)
     from rerank_plugins.engines.openvino import OpenVINOEngine
 
-    return OpenVINOEngine(folder, choice.precision)
+    return OpenVINOEngine(folder, choice.precision, threads)
 
 
 def one_logit_a_row(output: NDArray[np.float32], rows: int) -> Logits:

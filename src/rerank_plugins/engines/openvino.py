@@ -11,6 +11,7 @@ import numpy as np
 import openvino
 
 from rerank_plugins.engines import Logits, Precision, Tokens, model_folder, one_logit_a_row
+from rerank_plugins.engines.cpus import affinity, usable_cpus
 from rerank_plugins.errors import InvalidInputError, ModelLoadError, ScoringError
 
 # Measured (research of the house, performance.md): budgets of 512 to 2,048 slots beat batches of 32
@@ -35,18 +36,26 @@ class OpenVINOEngine:
     device = "cpu"
     token_budget = TOKEN_BUDGET
 
-    def __init__(self, folder: Path, precision: Precision) -> None:
-        """``precision``: fp32, bf16 or int8. May convert; see `conversion.converted`."""
+    def __init__(self, folder: Path, precision: Precision, threads: int | None = None) -> None:
+        """``precision``: fp32, bf16 or int8. May convert; see `conversion.converted`.
+
+        ``threads`` None: what OpenVINO chooses among the processors of the process's affinity, one a core; fewer where
+        the container's quota is smaller, which OpenVINO does not see.
+        """
         self.precision = precision
         model = _read(folder, precision)
         self.inputs = _check_inputs(model, folder)
         # int8 keeps its unquantized parts in fp32, so that a score does not depend on the processor's bf16.
         hint = "bf16" if precision == "bf16" else "f32"
-        config = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
+        config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
+        if threads is not None or usable_cpus() < affinity():
+            config["INFERENCE_NUM_THREADS"] = threads or usable_cpus()
         try:
-            self._request = _core().compile_model(model, "CPU", config).create_infer_request()
+            compiled = _core().compile_model(model, "CPU", config)
+            self._request = compiled.create_infer_request()
         except RuntimeError as exc:
             raise ModelLoadError(f"OpenVINO cannot compile the model in {folder}: {_first_line(exc)}") from exc
+        self.threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
         self._lock = threading.Lock()
 
     def logits(self, input_ids: Tokens, attention_mask: Tokens, token_type_ids: Tokens | None) -> Logits:

@@ -25,8 +25,10 @@ class TorchEngine:
 
     name: Literal["torch"] = "torch"
 
-    def __init__(self, folder: Path, precision: Precision, device: str) -> None:
-        """``precision``: fp32, bf16 or fp16; ``device``: any torch device."""
+    def __init__(self, folder: Path, precision: Precision, device: str, threads: int | None = None) -> None:
+        """``precision``: fp32, bf16 or fp16; ``device``: any torch device; ``threads`` as in `load_reranker`."""
+        if threads is not None and device == "cpu":
+            torch.set_num_threads(threads)
         self.precision = precision
         self.device = device
         # Accelerators want wide batches; a CPU wants its cache.
