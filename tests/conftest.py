@@ -11,7 +11,7 @@ import functools
 import random
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,15 @@ PASSAGES = (
     "光合作用把阳光水和空气变成糖",
     "面包是用面粉烤成的",
 )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_our_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Conversions and locks go into a folder of this run, not into the user's."""
+    with pytest.MonkeyPatch.context() as environment:
+        folder = tmp_path_factory.mktemp("cache")
+        environment.setenv("RERANK_PLUGINS_CACHE", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")

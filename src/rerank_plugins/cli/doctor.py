@@ -13,6 +13,7 @@ from rich.text import Text
 
 from rerank_plugins.cli.models import found_models
 from rerank_plugins.engines import EngineChoice, choose_engine, model_folder, torch_installed
+from rerank_plugins.engines.conversion_place import conversion_place
 from rerank_plugins.engines.cpus import affinity, usable_cpus
 from rerank_plugins.errors import RerankError
 
@@ -64,6 +65,9 @@ def doctor() -> None:
 def _conversion(folder: Path, choice: EngineChoice) -> str:
     if choice.engine != "openvino" or not model_folder.needs_conversion(folder):
         return ""
+    place = conversion_place(folder)
+    if (place / model_folder.OPENVINO_FILE).is_file() and not model_folder.conversion_is_stale(folder, place):
+        return f"; converted in {place}"
     return "; converted at its first use" + ("" if torch_installed() else ", for which the extra torch is missing")
 
 

@@ -1,4 +1,4 @@
-"""A Hugging Face folder becomes OpenVINO IR, once, beside the weights it was made from."""
+"""A Hugging Face folder becomes OpenVINO IR, once."""
 
 from __future__ import annotations
 
@@ -7,38 +7,65 @@ import logging
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import openvino
+from filelock import FileLock, Timeout
 from openvino.frontend import FrontEndManager
 
 from rerank_plugins.engines import model_folder
+from rerank_plugins.engines.conversion_place import conversion_place, lock_path
 from rerank_plugins.errors import MissingExtraError
 
 _log = logging.getLogger("rerank_plugins")
 
 
 def converted(folder: Path, read: Callable[[Path], Any]) -> Any:
-    """Convert the safetensors in ``folder`` and keep the result in ``folder/openvino``.
+    """Convert the safetensors in ``folder`` and keep the result where `conversion_place` says.
 
-    The result is written under another name and moved into place, weights first, so that a killed
-    conversion leaves nothing that would be read. Where the folder cannot be written to, the model
-    is used from memory and a warning is logged.
+    One process converts, others that want the same wait for it and read what it made. The result is
+    written under another name and moved into place, weights first, so that a killed conversion leaves
+    nothing that would be read. Where it cannot be kept, the model is used from memory and a warning
+    is logged.
     """
-    model = convert(folder)
-    target = folder / model_folder.OPENVINO_FILE
-    try:
-        _keep(model, target, model_folder.torch_fingerprint(folder))
-    except (OSError, RuntimeError) as exc:  # openvino reports a full disk as RuntimeError
-        _log.warning("The conversion cannot be kept in %s (%s); it will be done again next time.", folder, exc)
-        return model
+    place = conversion_place(folder)
+    target = place / model_folder.OPENVINO_FILE
+    with _alone(place):
+        if target.is_file() and not model_folder.conversion_is_stale(folder, place):
+            return read(target)  # another process made it while this one waited
+        model = convert(folder)
+        try:
+            _keep(model, target, model_folder.torch_fingerprint(folder))
+        except (OSError, RuntimeError) as exc:  # openvino reports a full disk as RuntimeError
+            _log.warning("The conversion cannot be kept in %s (%s); it will be done again next time.", place, exc)
+            return model
     return read(target)
 
 
+@contextmanager
+def _alone(place: Path) -> Iterator[None]:
+    path = lock_path(place)
+    lock = FileLock(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        _log.warning("Another process is converting the same model; waiting for it.")
+        lock.acquire()
+    except OSError as exc:
+        _log.warning("%s cannot be locked (%s); if several processes convert, each does the work.", path, exc)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def _keep(model: Any, target: Path, made_from: dict[str, list[int | str]]) -> None:
-    target.parent.mkdir(exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _check_space(model, target.parent)
     scratch = Path(tempfile.mkdtemp(prefix=".converting-", dir=target.parent))
     try:
         openvino.save_model(model, scratch / target.name, compress_to_fp16=False)
@@ -50,6 +77,14 @@ def _keep(model: Any, target: Path, made_from: dict[str, list[int | str]]) -> No
         (scratch / target.name).replace(target)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _check_space(model: Any, folder: Path) -> None:
+    constants = [op for op in model.get_ops() if op.get_type_name() == "Constant"]
+    needed = sum(constant.get_byte_size() for constant in constants)
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise OSError(f"it takes {needed / 1e9:.2f} GB and {free / 1e9:.2f} GB are free")
 
 
 def convert(folder: Path) -> Any:

@@ -156,9 +156,12 @@ def torch_fingerprint(folder: Path) -> dict[str, list[int | str]]:
     }
 
 
-def conversion_is_stale(folder: Path) -> bool:
-    """Whether our own conversion is of other weights than the folder has now; false for files we did not make."""
-    note = folder / CONVERTED_FROM_FILE
+def conversion_is_stale(folder: Path, place: Path) -> bool:
+    """Whether our own conversion in ``place`` is of other weights than ``folder`` has now.
+
+    False for files that we did not make.
+    """
+    note = place / CONVERTED_FROM_FILE
     if not note.is_file() or not has_torch_weights(folder):
         return False
     try:

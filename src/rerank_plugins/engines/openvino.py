@@ -11,6 +11,7 @@ import numpy as np
 import openvino
 
 from rerank_plugins.engines import Logits, Precision, Tokens, model_folder, one_logit_a_row
+from rerank_plugins.engines.conversion_place import conversion_place
 from rerank_plugins.engines.cpus import affinity, usable_cpus
 from rerank_plugins.errors import InvalidInputError, ModelLoadError, ScoringError
 
@@ -84,8 +85,9 @@ def _read(folder: Path, precision: Precision) -> Any:
                 f"Use precision='bf16' or 'fp32', or quantize the model first."
             )
         return _read_file(path)
-    if (folder / model_folder.OPENVINO_FILE).is_file() and not model_folder.conversion_is_stale(folder):
-        return _read_file(folder / model_folder.OPENVINO_FILE)
+    for place in dict.fromkeys((folder, conversion_place(folder))):
+        if (place / model_folder.OPENVINO_FILE).is_file() and not model_folder.conversion_is_stale(folder, place):
+            return _read_file(place / model_folder.OPENVINO_FILE)
     if (folder / model_folder.ONNX_FILE).is_file():
         return _read_file(folder / model_folder.ONNX_FILE)
     if model_folder.has_torch_weights(folder):
