@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerank_plugins.batching import MAX_PADDING, token_budget_batches
+from rerank_plugins.batching import MAX_PADDING, rounded_up, token_budget_batches
 
 LENGTHS = st.lists(st.integers(1, 1024), max_size=200)
 BUDGETS = st.integers(1, 8192)
@@ -69,3 +69,12 @@ def test_a_row_longer_than_the_budget_is_computed_alone() -> None:
 def test_no_rows_make_no_batches() -> None:
     """Nothing in, nothing out."""
     assert token_budget_batches([], 2048) == []
+
+
+@pytest.mark.parametrize(
+    ("length", "multiple", "most", "width"),
+    [(1, 16, 512, 16), (16, 16, 512, 16), (17, 16, 512, 32), (505, 16, 510, 510), (510, 16, 510, 510), (7, 1, 512, 7)],
+)
+def test_a_width_is_the_next_multiple(length: int, multiple: int, most: int, width: int) -> None:
+    """The next multiple at or above a length, and no more than the model reads."""
+    assert rounded_up(length, multiple, most) == width

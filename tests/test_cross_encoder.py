@@ -4,12 +4,14 @@ import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 
 from rerank_plugins import Pair
 from rerank_plugins.cross_encoder import CrossEncoderScorer
+from rerank_plugins.engines import Logits, Tokens
 
 LoadScorer = Callable[[Path, str], CrossEncoderScorer]
 
@@ -116,3 +118,41 @@ def test_the_longest_row_can_be_scored(load_scorer: LoadScorer, standin_folder: 
 def test_scale_is_logit(bert_openvino: CrossEncoderScorer) -> None:
     """A cross-encoder says that its scores are logits."""
     assert bert_openvino.scale == "logit"
+
+
+class Shapes:
+    """An engine that remembers the shapes it was given, and counts the tokens that are no padding."""
+
+    name: Literal["openvino"] = "openvino"
+    precision: Literal["fp32"] = "fp32"
+    device = "cpu"
+    token_budget = 2048
+    length_multiple = 16
+
+    def __init__(self) -> None:
+        self.shapes: list[tuple[int, ...]] = []
+
+    def logits(self, input_ids: Tokens, attention_mask: Tokens, token_type_ids: Tokens | None) -> Logits:
+        """How many tokens each row has."""
+        assert token_type_ids is not None
+        assert input_ids.shape == attention_mask.shape == token_type_ids.shape
+        self.shapes.append(input_ids.shape)
+        return attention_mask.sum(axis=1).astype(np.float32)
+
+
+def test_rows_reach_the_engine_at_its_multiples(bert_openvino: CrossEncoderScorer, mixed: list[Pair]) -> None:
+    """Widths are multiples of what the engine asks for, or the most that the model reads, and none is cut."""
+    encoder, engine = bert_openvino.encoder, Shapes()
+    scores = CrossEncoderScorer(encoder, engine, longest_row=250).score([pair for pair in mixed if len(pair[1]) < 900])
+    lengths = [len(row.input_ids) for row in encoder.encode([pair for pair in mixed if len(pair[1]) < 900])]
+    assert scores == lengths
+    assert {width % 16 for _, width in engine.shapes} <= {0, 250 % 16}
+    assert max(width for _, width in engine.shapes) <= 250
+    assert len({width for _, width in engine.shapes}) < len(set(lengths))
+
+
+def test_a_row_as_long_as_the_model_reads_is_not_made_longer(scorer: CrossEncoderScorer) -> None:
+    """At the model's last position there is no room for padding, and the row is scored."""
+    (scored,) = scorer.score_detailed([("cat", "sat " * 400)])
+    assert scored.truncated
+    assert np.isfinite(scored.score)

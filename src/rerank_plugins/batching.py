@@ -36,3 +36,8 @@ def token_budget_batches(lengths: Sequence[int], budget: int, *, max_padding: fl
     if batch:
         batches.append(batch)
     return batches
+
+
+def rounded_up(length: int, multiple: int, most: int) -> int:
+    """The next multiple at or above ``length``; ``most`` where that lies between."""
+    return max(length, min(-(-length // multiple) * multiple, most))

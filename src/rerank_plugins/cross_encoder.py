@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rerank_plugins.batching import token_budget_batches
+from rerank_plugins.batching import rounded_up, token_budget_batches
 from rerank_plugins.engines import Engine, EngineName, Precision, load_engine, model_folder
 from rerank_plugins.pair_encoder import MAX_QUERY_SHARE, EncodedPair, PairEncoder
 from rerank_plugins.scorer import Pair, Scale, ScoredPair
@@ -27,13 +27,24 @@ class CrossEncoderScorer:
     scale: Scale = "logit"
 
     def __init__(
-        self, encoder: PairEncoder, engine: Engine, *, pad_token_id: int = 0, token_budget: int | None = None
+        self,
+        encoder: PairEncoder,
+        engine: Engine,
+        *,
+        pad_token_id: int = 0,
+        token_budget: int | None = None,
+        longest_row: int | None = None,
     ) -> None:
-        """Put an encoder and an engine together; ``token_budget`` None takes the engine's own."""
+        """Put an encoder and an engine together.
+
+        ``token_budget`` None takes the engine's own. ``longest_row``: most tokens that the model reads, padding
+        included; None takes the encoder's ``max_length``.
+        """
         self.encoder = encoder
         self.engine = engine
         self.token_budget = engine.token_budget if token_budget is None else token_budget
         self._pad_token_id = pad_token_id
+        self._longest_row = encoder.max_length if longest_row is None else longest_row
 
     @classmethod
     def from_folder(
@@ -52,7 +63,7 @@ class CrossEncoderScorer:
         length = max_length if longest is None else min(max_length, longest)
         encoder = PairEncoder.from_folder(folder, length, max_query_share=max_query_share)
         loaded = load_engine(folder, engine=engine, precision=precision, device=device, threads=threads)
-        return cls(encoder, loaded, pad_token_id=model_folder.pad_token_id(folder))
+        return cls(encoder, loaded, pad_token_id=model_folder.pad_token_id(folder), longest_row=longest)
 
     @property
     def max_length(self) -> int:
@@ -70,12 +81,15 @@ class CrossEncoderScorer:
     def _chunk(self, pairs: list[Pair]) -> Iterator[ScoredPair]:
         rows = self.encoder.encode(pairs)
         logits = np.empty(len(rows), dtype=np.float32)
-        for batch in token_budget_batches([len(row.input_ids) for row in rows], self.token_budget):
-            logits[batch] = self._logits([rows[number] for number in batch])
+        multiple, most = self.engine.length_multiple, self._longest_row
+        widths = [rounded_up(len(row.input_ids), multiple, most) for row in rows]
+        for batch in token_budget_batches(widths, self.token_budget):
+            # The first of a batch is its longest.
+            logits[batch] = self._logits([rows[number] for number in batch], widths[batch[0]])
         return (ScoredPair(float(logit), row.truncated) for logit, row in zip(logits, rows, strict=True))
 
-    def _logits(self, rows: list[EncodedPair]) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-        shape = (len(rows), max(len(row.input_ids) for row in rows))
+    def _logits(self, rows: list[EncodedPair], width: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+        shape = (len(rows), width)
         input_ids = np.full(shape, self._pad_token_id, dtype=np.int64)
         attention_mask = np.zeros(shape, dtype=np.int64)
         token_type_ids = np.zeros(shape, dtype=np.int64)

@@ -39,6 +39,11 @@ class Engine(Protocol):
         """Slots (rows x longest row) of a batch that this engine runs best at."""
         ...
 
+    @property
+    def length_multiple(self) -> int:
+        """Rows are padded to a multiple of so many tokens, which this engine computes fastest; 1 for none."""
+        ...
+
     def logits(self, input_ids: Tokens, attention_mask: Tokens, token_type_ids: Tokens | None) -> Logits:
         """Three int64 arrays [batch, length], padded at the end; returns float32 [batch]."""
         ...

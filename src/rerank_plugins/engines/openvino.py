@@ -19,6 +19,11 @@ from rerank_plugins.errors import InvalidInputError, ModelLoadError, ScoringErro
 # because the working set stays in cache; benchmarks/ measures it again.
 TOKEN_BUDGET = 2048
 
+# Every new shape costs OpenVINO a new set of kernels, and AMX multiplies tiles of 16 rows. Measured on 2 cores with
+# AMX, texts anew in every call: MiniLM's shape 1.36x faster in int8 and 1.26x in bf16 than without, 1.02x in fp32;
+# 32 is no faster. The model in the box, 132 queries of 50 passages: 1.41x, and the same nDCG@10.
+LENGTH_MULTIPLE = 16
+
 
 @functools.cache
 def _core() -> openvino.Core:
@@ -36,6 +41,7 @@ class OpenVINOEngine:
     name: Literal["openvino"] = "openvino"
     device = "cpu"
     token_budget = TOKEN_BUDGET
+    length_multiple = LENGTH_MULTIPLE
 
     def __init__(self, folder: Path, precision: Precision, threads: int | None = None) -> None:
         """``precision``: fp32, bf16 or int8. May convert; see `conversion.converted`.

@@ -24,6 +24,7 @@ class TorchEngine:
     """The model that `CrossEncoder` loads, called with our own batches."""
 
     name: Literal["torch"] = "torch"
+    length_multiple = 1
 
     def __init__(self, folder: Path, precision: Precision, device: str, threads: int | None = None) -> None:
         """``precision``: fp32, bf16 or fp16; ``device``: any torch device; ``threads`` as in `load_reranker`."""
