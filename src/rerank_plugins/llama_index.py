@@ -46,8 +46,8 @@ class RerankPostprocessor(ModelFields, BaseNodePostprocessor):
     untouched. Equal scores keep their order, nodes without text get 0.0, no nodes load no model.
 
     Every call that returns is one span with one ``ReRankStartEvent`` and one ``ReRankEndEvent``, and one
-    ``CBEventType.RERANKING`` callback, sync and async. Wrong input raises before any of them; what fails
-    later drops the span, ends the callback with the error, and gives no end event.
+    ``CBEventType.RERANKING`` callback, sync and async. What fails drops the span; wrong input raises before
+    the first event, what fails later ends the callback with the error and gives no end event.
 
     Raises:
         InvalidInputError: No query, a blank one, or something that is no `NodeWithScore`.
