@@ -25,8 +25,11 @@ format: .venv/ready
 	.venv/bin/ruff format .
 
 bench: .venv/ready
+	mkdir -p build
 	.venv/bin/python benchmarks/top50.py
 	.venv/bin/python benchmarks/adapters.py
+	.venv/bin/python -m pip install $(PIP_FLAGS) --group bench
+	.venv/bin/python benchmarks/growth.py --plot build/growth.png
 
 # The wheel, installed alone in an environment of its own, runs the demo from another directory.
 wheel-check:
