@@ -27,6 +27,7 @@ def no_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine on which torch sees CUDA; good for decisions, not for computing."""
+    monkeypatch.setattr("rerank_plugins.engines._may_have_accelerator", lambda: True)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
 
 
@@ -167,7 +168,7 @@ def test_torch_on_a_cpu_is_fp32(fresh_bert: Path) -> None:
         ({"engine": "torch", "precision": "int8"}, "got precision='int8'. Use engine='openvino'"),
         ({"device": "cuda", "precision": "int8"}, "got precision='int8'. Use engine='openvino'"),
         ({"engine": "openvino", "precision": "fp16"}, "got precision='fp16'. Use precision='bf16'"),
-        ({"engine": "openvino", "precision": "int8"}, "Use precision='bf16' or 'fp32', or quantize"),
+        ({"engine": "openvino", "precision": "int8"}, "or make one: rerank-plugins export"),
         ({"engine": "openvino", "device": "cuda"}, "got device='cuda'. Use engine='torch'"),
     ],
 )

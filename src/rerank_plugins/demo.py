@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from rerank_plugins.beir import example_collection
 from rerank_plugins.errors import InvalidInputError, MissingExtraError, ModelNotFoundError
 from rerank_plugins.hub import box_folders
 from rerank_plugins.loading import DEFAULT_MODEL
@@ -54,9 +55,7 @@ class Placed(NamedTuple):
 
 def example_corpus() -> Path:
     """The English example corpus: in the wheel, or in ``examples/data`` of a source checkout."""
-    package = Path(__file__).parent
-    installed = package / "data" / "english" / "corpus.jsonl"
-    return installed if installed.is_file() else package.parents[1] / "examples/data/english/corpus.jsonl"
+    return example_collection("english") / "corpus.jsonl"
 
 
 def read_corpus(path: Path) -> list[Passage]:

@@ -5,6 +5,7 @@ RerankError
 ├── ModelNotFoundError   no place has the model (also a FileNotFoundError)
 ├── ModelLoadError       the model was found and cannot be used: a file missing, damaged, wrong kind
 ├── MissingExtraError    an optional dependency is not installed (also an ImportError)
+├── ExportError          an export cannot be written: no room, no permission
 └── ScoringError         a scorer gave something that is not one finite number a pair
 
 A message says what was got, what was expected, and what to do next.
@@ -38,6 +39,10 @@ class MissingExtraError(RerankError, ImportError):
             f"{purpose} needs the package {missing!r}, which is not installed. "
             f"Install it with: pip install 'rerank-plugins[{extra}]'"
         )
+
+
+class ExportError(RerankError):
+    """An export cannot be written: no room on the disk, or no permission."""
 
 
 class ScoringError(RerankError):

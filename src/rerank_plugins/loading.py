@@ -111,7 +111,8 @@ def load_reranker(
         model: A folder, a model in the box (``"rerank-mini-en"``), or a name on the Hugging Face hub.
         engine: ``"auto"``, ``"torch"`` or ``"openvino"``. Auto: torch on CUDA or MPS, else OpenVINO.
         precision: ``"auto"``, ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"int8"``. Auto: fp16 on CUDA and
-            MPS; on CPUs bf16 where the processor has it, else fp32; int8 if that is the only file.
+            MPS; on CPUs int8 if `export_model` made it and it passed, or if that is the only file; else bf16 where
+            the processor has it; else fp32.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``; None takes the best there is.
         threads: How many processors to compute on, on a CPU. None takes those of the process's affinity, or
             fewer where a container's quota is smaller. The torch engine sets it for the whole process.

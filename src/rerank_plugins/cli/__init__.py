@@ -1,4 +1,4 @@
-"""`rerank-plugins`: rank, demo, models, doctor."""
+"""`rerank-plugins`: rank, export, demo, models, doctor."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from rerank_plugins.cli.demo import demo
 from rerank_plugins.cli.doctor import doctor
+from rerank_plugins.cli.export import export
 from rerank_plugins.cli.models import models
 from rerank_plugins.cli.rank import rank
 from rerank_plugins.errors import RerankError
@@ -19,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Rerank retrieved documents with a cross-encoder.",
 )
-for command in (rank, demo, models, doctor):
+for command in (rank, export, demo, models, doctor):
     app.command()(command)
 
 

@@ -25,6 +25,7 @@ _PACKAGES = {
     "sentence-transformers": "torch",
     "langchain-core": "langchain",
     "llama-index-core": "llama-index",
+    "nncf": "export",
     "faiss-cpu": "faiss",
     "model2vec": "faiss",
 }

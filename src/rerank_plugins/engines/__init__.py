@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import platform
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, get_args
 
@@ -129,13 +130,21 @@ def one_logit_a_row(output: NDArray[np.float32], rows: int) -> Logits:
 
 def accelerator() -> str | None:
     """``"cuda"`` or ``"mps"`` if torch is installed and sees one, else None."""
-    if not torch_installed():
+    if not torch_installed() or not _may_have_accelerator():
         return None
     import torch
 
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else None
+
+
+def _may_have_accelerator() -> bool:
+    """False where it is certain without importing torch, which takes seconds: on Linux, without a device's node."""
+    if platform.system() != "Linux":
+        return True
+    # NVIDIA's driver, the same on Jetson and in WSL, and AMD's, which torch calls cuda too.
+    return any(any(Path("/dev").glob(name)) for name in ("nvidia*", "nvhost*", "dxg", "kfd"))
 
 
 def torch_installed() -> bool:
@@ -184,14 +193,34 @@ def _openvino_choice(folder: Path | None, precision: Precision, device: str | No
     from rerank_plugins.engines.openvino import cpu_has_bf16
 
     if precision == "auto":
-        if folder is not None and model_folder.only_int8(folder, convertible=torch_installed()):
-            return EngineChoice("openvino", "int8", "cpu", f"{why}; its int8 file is all that runs here")
-        if cpu_has_bf16():
-            return EngineChoice("openvino", "bf16", "cpu", f"{why}; this processor computes bf16")
-        return EngineChoice("openvino", "fp32", "cpu", f"{why}; this processor has no bf16")
+        precision, reason = _auto_precision(folder)
+        return EngineChoice("openvino", precision, "cpu", f"{why}; {reason}")
     if precision == "bf16" and not cpu_has_bf16():
         raise InvalidInputError(
             "precision='bf16' needs a processor with AVX512_BF16 or AMX, which this one has not. "
             "Use precision='fp32', or 'auto' to let the machine decide."
         )
     return EngineChoice("openvino", precision, "cpu", why)
+
+
+def _auto_precision(folder: Path | None) -> tuple[Precision, str]:
+    """For the CPU, and why: the fastest that is known to keep the model's order."""
+    from rerank_plugins.engines.fidelity_report import is_default, report_of, shortfall
+    from rerank_plugins.engines.openvino import cpu_has_bf16
+
+    int8 = None if folder is None else report_of(folder, "int8")
+    if int8 and is_default(int8[1]):
+        return "int8", f"its int8 file {'passed' if int8[1].get('passed') else 'was accepted in'} its fidelity report"
+    if folder is not None and model_folder.only_int8(folder, convertible=torch_installed()):
+        if int8:
+            raise ModelLoadError(
+                f"{folder} has an int8 file only, and that fell below its floor of fidelity: {shortfall(int8[1])}. "
+                f"Use precision='int8' to use it all the same, or export it again with --accept or --calibration."
+            )
+        return "int8", "its int8 file is all that runs here"
+    if not cpu_has_bf16():
+        return "fp32", "this processor has no bf16"
+    bf16 = None if folder is None else report_of(folder, "bf16")
+    if bf16 and not is_default(bf16[1]):
+        return "fp32", f"bf16 fell below its floor of fidelity: {shortfall(bf16[1])}"
+    return "bf16", "this processor computes bf16"

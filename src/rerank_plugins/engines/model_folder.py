@@ -162,10 +162,19 @@ def conversion_is_stale(folder: Path, place: Path) -> bool:
     False for files that we did not make.
     """
     note = place / CONVERTED_FROM_FILE
-    if not note.is_file() or not has_torch_weights(folder):
+    if not note.is_file():
         return False
     try:
-        made_from = json.loads(note.read_text(encoding="utf-8"))
+        return weights_changed(folder, json.loads(note.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return has_torch_weights(folder)
+
+
+def weights_changed(folder: Path, made_from: Any) -> bool:
+    """Whether ``folder`` has other safetensors than a `torch_fingerprint` taken before; False if it has none."""
+    if not has_torch_weights(folder):
+        return False
+    try:
         files = {file.name: file for file in folder.glob("*.safetensors")}
         return files.keys() != made_from.keys() or any(_changed(file, *made_from[name]) for name, file in files.items())
     except (OSError, ValueError, TypeError, AttributeError):

@@ -13,6 +13,7 @@ import openvino
 from rerank_plugins.engines import Logits, Precision, Tokens, model_folder, one_logit_a_row
 from rerank_plugins.engines.conversion_place import conversion_place
 from rerank_plugins.engines.cpus import affinity, usable_cpus
+from rerank_plugins.engines.fidelity_report import read_reports, report_of
 from rerank_plugins.errors import InvalidInputError, ModelLoadError, ScoringError
 
 # Measured (research of the house, performance.md): budgets of 512 to 2,048 slots beat batches of 32
@@ -84,18 +85,10 @@ class OpenVINOEngine:
 
 def _read(folder: Path, precision: Precision) -> Any:
     if precision == "int8":
-        path = folder / model_folder.OPENVINO_INT8_FILE
-        if not path.is_file():
-            raise InvalidInputError(
-                f"precision='int8' needs {model_folder.OPENVINO_INT8_FILE.as_posix()}, which {folder} has not. "
-                f"Use precision='bf16' or 'fp32', or quantize the model first."
-            )
-        return _read_file(path)
-    for place in dict.fromkeys((folder, conversion_place(folder))):
-        if (place / model_folder.OPENVINO_FILE).is_file() and not model_folder.conversion_is_stale(folder, place):
-            return _read_file(place / model_folder.OPENVINO_FILE)
-    if (folder / model_folder.ONNX_FILE).is_file():
-        return _read_file(folder / model_folder.ONNX_FILE)
+        return _read_file(_int8_file(folder))
+    graph = readable_graph(folder)
+    if graph is not None:
+        return _read_file(graph)
     if model_folder.has_torch_weights(folder):
         from rerank_plugins.engines.conversion import converted
 
@@ -105,6 +98,31 @@ def _read(folder: Path, precision: Precision) -> Any:
         f"or {model_folder.TORCH_FILES[0]}, and {folder} has none of them. "
         f"Use precision='int8' or 'auto' if it has the int8 file."
     )
+
+
+def readable_graph(folder: Path) -> Path | None:
+    """The unquantized IR or ONNX file of ``folder``, also where we converted it; None if there is none."""
+    for place in dict.fromkeys((folder, conversion_place(folder))):
+        if (place / model_folder.OPENVINO_FILE).is_file() and not model_folder.conversion_is_stale(folder, place):
+            return place / model_folder.OPENVINO_FILE
+    onnx = folder / model_folder.ONNX_FILE
+    return onnx if onnx.is_file() else None
+
+
+def _int8_file(folder: Path) -> Path:
+    exported = report_of(folder, "int8")
+    path = (exported[0] if exported else folder) / model_folder.OPENVINO_INT8_FILE
+    if not path.is_file():
+        raise InvalidInputError(
+            f"precision='int8' needs {model_folder.OPENVINO_INT8_FILE.as_posix()}, which {folder} has not. "
+            f"Use precision='bf16' or 'fp32', or make one: rerank-plugins export {folder} --precision int8"
+        )
+    if exported is None and "int8" in read_reports(folder):
+        raise ModelLoadError(
+            f"{path} was made from other weights than {folder} has now. "
+            f"Make it again: rerank-plugins export {folder} --precision int8"
+        )
+    return path
 
 
 def _read_file(path: Path) -> Any:

@@ -1,0 +1,166 @@
+"""What an export makes, where, and when it is made again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import openvino
+import pytest
+
+from rerank_plugins import Pair, load_reranker
+from rerank_plugins.cross_encoder import CrossEncoderScorer
+from rerank_plugins.engines.conversion_place import conversion_place
+from rerank_plugins.engines.fidelity_report import FIDELITY_FILE
+from rerank_plugins.engines.model_folder import ONNX_FILE, OPENVINO_FILE, OPENVINO_INT8_FILE
+from rerank_plugins.errors import InvalidInputError
+from rerank_plugins.export import Export, export_model
+
+
+def test_int8_lies_beside_the_weights_under_the_ecosystems_name(session_export: Export) -> None:
+    """The folder can be loaded in int8 and its logits are near the model's own."""
+    assert session_export.file == session_export.folder / OPENVINO_INT8_FILE
+    scorer = CrossEncoderScorer.from_folder(session_export.folder, precision="int8")
+    exact = CrossEncoderScorer.from_folder(session_export.folder, engine="openvino", precision="fp32")
+    pairs = [("how do plants make food", "photosynthesis turns sunlight into sugar"), ("cat", "bread is baked")]
+    found, expected = scorer.score(pairs), exact.score(pairs)
+    assert found == pytest.approx(expected, abs=0.5)
+    assert found != expected
+
+
+def test_what_multiplies_is_int8_and_head_and_embeddings_are_not(session_export: Export) -> None:
+    """Every layer's weights are int8; the classifier and the word embeddings are floats."""
+    graph = openvino.Core().read_model(session_export.file)
+    matrices = [
+        op
+        for op in graph.get_ops()
+        if op.get_type_name() == "Constant" and len(op.get_output_shape(0)) == 2 and min(op.get_output_shape(0)) >= 32
+    ]
+    floats = {op.get_friendly_name() for op in matrices if op.get_element_type().to_dtype() == np.float16}
+    assert {name.split(".")[-2] for name in floats} == {"word_embeddings", "position_embeddings", "dense"}
+    assert not any("encoder" in name for name in floats)  # the dense one is the pooler's
+    # Two layers of six matrices each: query, key, value, two outputs, one in between.
+    assert sum(op.get_element_type().to_dtype() == np.int8 for op in matrices) == 12
+
+
+def test_the_report_lies_beside_the_model(session_export: Export) -> None:
+    """What is returned is what was saved: differences, orders, floor, verdict."""
+    saved = json.loads((session_export.folder / FIDELITY_FILE).read_text(encoding="utf-8"))
+    assert saved["int8"] == session_export.report
+    assert len(saved["int8"]["per_query"]) == saved["int8"]["queries"] == 10
+    assert saved["int8"]["pairs"] == 200
+    assert saved["int8"]["logit_difference"]["max"] > 0
+    assert saved["int8"]["passed"] == session_export.is_default
+
+
+def test_fp32_is_compared_with_sentence_transformers(fresh_bert: Path) -> None:
+    """No logit of the IR differs from the torch model's by more than 1e-3."""
+    made = export_model(fresh_bert, "fp32", queries=4)
+    assert made.file == fresh_bert / OPENVINO_FILE
+    assert made.report["compared_with"] == "torch fp32"
+    assert 0 < made.report["logit_difference"]["max"] <= 1e-3
+    assert made.is_default
+
+
+@pytest.mark.skipif(
+    "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"), reason="no bf16 in this processor"
+)
+def test_bf16_is_the_fp32_file_with_a_report_of_its_own(exported: Path) -> None:
+    """Its logits were compared in bf16, and the other reports stay."""
+    before = (exported / OPENVINO_FILE).stat().st_mtime_ns
+    made = export_model(exported, "bf16", queries=4)
+    assert made.report["logit_difference"]["max"] > 1e-4
+    assert (exported / OPENVINO_FILE).stat().st_mtime_ns == before
+    assert set(json.loads((exported / FIDELITY_FILE).read_text(encoding="utf-8"))) == {"int8", "bf16"}
+
+
+def test_an_onnx_model_is_exported_without_torch_weights(onnx_folder: Path, pairs: list[Pair]) -> None:
+    """fp32 gives IR with the same logits, int8 its file."""
+    before = CrossEncoderScorer.from_folder(onnx_folder, precision="fp32").score(pairs[:20])
+    export_model(onnx_folder, "fp32", queries=4)
+    export_model(onnx_folder, "int8", queries=4)
+    assert (onnx_folder / OPENVINO_INT8_FILE).is_file()
+    (onnx_folder / ONNX_FILE).unlink()
+    after = CrossEncoderScorer.from_folder(onnx_folder, precision="fp32").score(pairs[:20])
+    assert after == pytest.approx(before, abs=1e-4)
+
+
+def test_int8_alone_cannot_be_exported(exported: Path) -> None:
+    """There is nothing exact to start from, and the error lists what would be."""
+    (exported / "model.safetensors").unlink()
+    (exported / OPENVINO_FILE).unlink()
+    with pytest.raises(InvalidInputError, match=r"int8 weights only. Expected model\.safetensors"):
+        export_model(exported, "fp32")
+
+
+def test_out_is_a_folder_of_its_own(exported: Path, tmp_path: Path, pairs: list[Pair]) -> None:
+    """It loads where the original is gone, and gives what the original's int8 gives."""
+    made = export_model(exported, "int8", out=tmp_path / "new" / "small", queries=10, accept=True)
+    assert made.folder == tmp_path / "new" / "small"
+    expected = load_reranker(exported, precision="int8").score(pairs[:20])
+    shutil.rmtree(exported)
+    loaded = load_reranker(made.folder)
+    assert loaded.score(pairs[:20]) == pytest.approx(expected, abs=1e-4)
+    assert not list(made.folder.glob("**/*.safetensors"))
+    assert not list(made.folder.glob("**/.exporting-*"))
+
+
+def test_out_in_fp32_is_a_copy_of_the_graph(exported: Path, tmp_path: Path, pairs: list[Pair]) -> None:
+    """Without the weights it was made from it scores the same."""
+    made = export_model(exported, "fp32", out=tmp_path / "copy", queries=4)
+    expected = CrossEncoderScorer.from_folder(exported, engine="openvino", precision="fp32").score(pairs[:20])
+    assert CrossEncoderScorer.from_folder(made.folder, precision="fp32").score(pairs[:20]) == expected
+
+
+def test_a_folder_of_another_model_is_left_alone(exported: Path, tmp_path: Path) -> None:
+    """An out folder whose configuration differs is refused before anything is written."""
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(InvalidInputError, match="holds another model"):
+        export_model(exported, "int8", out=other, queries=4)
+    assert (other / "config.json").read_text(encoding="utf-8") == "{}"
+    assert not list(other.rglob("*.xml"))
+
+
+def test_a_hub_models_export_goes_into_our_cache_and_is_found(
+    session_export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The snapshot stays as it was; loading it with precision="auto" takes the int8 of the cache."""
+    monkeypatch.setenv("RERANK_PLUGINS_CACHE", str(tmp_path / "cache"))
+    snapshot = tmp_path / "hub" / "models--OWNER--NAME" / "snapshots" / "0123abc"
+    shutil.copytree(session_export.folder, snapshot, ignore=shutil.ignore_patterns("openvino"))
+    before = sorted(snapshot.rglob("*"))
+    made = export_model(snapshot, "int8", queries=4, accept=True)
+    assert sorted(snapshot.rglob("*")) == before
+    assert made.file == conversion_place(snapshot) / OPENVINO_INT8_FILE
+    scorer = CrossEncoderScorer.from_folder(snapshot, device="cpu")
+    assert (scorer.engine.name, scorer.engine.precision) == ("openvino", "int8")
+
+
+def test_the_same_export_is_not_made_again(exported: Path) -> None:
+    """Same weights, texts and versions: the file stays, and accept=True changes the report only."""
+    file = exported / OPENVINO_INT8_FILE
+    before = file.stat().st_mtime_ns
+    assert export_model(exported, "int8", queries=10, accept=True).report["accepted"]
+    assert file.stat().st_mtime_ns == before
+    assert json.loads((exported / FIDELITY_FILE).read_text(encoding="utf-8"))["int8"]["accepted"]
+
+
+def test_other_texts_make_it_anew(exported: Path, pairs_file: Path) -> None:
+    """A file of pairs calibrates and compares; it has no judgements, so there is no nDCG."""
+    file = exported / OPENVINO_INT8_FILE
+    before = file.stat().st_mtime_ns
+    report = export_model(exported, "int8", calibration=pairs_file).report
+    assert file.stat().st_mtime_ns != before
+    assert (report["texts"], report["queries"], report["ndcg_at_10"]) == ("pairs.jsonl", 6, None)
+
+
+@pytest.mark.parametrize("options", [{"precision": "fp16"}, {"queries": 0}, {"queries": True}])
+def test_options_out_of_range_are_refused(fresh_bert: Path, options: dict[str, object]) -> None:
+    """An unknown precision or no queries is an error before anything is loaded or written."""
+    with pytest.raises(InvalidInputError, match="got"):
+        export_model(fresh_bert, **options)  # type: ignore[arg-type]
+    assert not (fresh_bert / "openvino").exists()
