@@ -6,6 +6,7 @@ import json
 import logging
 import shutil
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from rerank_plugins.engines.conversion_place import conversion_place, lock_path
 from rerank_plugins.errors import MissingExtraError
 
 _log = logging.getLogger("rerank_plugins")
+_SCRATCH = ".converting-"
 
 
 def converted(folder: Path, read: Callable[[Path], Any]) -> Any:
@@ -36,9 +38,11 @@ def converted(folder: Path, read: Callable[[Path], Any]) -> Any:
     with _alone(place):
         if target.is_file() and not model_folder.conversion_is_stale(folder, place):
             return read(target)  # another process made it while this one waited
+        start = time.monotonic()
         model = convert(folder)
         try:
             _keep(model, target, model_folder.torch_fingerprint(folder))
+            _log.warning("Converted in %.0f seconds; the next load reads %s.", time.monotonic() - start, target)
         except (OSError, RuntimeError) as exc:  # openvino reports a full disk as RuntimeError
             _log.warning("The conversion cannot be kept in %s (%s); it will be done again next time.", place, exc)
             return model
@@ -66,7 +70,9 @@ def _alone(place: Path) -> Iterator[None]:
 def _keep(model: Any, target: Path, made_from: dict[str, list[int | str]]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     _check_space(model, target.parent)
-    scratch = Path(tempfile.mkdtemp(prefix=".converting-", dir=target.parent))
+    for left in target.parent.glob(f"{_SCRATCH}*"):  # by a conversion that was killed: this one is alone here
+        shutil.rmtree(left, ignore_errors=True)
+    scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=target.parent))
     try:
         openvino.save_model(model, scratch / target.name, compress_to_fp16=False)
         note = scratch / model_folder.CONVERTED_FROM_FILE.name
@@ -82,6 +88,7 @@ def _keep(model: Any, target: Path, made_from: dict[str, list[int | str]]) -> No
 def _check_space(model: Any, folder: Path) -> None:
     constants = [op for op in model.get_ops() if op.get_type_name() == "Constant"]
     needed = sum(constant.get_byte_size() for constant in constants)
+    _log.warning("3 of 3: writing %.2f GB.", needed / 1e9)
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise OSError(f"it takes {needed / 1e9:.2f} GB and {free / 1e9:.2f} GB are free")
@@ -97,7 +104,8 @@ def convert(folder: Path) -> Any:
         raise MissingExtraError(
             "torch", f"{folder.name} has torch weights only; converting them for the CPU", str(exc.name)
         ) from exc
-    _log.warning("Converting %s for the CPU, once. This takes a while and the memory of its weights.", folder)
+    size = sum(file.stat().st_size for file in folder.glob("*.safetensors")) / 1e9
+    _log.warning("Converting %s for the CPU, once. 1 of 3: reading %.2f GB of weights.", folder, size)
     module = load_torch_model(folder, "fp32", "cpu")
     names = ["input_ids", "attention_mask", *(["token_type_ids"] if takes_token_types(module) else [])]
     pad = model_folder.pad_token_id(folder)
@@ -106,6 +114,7 @@ def convert(folder: Path) -> Any:
     example["input_ids"] = torch.full((2, 8), pad + 5, dtype=torch.int64)
     example["input_ids"][1, -1] = pad
     example["attention_mask"][1, -1] = 0
+    _log.warning("2 of 3: tracing the model.")
     return traced(module, example)
 
 
