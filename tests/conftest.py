@@ -1,9 +1,4 @@
-"""Stand-in models with random weights, made anew in every run, and the texts that they score.
-
-They have the architecture and the tokenizer of real cross-encoders and nothing of what those have
-learned: good for the equality of numbers, silent about relevance. Their weights are drawn wide, so
-that logits spread over several units and an absolute tolerance of 1e-3 means something.
-"""
+"""Settings of every run, and stand-in models as fixtures; see `stand_in_models`."""
 
 from __future__ import annotations
 
@@ -17,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
+from stand_in_models import PASSAGES, QUERIES, write_bert, write_model
 
 from rerank_plugins import Pair
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
-
     from rerank_plugins.cross_encoder import CrossEncoderScorer
 
 # Other work on the machine must not fail a test, and the same commit gives the same examples.
@@ -30,15 +24,6 @@ settings.register_profile("suite", deadline=None, derandomize=True)
 settings.load_profile("suite")
 
 SHARED_MODELS = Path(__file__).resolve().parents[2] / "shared" / "models"
-
-QUERIES = ("how do plants make food", "what is bread baked from", "植物如何制造食物", "cat")
-PASSAGES = (
-    "photosynthesis turns sunlight water and air into sugar",
-    "the cat sat on the mat and slept in the sun",
-    "bread is baked from flour water yeast and a little salt",
-    "光合作用把阳光水和空气变成糖",
-    "面包是用面粉烤成的",
-)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -61,25 +46,8 @@ def pairs() -> list[Pair]:
 @pytest.fixture(scope="session")
 def bert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BERT cross-encoder: 2 layers of 32, 256 positions, torch weights; loading may add OpenVINO's files."""
-    from transformers import BertConfig, BertForSequenceClassification
-
     folder = tmp_path_factory.mktemp("bert")
-    tokenizer = _bert_tokenizer()
-    tokenizer.save_pretrained(folder)
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=256,
-        initializer_range=0.3,
-        num_labels=1,
-    )
-    _seed_torch()
-    model = BertForSequenceClassification(config)
-    model.classifier.weight.data.mul_(3)
-    model.save_pretrained(folder)
+    write_bert(folder)
     return folder
 
 
@@ -95,27 +63,22 @@ def xlmr_tokenizer_folder() -> Path:
 @pytest.fixture(scope="session")
 def xlmr_folder(tmp_path_factory: pytest.TempPathFactory, xlmr_tokenizer_folder: Path) -> Path:
     """An XLM-R cross-encoder: 2 layers of 64, 514 positions (512 of them used), bge-reranker-v2-m3's tokenizer."""
-    from transformers import XLMRobertaConfig, XLMRobertaForSequenceClassification
-
     folder = tmp_path_factory.mktemp("xlmr")
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(xlmr_tokenizer_folder / name, folder / name)
-    config = XLMRobertaConfig(
+    write_model(
+        folder,
+        "xlm-roberta",
+        head=2,
         vocab_size=250_002,
         hidden_size=64,
-        num_hidden_layers=2,
         num_attention_heads=1,
         intermediate_size=256,
         max_position_embeddings=514,
         type_vocab_size=1,
         layer_norm_eps=1e-5,
         initializer_range=0.2,
-        num_labels=1,
     )
-    _seed_torch()
-    model = XLMRobertaForSequenceClassification(config)
-    model.classifier.out_proj.weight.data.mul_(2)
-    model.save_pretrained(folder)
     return folder
 
 
@@ -185,41 +148,3 @@ def load_scorer() -> Callable[[Path, str], CrossEncoderScorer]:
 def bert_openvino(load_scorer: Callable[[Path, str], CrossEncoderScorer], bert_folder: Path) -> CrossEncoderScorer:
     """The cheapest scorer that is real from end to end."""
     return load_scorer(bert_folder, "openvino")
-
-
-def _seed_torch() -> None:
-    """The same weights in every run, on one thread: stand-ins are too small for more to pay."""
-    import torch
-
-    torch.manual_seed(0)
-    torch.set_num_threads(1)
-
-
-def _bert_tokenizer() -> PreTrainedTokenizerFast:
-    """BERT's own pipeline over a vocabulary of the words and characters above."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    text = " ".join((*QUERIES, *PASSAGES))
-    characters = sorted({*text, *"abcdefghijklmnopqrstuvwxyz0123456789.,?!'-"} - {" "})
-    words = sorted({word for word in text.split() if word.isascii()})
-    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    pieces = [*specials, *characters, *(f"##{character}" for character in characters), *words]
-    vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
-    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))  # noqa: S106 - no password
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[(name, vocabulary[name]) for name in ("[CLS]", "[SEP]")],
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        cls_token="[CLS]",  # noqa: S106 - no password
-        sep_token="[SEP]",  # noqa: S106 - no password
-        pad_token="[PAD]",  # noqa: S106 - no password
-        unk_token="[UNK]",  # noqa: S106 - no password
-        mask_token="[MASK]",  # noqa: S106 - no password
-        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
-    )

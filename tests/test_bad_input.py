@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stand_in_models import write_bert
 
 from rerank_plugins import (
     InvalidInputError,
@@ -192,15 +193,11 @@ def test_a_model_of_two_labels_is_an_error(fresh_bert: Path, engine: Any) -> Non
 
 
 @pytest.fixture
-def unsaid_labels(fresh_bert: Path) -> Path:
+def unsaid_labels(tmp_path: Path) -> Path:
     """A classifier of two labels as transformers saves it: two is its default, so config.json does not say."""
-    from transformers import BertConfig, BertForSequenceClassification
-
-    config = BertConfig.from_pretrained(fresh_bert)
-    config.num_labels = 2
-    BertForSequenceClassification(config).save_pretrained(fresh_bert)
-    edit_config(fresh_bert, id2label=None, label2id=None)
-    return fresh_bert
+    write_bert(tmp_path, num_labels=2)
+    edit_config(tmp_path, id2label=None, label2id=None)
+    return tmp_path
 
 
 @pytest.mark.parametrize("engine", ["torch", "openvino"])

@@ -1,14 +1,18 @@
-"""The command line, run as a person runs it."""
+"""The command line, run as a person runs it, or in this process where that makes no difference."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from rerank_plugins.cli import main
 
 MODEL = ("--model", "rerank-mini-en")
 QUERY = "What is the frame of the phone made of?"
@@ -17,6 +21,8 @@ LINES = [
     "The iPhone 15 Pro has a frame of titanium.",
     "A frame of oak holds the picture in the hall.",
 ]
+
+Here = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def run(
@@ -37,6 +43,20 @@ def run(
     )
 
 
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
+    """As `run`, in this process, which need not import everything again."""
+
+    def run_here(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr(sys, "argv", ["rerank-plugins", *arguments])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given.encode())))
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return subprocess.CompletedProcess(arguments, int(ended.value.code or 0), *capsys.readouterr())
+
+    return run_here
+
+
 def test_rank_prints_the_best_document_first(tmp_path: Path) -> None:
     """Text lines of a file come back best first, each with its score."""
     file = tmp_path / "documents.txt"
@@ -49,10 +69,10 @@ def test_rank_prints_the_best_document_first(tmp_path: Path) -> None:
     assert 0.0 <= float(printed[0].split()[1]) <= 1.0
 
 
-def test_rank_reads_and_writes_json_lines() -> None:
+def test_rank_reads_and_writes_json_lines(here: Here) -> None:
     """JSON lines on standard input keep their fields, and --json adds index, score and truncated."""
     given = "\n".join(json.dumps({"text": text, "id": number}) for number, text in enumerate(LINES))
-    done = run("rank", QUERY, "--documents", "-", *MODEL, "--json", given=given)
+    done = here("rank", QUERY, "--documents", "-", *MODEL, "--json", given=given)
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert rows[0]["document"] == {"text": LINES[1], "id": 1}
@@ -60,18 +80,18 @@ def test_rank_reads_and_writes_json_lines() -> None:
     assert [row["score"] for row in rows] == sorted((row["score"] for row in rows), reverse=True)
 
 
-def test_rank_takes_chinese_emoji_and_brackets_as_they_are() -> None:
+def test_rank_takes_chinese_emoji_and_brackets_as_they_are(here: Here) -> None:
     """What looks like markup or is not ASCII is printed unchanged."""
     given = "[bold]not markup[/bold] 🍎\n苹果是一种健康的水果\n"
-    done = run("rank", "apple", "--documents", "-", *MODEL, given=given)
+    done = here("rank", "apple", "--documents", "-", *MODEL, given=given)
     assert done.returncode == 0, done.stderr
     assert "[bold]not markup[/bold] 🍎" in done.stdout
     assert "苹果是一种健康的水果" in done.stdout
 
 
-def test_rank_of_nothing_prints_nothing_and_loads_no_model() -> None:
+def test_rank_of_nothing_prints_nothing_and_loads_no_model(here: Here) -> None:
     """No documents, no output, no error, although the model does not exist."""
-    done = run("rank", QUERY, "--documents", "-", "--model", "no/such-model", given="\n\n")
+    done = here("rank", QUERY, "--documents", "-", "--model", "no/such-model", given="\n\n")
     assert (done.returncode, done.stdout) == (0, "")
 
 
@@ -79,17 +99,25 @@ def test_rank_of_nothing_prints_nothing_and_loads_no_model() -> None:
     ("arguments", "message"),
     [
         (("rank", QUERY, "--documents", "missing.txt", *MODEL), "no file missing.txt"),
-        (("rank", QUERY, "--documents", "-", "--model", "no/such-model"), "hf download no/such-model"),
         (("rank", " ", "--documents", "-", *MODEL), "query is blank"),
         (("rank", QUERY, "--documents", "-", *MODEL, "--top-n", "-1"), "top_n must be 0 or more"),
         (("rank", QUERY, "--documents", "-", *MODEL, "--score-threshold", "7"), "must lie in [0, 1]"),
     ],
 )
-def test_errors_are_one_message_and_status_2(arguments: tuple[str, ...], message: str) -> None:
+def test_errors_are_one_message_and_status_2(here: Here, arguments: tuple[str, ...], message: str) -> None:
     """What a person can get wrong ends with a message that helps, and no traceback."""
-    done = run(*arguments, given="a document\n")
+    done = here(*arguments, given="a document\n")
     assert done.returncode == 2
     assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_model_that_is_nowhere_is_one_message_and_status_2() -> None:
+    """Where the hub cannot be reached the message says how to get the model, and there is no traceback."""
+    done = run("rank", QUERY, "--documents", "-", "--model", "no/such-model", given="a document\n")
+    assert done.returncode == 2
+    assert "hf download no/such-model" in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
 
@@ -128,25 +156,25 @@ def test_demo_retrieves_reranks_and_answers() -> None:
     assert "titanium" in done.stdout
 
 
-def test_rank_reads_windows_files_and_refuses_utf_16(tmp_path: Path) -> None:
+def test_rank_reads_windows_files_and_refuses_utf_16(here: Here, tmp_path: Path) -> None:
     """A byte order mark and CRLF ends do no harm; UTF-16 is an error that says so."""
     file = tmp_path / "documents.jsonl"
     rows = "\r\n".join(json.dumps({"text": text}) for text in LINES)
     file.write_bytes(b"\xef\xbb\xbf" + rows.encode() + b"\r\n")
-    done = run("rank", QUERY, "--documents", str(file), *MODEL, "--json", "--top-n", "1")
+    done = here("rank", QUERY, "--documents", str(file), *MODEL, "--json", "--top-n", "1")
     assert json.loads(done.stdout)["document"] == {"text": LINES[1]}
     file.write_bytes("some text".encode("utf-16"))
-    done = run("rank", QUERY, "--documents", str(file), *MODEL)
+    done = here("rank", QUERY, "--documents", str(file), *MODEL)
     assert done.returncode == 2
     assert "UTF-16" in done.stderr
 
 
-def test_rank_names_the_line_of_a_broken_json_object() -> None:
+def test_rank_names_the_line_of_a_broken_json_object(here: Here) -> None:
     """In JSON lines a line that is not JSON is an error with its number; plain text may begin with a brace."""
-    done = run("rank", QUERY, "--documents", "-", *MODEL, given='{"text": "a"}\n{"text": \n')
+    done = here("rank", QUERY, "--documents", "-", *MODEL, given='{"text": "a"}\n{"text": \n')
     assert done.returncode == 2
     assert "line 2 is not JSON" in done.stderr
-    done = run("rank", QUERY, "--documents", "-", *MODEL, given="{not json}\nplain\n")
+    done = here("rank", QUERY, "--documents", "-", *MODEL, given="{not json}\nplain\n")
     assert done.returncode == 0, done.stderr
     assert "{not json}" in done.stdout
 

@@ -6,6 +6,8 @@ import logging
 import shutil
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import openvino
@@ -64,6 +66,20 @@ def test_the_cache_is_the_users_unless_it_is_named(monkeypatch: pytest.MonkeyPat
     assert cache_root() == tmp_path / "home" / ".cache" / "rerank-plugins"
 
 
+def test_two_threads_convert_once(fresh_bert: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Of two loads that start together one converts, and the other reads what that one made."""
+    start = threading.Barrier(2)
+
+    def load(_: int) -> None:
+        start.wait(timeout=10)
+        load_engine(fresh_bert, engine="openvino", precision="fp32")
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(load, range(2)))
+    assert sum("Converting " in record.getMessage() for record in caplog.records) == 1
+
+
+@pytest.mark.slow
 def test_two_processes_convert_once(fresh_bert: Path) -> None:
     """Of two that start together one converts and says so; both score."""
     program = (

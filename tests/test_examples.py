@@ -35,7 +35,7 @@ def sources(output: str) -> list[str]:
     return re.findall(r"^  \[\d\] (.+)$", output, flags=re.MULTILINE)
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("script", SHARED)
 def test_shows_retrieval_reranking_timings_and_a_sourced_answer(script: str) -> None:
     """Without an LLM the pipeline ends in an extractive answer that says it is one, with five sources."""
     done = run(script)
@@ -48,8 +48,16 @@ def test_shows_retrieval_reranking_timings_and_a_sourced_answer(script: str) -> 
     assert "[1]" in done.stdout
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
-@pytest.mark.parametrize(("provider", "suffix"), [("openai", "/v1"), ("ollama", "")])
+# Each script and each provider once, and all four together under `make test-slow`.
+@pytest.mark.parametrize(
+    ("script", "provider", "suffix"),
+    [
+        ("rag_langchain.py", "ollama", ""),
+        ("rag_llama_index.py", "openai", "/v1"),
+        pytest.param("rag_langchain.py", "openai", "/v1", marks=pytest.mark.slow),
+        pytest.param("rag_llama_index.py", "ollama", "", marks=pytest.mark.slow),
+    ],
+)
 def test_exactly_the_top_five_reach_the_llm(script: str, provider: str, suffix: str) -> None:
     """One chat is asked, holding the five passages shown as sources and no other, and its answer is shown."""
     with chat_server() as server:
@@ -64,7 +72,14 @@ def test_exactly_the_top_five_reach_the_llm(script: str, provider: str, suffix: 
 
 
 @pytest.mark.parametrize("script", SHARED)
-@pytest.mark.parametrize("url", [[], ["--llm-url", "http://127.0.0.1:9/v1"]], ids=["no key", "no server"])
+@pytest.mark.parametrize(
+    "url",
+    # One handler catches both, and the client tries the server again before it gives up.
+    [
+        pytest.param([], id="no key"),
+        pytest.param(["--llm-url", "http://127.0.0.1:9/v1"], id="no server", marks=pytest.mark.slow),
+    ],
+)
 def test_an_llm_out_of_reach_is_an_error_after_the_retrieval(script: str, url: list[str]) -> None:
     """A missing key or server ends non-zero with what to check, after the table has been shown."""
     done = run(script, "--llm", "openai:tiny", *url)
@@ -86,7 +101,8 @@ def test_a_chinese_question_without_the_model_says_how_to_get_it(script: str, tm
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("script", SHARED)
+@pytest.mark.slow  # tests/test_demo.py shows it without the pipelines
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_the_english_model_warns_when_asked_in_chinese(script: str) -> None:
     """rerank-mini-en asked in Chinese says that its scores mean nothing, and which model to use."""
     chinese = ROOT / "examples/data/chinese/corpus.jsonl"
@@ -96,15 +112,12 @@ def test_the_english_model_warns_when_asked_in_chinese(script: str) -> None:
     assert "--embedder BAAI/bge-m3" in done.stdout
 
 
-@pytest.mark.parametrize(
-    ("lines", "message"),
-    [("{broken", "line 1 is not JSON"), ('{"title": "no text"}', "no string field 'text'"), ("\n", "no passages")],
-)
-def test_a_corpus_that_cannot_be_read_names_the_line(tmp_path: Path, lines: str, message: str) -> None:
+@pytest.mark.slow  # the fast ones are in tests/test_demo.py; the way out is that of a model that is not there
+def test_a_corpus_that_cannot_be_read_names_the_line(tmp_path: Path) -> None:
     """A file that is not JSON lines with text is one message, not a traceback."""
     corpus = tmp_path / "corpus.jsonl"
-    corpus.write_text(lines, encoding="utf-8")
+    corpus.write_text("{broken", encoding="utf-8")
     done = run(SCRIPTS[0], "--corpus", str(corpus))
     assert done.returncode == 1
-    assert message in done.stderr
+    assert "line 1 is not JSON" in done.stderr
     assert "Traceback" not in done.stderr

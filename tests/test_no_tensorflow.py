@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.parametrize("engine", ["torch", "openvino"])
+@pytest.mark.parametrize("engine", [pytest.param("torch", marks=pytest.mark.slow), "openvino"])
 def test_broken_tensorflow_and_keras_are_never_imported(bert_folder: Path, tmp_path: Path, engine: str) -> None:
     """With a tensorflow, keras and tf_keras that raise on import, both engines load and score."""
     for name in ("tensorflow", "keras", "tf_keras"):

@@ -103,9 +103,10 @@ def test_bert_rows_have_the_bert_template(tokenizer: Tokenizer) -> None:
 
 
 @pytest.mark.data
-def test_xlmr_rows_have_the_xlmr_template(xlmr_tokenizer_folder: Path) -> None:
+@pytest.mark.parametrize("tokenization", ["xlmr_tokenizer"], indirect=True)
+def test_xlmr_rows_have_the_xlmr_template(tokenization: Tokenization) -> None:
     """<s> query </s></s> passage </s>, with the ids of the original: Hello World! is 35378 6661 38."""
-    row = PairEncoder.from_folder(xlmr_tokenizer_folder, 64).encode([("Hello World!", "Hello World!")])[0]
+    (row,) = tokenization.encoder.encode([("Hello World!", "Hello World!")])
     assert row.input_ids == [0, 35378, 6661, 38, 2, 2, 35378, 6661, 38, 2]
     assert row.token_type_ids == [0] * 10
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from stand_in_models import write_model
 
 from rerank_plugins import InvalidInputError, ModelLoadError, Pair, Reranker, ScoringError, load_reranker
 from rerank_plugins.cross_encoder import CrossEncoderScorer
@@ -78,21 +79,10 @@ def test_the_most_a_query_takes_can_be_given(bert_folder: Path) -> None:
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
 def test_models_whose_positions_begin_behind_the_padding_are_not_overrun(tmp_path: Path, engine: Any) -> None:
     """An MPNet cross-encoder cuts a long passage where its positions end."""
-    from transformers import MPNetConfig, MPNetForSequenceClassification
-
     box = Path(__file__).parents[1] / "models" / "rerank-mini-en"
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(box / name, tmp_path / name)
-    config = MPNetConfig(
-        vocab_size=30_522,
-        hidden_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=66,
-        num_labels=1,
-    )
-    MPNetForSequenceClassification(config).save_pretrained(tmp_path)
+    write_model(tmp_path, "mpnet", vocab_size=30_522, num_hidden_layers=1, max_position_embeddings=66)
     reranker = load_reranker(tmp_path, engine=engine, precision="fp32", device="cpu")
     (result,) = reranker.rerank("what", ["word " * 500])
     assert reranker.scorer.max_length == 64  # type: ignore[attr-defined]

@@ -1,10 +1,11 @@
-"""The fields that every adapter has: which model, how it is loaded, how much is kept.
+"""The fields that every adapter has: which model, how it is loaded, how much is kept; and a check of what it is given.
 
 Needs pydantic, which comes with both frameworks; so only the adapters import this.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -16,6 +17,7 @@ from pydantic import (
     PlainValidator,
     SerializationInfo,
     SerializerFunctionWrapHandler,
+    ValidationInfo,
     WithJsonSchema,
     model_serializer,
     model_validator,
@@ -37,6 +39,22 @@ from rerank_plugins.scorer import Scorer
 from rerank_plugins.threads import on_thread
 
 
+def check_each(items: Sequence[Any], wanted: type, expected: str, remedy: str) -> None:
+    """Refuse ``items`` where not all are of the type ``wanted``.
+
+    ``expected`` begins the message ("documents must be Documents"), ``remedy`` ends it.
+
+    Raises:
+        InvalidInputError: Says what the first wrong one is, where, and how many there are.
+    """
+    wrong = [position for position, item in enumerate(items) if not isinstance(item, wanted)]
+    if wrong:
+        raise InvalidInputError(
+            f"{expected}, got {type(items[wrong[0]]).__name__} at position {wrong[0]} "
+            f"(counted from 0), {len(wrong)} of {len(items)} in all. {remedy}"
+        )
+
+
 def _as_top_n(value: Any) -> int | None:
     check_top_n(value)
     return value if value is None or isinstance(value, int) else int(value)
@@ -53,9 +71,10 @@ def _as_reranker(value: Any) -> Reranker | None:
     return value if value is None or isinstance(value, Reranker) else Reranker(value)
 
 
-def _as_path(value: Any) -> str:
+def _as_path(value: Any, info: ValidationInfo) -> str:
     if not isinstance(value, str | Path):
-        raise InvalidInputError(f"expected a string or a Path, got {value!r}.")
+        wanted = "a folder's path or a model's name" if info.field_name == "model" else "a folder's path"
+        raise InvalidInputError(f"{info.field_name} must be a string or a Path, got {value!r}. Give {wanted}.")
     return str(value)  # a string serializes
 
 

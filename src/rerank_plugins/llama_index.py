@@ -21,7 +21,7 @@ try:
 except ImportError as exc:
     raise MissingExtraError("llama-index", "rerank_plugins.llama_index", str(exc.name)) from exc
 
-from rerank_plugins.adapter_fields import ModelFields, ScoreThreshold, TopN
+from rerank_plugins.adapter_fields import ModelFields, ScoreThreshold, TopN, check_each
 
 RETRIEVAL_SCORE = "retrieval_score"
 """Metadata key of ``keep_retrieval_score``, the one LlamaIndex's own rerankers use."""
@@ -201,12 +201,7 @@ def _checked(nodes: Any, query_bundle: QueryBundle | None) -> tuple[list[NodeWit
     if not isinstance(nodes, Iterable) or isinstance(nodes, NodeWithScore):
         raise InvalidInputError(f"nodes must be a list of NodeWithScore, got {type(nodes).__name__}.")
     held = list(nodes)
-    wrong = [position for position, node in enumerate(held) if not isinstance(node, NodeWithScore)]
-    if wrong:
-        raise InvalidInputError(
-            f"nodes must be NodeWithScore, got {type(held[wrong[0]]).__name__} at position {wrong[0]} "
-            f"(counted from 0), {len(wrong)} of {len(held)} in all. Wrap a node in NodeWithScore(node=node)."
-        )
+    check_each(held, NodeWithScore, "nodes must be NodeWithScore", "Wrap a node in NodeWithScore(node=node).")
     if held:
         check_query(query_bundle.query_str)
     return held, query_bundle.query_str

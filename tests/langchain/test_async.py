@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import threading
 import time
 
 import pytest
+from heartbeat import longest_gap
 from langchain_core.documents import Document
 from langchain_stand_ins import QUERY, TEXTS, Fixed, Slow, documents
 
@@ -15,26 +15,11 @@ from rerank_plugins import Pair, Reranker
 from rerank_plugins.langchain import RerankCompressor, RerankRetriever
 
 
-def longest_gap(compressor: RerankCompressor) -> float:
-    """Seconds between two beats of a 10 ms heartbeat while the compressor works, at worst."""
-
-    async def main() -> float:
-        beats = [time.perf_counter()]
-        task = asyncio.create_task(compressor.acompress_documents(documents(), QUERY))
-        while not task.done():
-            await asyncio.sleep(0.01)
-            beats.append(time.perf_counter())
-        await task
-        return max(later - sooner for sooner, later in itertools.pairwise(beats))
-
-    return asyncio.run(main())
-
-
 def test_async_leaves_the_event_loop_free() -> None:
     """While a scorer works for 300 ms, no beats of a 10 ms heartbeat are 50 ms apart, at best of three tries."""
     # The machine may have other work; blocking would show in every try.
-    gaps = [longest_gap(RerankCompressor(reranker=Slow())) for _ in range(3)]
-    assert min(gaps) < 0.05
+    compressor = RerankCompressor(reranker=Slow())
+    assert any(longest_gap(compressor.acompress_documents(documents(), QUERY)) < 0.05 for _ in range(3))
 
 
 def test_a_slow_document_text_leaves_the_event_loop_free() -> None:
@@ -44,8 +29,8 @@ def test_a_slow_document_text_leaves_the_event_loop_free() -> None:
         time.sleep(0.1)
         return document.page_content
 
-    gaps = [longest_gap(RerankCompressor(reranker=Slow(), document_text=read)) for _ in range(3)]
-    assert min(gaps) < 0.05
+    compressor = RerankCompressor(reranker=Slow(), document_text=read)
+    assert any(longest_gap(compressor.acompress_documents(documents(), QUERY)) < 0.05 for _ in range(3))
 
 
 def test_async_scores_off_the_loop() -> None:

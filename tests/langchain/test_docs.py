@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-import io
-import re
-from contextlib import redirect_stdout
-from pathlib import Path
 from typing import Any
 
 import pytest
-from llm_server import ANSWER, chat_server
-
-PAGE = Path(__file__).parents[2] / "docs" / "langchain.md"
+from doc_pages import names_left_by
+from llm_server import ANSWER
 
 
 @pytest.fixture(scope="module")
 def names() -> dict[str, Any]:
-    """What the page's code leaves behind, run from top to bottom against a chat server on loopback."""
-    code = "\n".join(re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL))
-    found: dict[str, Any] = {}
-    output = io.StringIO()
-    with chat_server() as server, pytest.MonkeyPatch.context() as environment, redirect_stdout(output):
-        environment.setenv("OPENAI_API_KEY", "none")
-        environment.setenv("OPENAI_BASE_URL", f"{server.url}/v1")
-        exec(compile(code, str(PAGE), "exec"), found)  # noqa: S102 - running it is the test
-        found["asked"] = list(server.asked)
-    found["printed"] = output.getvalue()
-    return found
+    return names_left_by("langchain.md")
 
 
 def test_the_chain_answers_from_the_reranked_passages(names: dict[str, Any]) -> None:
@@ -38,7 +23,7 @@ def test_the_chain_answers_from_the_reranked_passages(names: dict[str, Any]) -> 
 
 def test_the_compressor_as_a_step_puts_the_phone_first(names: dict[str, Any]) -> None:
     """What the page prints of recipe 1 is two ids with their scores, the phone's first."""
-    first, second = names["printed"].splitlines()[:2]
+    first, second = names["printed"][:2]
     assert first.startswith("phone ")
     assert float(first.split()[1]) > float(second.split()[1])
 

@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-import io
-import re
-from contextlib import redirect_stdout
-from pathlib import Path
 from typing import Any
 
 import pytest
+from doc_pages import names_left_by
 from llama_index.core import Settings
 from llama_index.core.schema import NodeWithScore
-from llm_server import ANSWER, chat_server
+from llm_server import ANSWER
 
 from rerank_plugins.llama_index import RerankPostprocessor
-
-PAGE = Path(__file__).parents[2] / "docs" / "llama_index.md"
 
 
 @pytest.fixture(scope="module")
 def names() -> dict[str, Any]:
-    """What the page's code leaves behind, run from top to bottom against a chat server on loopback."""
-    code = "\n".join(re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL))
-    found: dict[str, Any] = {}
-    output = io.StringIO()
-    with chat_server() as server, pytest.MonkeyPatch.context() as environment, redirect_stdout(output):
-        environment.setenv("OPENAI_API_KEY", "none")
-        environment.setenv("OPENAI_BASE_URL", f"{server.url}/v1")
-        environment.setattr(Settings, "_llm", None)
-        exec(compile(code, str(PAGE), "exec"), found)  # noqa: S102 - running it is the test
-        found["asked"] = list(server.asked)
-    found["printed"] = output.getvalue().splitlines()
-    return found
+    with pytest.MonkeyPatch.context() as settings:
+        settings.setattr(Settings, "_llm", None)  # the page sets it for the whole process
+        return names_left_by("llama_index.md")
 
 
 def test_the_query_engine_answers_from_the_two_best_nodes(names: dict[str, Any]) -> None:

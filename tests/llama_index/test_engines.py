@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,7 @@ from llama_index.core.postprocessor import MetadataReplacementPostProcessor, Sim
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.query_engine import CitationQueryEngine, RetrieverQueryEngine
 from llama_index.core.schema import MetadataMode, NodeWithScore
-from llama_index.core.tools import RetrieverTool, ToolOutput
+from llama_index.core.tools import RetrieverTool
 from llama_index.core.workflow import Context, Event, StartEvent, StopEvent, Workflow, step
 from llama_index_stand_ins import QUERY, TEXTS, ByLength, Fixed, Remembers, nodes
 
@@ -28,10 +29,16 @@ from rerank_plugins.llama_index import RerankPostprocessor
 # The text that the engine's LLM gave, and the nodes that came with it. MockLLM answers with its prompt.
 Answer = tuple[str, list[NodeWithScore]]
 Held = list[NodeWithScore]
+Engine = Callable[..., Any]
+Ask = Callable[[Any], Answer]
 
 
 def query_engine(held: Held, *chain: BaseNodePostprocessor, **options: Any) -> RetrieverQueryEngine:
     return RetrieverQueryEngine.from_args(Fixed(held), llm=MockLLM(), node_postprocessors=list(chain), **options)
+
+
+def streaming_engine(held: Held, *chain: BaseNodePostprocessor) -> RetrieverQueryEngine:
+    return query_engine(held, *chain, streaming=True)
 
 
 def citation_engine(held: Held, *chain: BaseNodePostprocessor) -> CitationQueryEngine:
@@ -58,18 +65,15 @@ def tool(held: Held, *chain: BaseNodePostprocessor) -> RetrieverTool:
 
 
 def query(engine: BaseQueryEngine) -> Answer:
-    response: Any = engine.query(QUERY)
-    return response.response, response.source_nodes
+    return whole(engine.query(QUERY))
 
 
 def query_async(engine: BaseQueryEngine) -> Answer:
-    response: Any = asyncio.run(engine.aquery(QUERY))
-    return response.response, response.source_nodes
+    return whole(asyncio.run(engine.aquery(QUERY)))
 
 
 def query_streamed(engine: BaseQueryEngine) -> Answer:
-    response: Any = engine.query(QUERY)
-    return "".join(response.response_gen), response.source_nodes
+    return streamed(engine.query(QUERY))
 
 
 def query_streamed_async(engine: BaseQueryEngine) -> Answer:
@@ -81,38 +85,45 @@ def query_streamed_async(engine: BaseQueryEngine) -> Answer:
 
 
 def chat(engine: BaseChatEngine) -> Answer:
-    response: Any = engine.chat(QUERY)
-    return response.response, response.source_nodes
+    return whole(engine.chat(QUERY))
 
 
 def chat_async(engine: BaseChatEngine) -> Answer:
-    response: Any = asyncio.run(engine.achat(QUERY))
-    return response.response, response.source_nodes
+    return whole(asyncio.run(engine.achat(QUERY)))
 
 
 def chat_streamed(engine: BaseChatEngine) -> Answer:
-    response: Any = engine.stream_chat(QUERY)
-    return "".join(response.response_gen), response.source_nodes
+    return streamed(engine.stream_chat(QUERY))
 
 
-def called(output: ToolOutput) -> Answer:
+def call(tool: RetrieverTool) -> Answer:
+    output = tool.call(QUERY)
     return output.content, output.raw_output
 
 
-ENGINES: dict[str, Callable[[Held, RerankPostprocessor], Answer]] = {
-    "query": lambda held, p: query(query_engine(held, p)),
-    "async query": lambda held, p: query_async(query_engine(held, p)),
-    "streaming query": lambda held, p: query_streamed(query_engine(held, p, streaming=True)),
-    "streaming async query": lambda held, p: query_streamed_async(query_engine(held, p, streaming=True)),
-    "context chat": lambda held, p: chat(context_chat(held, p)),
-    "async context chat": lambda held, p: chat_async(context_chat(held, p)),
-    "streaming context chat": lambda held, p: chat_streamed(context_chat(held, p)),
-    "condense chat": lambda held, p: chat(condense_chat(held, p)),
-    "async condense chat": lambda held, p: chat_async(condense_chat(held, p)),
-    "streaming condense chat": lambda held, p: chat_streamed(condense_chat(held, p)),
-    "tool": lambda held, p: called(tool(held, p).call(QUERY)),
-    "async tool": lambda held, p: called(asyncio.run(tool(held, p).acall(QUERY))),
-}
+def call_async(tool: RetrieverTool) -> Answer:
+    output = asyncio.run(tool.acall(QUERY))
+    return output.content, output.raw_output
+
+
+def whole(response: Any) -> Answer:
+    return response.response, response.source_nodes
+
+
+def streamed(response: Any) -> Answer:
+    return "".join(response.response_gen), response.source_nodes
+
+
+# What holds the postprocessor, and the ways to ask it.
+every_engine = pytest.mark.parametrize(
+    ("engine", "ask"),
+    [
+        *itertools.product([query_engine], [query, query_async]),
+        *itertools.product([streaming_engine], [query_streamed, query_streamed_async]),
+        *itertools.product([context_chat, condense_chat], [chat, chat_async, chat_streamed]),
+        *itertools.product([tool], [call, call_async]),
+    ],
+)
 
 
 def ranked(box: Reranker, given: list[NodeWithScore], top_n: int) -> list[tuple[str, float]]:
@@ -125,10 +136,12 @@ def seen(found: list[NodeWithScore]) -> list[tuple[str, float | None]]:
     return [(node.node_id, node.score) for node in found]
 
 
-@pytest.mark.parametrize("name", ENGINES)
-def test_every_engine_uses_the_reranked_nodes(name: str, postprocessor: RerankPostprocessor, box: Reranker) -> None:
+@every_engine
+def test_every_engine_uses_the_reranked_nodes(
+    engine: Engine, ask: Ask, postprocessor: RerankPostprocessor, box: Reranker
+) -> None:
     """The sources are the two best nodes in order with the reranker's scores, and the LLM reads no other."""
-    answer, sources = ENGINES[name](nodes(), postprocessor)
+    answer, sources = ask(engine(nodes(), postprocessor))
     assert seen(sources) == ranked(box, nodes(), 2)
     assert [node.node_id for node in sources] == ["n1", "n2"]
     assert 0 <= answer.find(TEXTS[1]) < answer.find(TEXTS[2])
@@ -136,9 +149,7 @@ def test_every_engine_uses_the_reranked_nodes(name: str, postprocessor: RerankPo
 
 
 @pytest.mark.parametrize("ask", [query, query_async])
-def test_citations_are_numbered_in_the_new_order(
-    ask: Callable[[BaseQueryEngine], Answer], postprocessor: RerankPostprocessor, box: Reranker
-) -> None:
+def test_citations_are_numbered_in_the_new_order(ask: Ask, postprocessor: RerankPostprocessor, box: Reranker) -> None:
     """Source 1 of a citation engine is the best node, and every source has its node's new score."""
     _, sources = ask(citation_engine(nodes(), postprocessor))
     # The engine makes a node of its own for each citation, so the texts stand for the ids.
@@ -272,10 +283,10 @@ def test_windows_are_scored_after_they_replaced_sentences(box: Reranker) -> None
     assert seen(sources) == ranked(box, replace.postprocess_nodes(windows()), 2)
 
 
-@pytest.mark.parametrize("name", ENGINES)
-def test_what_the_retriever_holds_stays_untouched(name: str, box: Reranker) -> None:
+@every_engine
+def test_what_the_retriever_holds_stays_untouched(engine: Engine, ask: Ask, box: Reranker) -> None:
     """An in-memory retriever can be asked again: its nodes keep their scores, text and metadata."""
     held = nodes()
     before = [(node.model_dump(), node.node.hash) for node in held]
-    ENGINES[name](held, RerankPostprocessor(reranker=box, top_n=2, keep_retrieval_score=True))
+    ask(engine(held, RerankPostprocessor(reranker=box, top_n=2, keep_retrieval_score=True)))
     assert [(node.model_dump(), node.node.hash) for node in held] == before

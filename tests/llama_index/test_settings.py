@@ -188,6 +188,7 @@ def test_a_pickle_holds_no_weights(box: Reranker) -> None:
         assert again.postprocess_nodes(nodes(), query_str=QUERY) == expected
 
 
+@pytest.mark.slow
 def test_a_pickle_is_read_in_another_process(box: Reranker) -> None:
     """A process that only has the pickle ranks with the same model."""
     data = pickle.dumps((RerankPostprocessor(reranker=box, top_n=1), nodes()))

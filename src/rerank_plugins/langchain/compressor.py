@@ -22,7 +22,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_v
 from pydantic.json_schema import SkipJsonSchema
 from typing_extensions import TypedDict  # pydantic reads typing's own from Python 3.12 on only
 
-from rerank_plugins.adapter_fields import ModelFields, ScoreThreshold, TopN
+from rerank_plugins.adapter_fields import ModelFields, ScoreThreshold, TopN, check_each
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.langchain.tracing import add_metadata
 from rerank_plugins.ranking import RankedResult, check_top_n, cut
@@ -259,12 +259,7 @@ def _unpacked(given: Any) -> tuple[list[Document], str]:
     if not isinstance(documents, Iterable) or isinstance(documents, Document | str):
         raise InvalidInputError(f"documents must be a list of Documents, got {type(documents).__name__}.")
     documents = list(documents)
-    wrong = [position for position, document in enumerate(documents) if not isinstance(document, Document)]
-    if wrong:
-        raise InvalidInputError(
-            f"documents must be Documents, got {type(documents[wrong[0]]).__name__} at position {wrong[0]} "
-            f"(counted from 0), {len(wrong)} of {len(documents)} in all. Wrap texts in Document(page_content=text)."
-        )
+    check_each(documents, Document, "documents must be Documents", "Wrap texts in Document(page_content=text).")
     return documents, given["query"]
 
 
