@@ -30,6 +30,14 @@ def exported(session_export: Export, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def choosing_on_a_new_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No accelerator, and bf16 and exact int8 for the choice only: what is computed is what this machine can."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("rerank_plugins.engines.openvino.cpu_has_bf16", lambda: True)
+    monkeypatch.setattr("rerank_plugins.engines.int8_arithmetic.int8_is_exact", lambda: True)
+
+
+@pytest.fixture
 def edit_report() -> Edit:
     """``edit_report(folder, precision, **changes)``: what an export with another outcome would have written."""
 

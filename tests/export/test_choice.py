@@ -16,11 +16,7 @@ from rerank_plugins.errors import InvalidInputError, ModelLoadError
 Edit = Callable[..., None]
 
 
-@pytest.fixture(autouse=True)
-def a_cpu_with_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same machine for every test: no accelerator, a processor that computes bf16."""
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr("rerank_plugins.engines.openvino.cpu_has_bf16", lambda: True)
+pytestmark = pytest.mark.usefixtures("choosing_on_a_new_cpu")
 
 
 def test_int8_that_passed_is_the_default(exported: Path, edit_report: Edit) -> None:
@@ -29,6 +25,31 @@ def test_int8_that_passed_is_the_default(exported: Path, edit_report: Edit) -> N
     choice = choose_engine(exported)
     assert choice[:3] == ("openvino", "int8", "cpu")
     assert "passed its fidelity report" in choice.why
+
+
+def test_int8_is_not_the_default_where_its_products_are_clipped(
+    exported: Path, edit_report: Edit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is exact is as fast there; the reason says so. By its name it loads."""
+    edit_report(exported, "int8", passed=True)
+    monkeypatch.setattr("rerank_plugins.engines.int8_arithmetic.int8_is_exact", lambda: False)
+    choice = choose_engine(exported)
+    assert choice.precision == "bf16"
+    assert "clips int8 products" in choice.why
+    assert load_engine(exported, precision="int8").precision == "int8"
+
+
+def test_int8_alone_is_taken_where_its_products_are_clipped(
+    exported: Path, edit_report: Edit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the reason says what it is computed in."""
+    edit_report(exported, "int8", passed=True)
+    for name in (exported / "model.safetensors", exported / OPENVINO_FILE):
+        name.unlink()
+    monkeypatch.setattr("rerank_plugins.engines.int8_arithmetic.int8_is_exact", lambda: False)
+    choice = choose_engine(exported)
+    assert choice.precision == "int8"
+    assert "computed in fp32" in choice.why
 
 
 def test_int8_below_the_floor_is_not_the_default(exported: Path, edit_report: Edit) -> None:

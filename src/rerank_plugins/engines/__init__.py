@@ -6,7 +6,7 @@ import importlib.util
 import logging
 import platform
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol, get_args
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -206,21 +206,32 @@ def _openvino_choice(folder: Path | None, precision: Precision, device: str | No
 def _auto_precision(folder: Path | None) -> tuple[Precision, str]:
     """For the CPU, and why: the fastest that is known to keep the model's order."""
     from rerank_plugins.engines.fidelity_report import is_default, report_of, shortfall
-    from rerank_plugins.engines.openvino import cpu_has_bf16
+    from rerank_plugins.engines.int8_arithmetic import int8_is_exact
 
     int8 = None if folder is None else report_of(folder, "int8")
-    if int8 and is_default(int8[1]):
-        return "int8", f"its int8 file {'passed' if int8[1].get('passed') else 'was accepted in'} its fidelity report"
     if folder is not None and model_folder.only_int8(folder, convertible=torch_installed()):
-        if int8:
+        if int8 and not is_default(int8[1]):
             raise ModelLoadError(
                 f"{folder} has an int8 file only, and that fell below its floor of fidelity: {shortfall(int8[1])}. "
                 f"Use precision='int8' to use it all the same, or export it again with --accept or --calibration."
             )
-        return "int8", "its int8 file is all that runs here"
+        arithmetic = "" if int8_is_exact() else ", computed in fp32, because this processor clips int8 products"
+        return "int8", f"its int8 file is all that runs here{arithmetic}"
+    if int8 and is_default(int8[1]) and int8_is_exact():
+        return "int8", f"its int8 file {'passed' if int8[1].get('passed') else 'was accepted in'} its fidelity report"
+    precision, why = _auto_float(None if folder is None else report_of(folder, "bf16"))
+    if int8 and is_default(int8[1]):
+        why = f"this processor clips int8 products, so that its int8 file gains nothing, and {why}"
+    return precision, why
+
+
+def _auto_float(bf16: tuple[Path, dict[str, Any]] | None) -> tuple[Precision, str]:
+    """Whether bf16: where the processor has it and the model's report of it, if there is one, allows it."""
+    from rerank_plugins.engines.fidelity_report import is_default, shortfall
+    from rerank_plugins.engines.openvino import cpu_has_bf16
+
     if not cpu_has_bf16():
         return "fp32", "this processor has no bf16"
-    bf16 = None if folder is None else report_of(folder, "bf16")
     if bf16 and not is_default(bf16[1]):
         return "fp32", f"bf16 fell below its floor of fidelity: {shortfall(bf16[1])}"
     return "bf16", "this processor computes bf16"

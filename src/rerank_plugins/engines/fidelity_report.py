@@ -25,7 +25,7 @@ def read_reports(place: Path) -> dict[str, Any]:
         reports = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, RecursionError) as exc:
         raise ModelLoadError(f"{path} cannot be read ({exc}). Delete it, and export the model again.") from exc
     if not isinstance(reports, dict) or not all(isinstance(report, dict) for report in reports.values()):
         raise ModelLoadError(f"{path} holds no reports by precision. Delete it, and export the model again.")

@@ -14,6 +14,7 @@ from rerank_plugins.engines import Logits, Precision, Tokens, model_folder, one_
 from rerank_plugins.engines.conversion_place import conversion_place
 from rerank_plugins.engines.cpus import affinity, usable_cpus
 from rerank_plugins.engines.fidelity_report import read_reports, report_of
+from rerank_plugins.engines.int8_arithmetic import int8_is_exact
 from rerank_plugins.errors import InvalidInputError, ModelLoadError, ScoringError
 
 # Measured (research of the house, performance.md): budgets of 512 to 2,048 slots beat batches of 32
@@ -53,9 +54,11 @@ class OpenVINOEngine:
         self.precision = precision
         model = _read(folder, precision)
         self.inputs = _check_inputs(model, folder)
-        # int8 keeps its unquantized parts in fp32, so that a score does not depend on the processor's bf16.
-        hint = "bf16" if precision == "bf16" else "f32"
+        hint = "bf16" if precision == "bf16" or (precision == "int8" and _rest_in_bf16(folder)) else "f32"
         config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
+        if precision == "int8" and not int8_is_exact():
+            # The same rounded numbers, multiplied in fp32: here int8 products are clipped, and no faster.
+            config["LP_TRANSFORMS_MODE"] = False
         if threads is not None or usable_cpus() < affinity():
             config["INFERENCE_NUM_THREADS"] = threads or usable_cpus()
         try:
@@ -123,6 +126,12 @@ def _int8_file(folder: Path) -> Path:
             f"Make it again: rerank-plugins export {folder} --precision int8"
         )
     return path
+
+
+def _rest_in_bf16(folder: Path) -> bool:
+    """Whether what is not int8 is computed in bf16: only if the file was compared with its model that way."""
+    exported = report_of(folder, "int8")
+    return exported is not None and exported[1].get("rest_precision") == "bf16" and cpu_has_bf16()
 
 
 def _read_file(path: Path) -> Any:

@@ -16,7 +16,7 @@ from rerank_plugins.cross_encoder import CrossEncoderScorer
 from rerank_plugins.engines import EngineName, Precision, model_folder, torch_installed
 from rerank_plugins.engines.conversion_place import conversion_place
 from rerank_plugins.engines.fidelity_report import read_reports, write_reports
-from rerank_plugins.engines.openvino import readable_graph
+from rerank_plugins.engines.openvino import cpu_has_bf16, readable_graph
 from rerank_plugins.errors import ExportError, InvalidInputError
 from rerank_plugins.export import int8, saving
 from rerank_plugins.export.fidelity import compare
@@ -60,11 +60,18 @@ class Job:
                 **self._compare(made, texts),
                 "accepted": accept,
                 "texts": texts.source,
+                "rest_precision": self._rest_precision(),
                 "made_from": model_folder.torch_fingerprint(self.folder),
                 "inputs": inputs,
             }
             self._publish(made, report)
         return report
+
+    def _rest_precision(self) -> str | None:
+        """What the parts of an int8 model that are not int8 are compared, and later computed, in."""
+        if self.precision != "int8":
+            return None
+        return "bf16" if cpu_has_bf16() else "fp32"
 
     def _max_length(self) -> int:
         longest = model_folder.longest_input(self.folder)
@@ -78,6 +85,7 @@ class Job:
             or self._graph_digest(),
             "texts": texts.sha256,
             "recipe": int8.RECIPE if self.precision == "int8" else None,
+            "rest_precision": self._rest_precision(),
             "versions": {package: importlib.metadata.version(package) for package in packages},
         }
 
@@ -123,8 +131,10 @@ class Job:
             return self.folder
         saving.copy_description(self.folder, scratch)
         made = scratch / self.file
-        made.parent.mkdir()
+        made.parent.mkdir(exist_ok=True)
         if self.precision == "int8":
+            # Read by the engine that compares; replaced by the whole report when it is published.
+            write_reports(scratch, {"int8": {"rest_precision": self._rest_precision()}})
             model = int8.quantize(graph, self.encoder, texts.calibration, scratch, progress=self._progress)
             openvino.save_model(model, made)
         elif graph.suffix == ".xml":

@@ -1,0 +1,198 @@
+"""Exports that end in the middle, wait for each other, or have just enough room."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from filelock import FileLock
+
+from rerank_plugins import Pair, load_reranker
+from rerank_plugins.cross_encoder import CrossEncoderScorer
+from rerank_plugins.engines import choose_engine
+from rerank_plugins.engines.conversion_place import lock_path
+from rerank_plugins.engines.fidelity_report import FIDELITY_FILE
+from rerank_plugins.engines.model_folder import OPENVINO_FILE, OPENVINO_INT8_FILE
+from rerank_plugins.errors import ExportError, InvalidInputError, ModelLoadError
+from rerank_plugins.export import export_model
+
+Edit = Callable[..., None]
+
+
+class KilledError(BaseException):
+    """The end of a process, as far as the files are concerned."""
+
+
+class Usage(NamedTuple):
+    """Like `shutil.disk_usage`."""
+
+    total: int
+    used: int
+    free: int
+
+
+@pytest.fixture
+def killed_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """``killed_at(number)``: from then on the process ends before it puts its file ``number`` (from 1) in place."""
+
+    def arm(number: int) -> None:
+        replace, done = Path.replace, [0]
+
+        def count(self: Path, target: Any) -> Path:
+            done[0] += 1
+            if done[0] == number:
+                monkeypatch.setattr(Path, "replace", replace)
+                raise KilledError
+            return replace(self, target)
+
+        monkeypatch.setattr(Path, "replace", count)
+
+    return arm
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_half_a_publication_is_no_export(
+    exported: Path, tmp_path: Path, pairs: list[Pair], killed_at: Callable[[int], None], number: int
+) -> None:
+    """Report, weights, graph: where one is missing nothing is loaded, and the next export completes the folder."""
+    new = tmp_path / "new"
+    export_model(exported, "fp32", out=new, queries=2)
+    killed_at(number)
+    with pytest.raises(KilledError):
+        export_model(exported, "fp32", out=new, queries=3)
+    with pytest.raises(ModelLoadError, match=r"weights .* missing"):
+        load_reranker(new)
+    assert export_model(exported, "fp32", out=new, queries=3).report["queries"] == 3
+    expected = CrossEncoderScorer.from_folder(exported, engine="openvino", precision="fp32").score(pairs[:4])
+    assert load_reranker(new, precision="fp32").scorer.score(pairs[:4]) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("choosing_on_a_new_cpu")
+@pytest.mark.parametrize("number", [2, 3, 4])
+def test_half_an_int8_is_no_default(
+    exported: Path, pairs_file: Path, killed_at: Callable[[int], None], number: int
+) -> None:
+    """While it is not complete, auto takes what is exact, and int8 by name says how to make it."""
+    killed_at(number)
+    with pytest.raises(KilledError):
+        export_model(exported, "int8", calibration=pairs_file, accept=True)
+    assert choose_engine(exported, engine="openvino").precision in {"fp32", "bf16"}
+    with pytest.raises(InvalidInputError, match="rerank-plugins export"):
+        CrossEncoderScorer.from_folder(exported, precision="int8")
+    assert export_model(exported, "int8", calibration=pairs_file, accept=True).is_default
+    assert choose_engine(exported, engine="openvino").precision == "int8"
+
+
+def test_what_a_killed_export_left_is_neither_read_nor_kept(exported: Path) -> None:
+    """Nobody looks into its scratch folder, and the next export of anything removes it."""
+    left = exported / "openvino" / ".exporting-left" / "openvino"
+    left.mkdir(parents=True)
+    shutil.move(exported / OPENVINO_INT8_FILE, left / OPENVINO_INT8_FILE.name)
+    assert choose_engine(exported, engine="openvino").precision != "int8"
+    export_model(exported, "fp32", queries=2)
+    assert not list(exported.rglob(".exporting-*"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for another process")
+def test_an_export_that_is_interrupted_cleans_up(fresh_bert: Path) -> None:
+    """Control-C in the middle: no scratch, no int8, no report."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rerank_plugins.cli", "export", str(fresh_bert)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    place = fresh_bert / "openvino"
+    until = time.monotonic() + 60
+    while not list(place.glob(".exporting-*/*.json")) and time.monotonic() < until and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert not list(place.glob(".exporting-*"))
+    assert not (fresh_bert / OPENVINO_INT8_FILE).exists()
+    assert not (fresh_bert / FIDELITY_FILE).exists()
+
+
+def test_an_export_waits_for_another(exported: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """While another holds the folder it says that it waits, and goes on when the folder is free."""
+    lock = FileLock(lock_path(exported / "export"), thread_local=False)  # the handler runs in the other thread
+    lock.acquire()
+
+    class Releases(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "waiting" in record.getMessage():
+                lock.release()
+
+    handler = Releases()
+    logging.getLogger("rerank_plugins").addHandler(handler)
+    try:
+        with ThreadPoolExecutor(1) as thread:
+            assert thread.submit(export_model, exported, "fp32", queries=2).result(timeout=60).is_default
+    finally:
+        logging.getLogger("rerank_plugins").removeHandler(handler)
+        lock.release(force=True)
+    assert "Another process is exporting" in caplog.text
+
+
+def test_threads_that_meet_report_the_same(fresh_bert: Path) -> None:
+    """Of two in one process one does the work."""
+    with ThreadPoolExecutor(2) as threads:
+        both = [threads.submit(export_model, fresh_bert, "fp32", queries=2) for _ in range(2)]
+        first, second = (future.result(timeout=120) for future in both)
+    assert first == second
+
+
+def test_a_place_that_cannot_be_locked_is_an_export_error(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two exports at once would spoil each other; the error names the variable that helps."""
+    (tmp_path / "file").touch()
+    before = sorted(exported.rglob("*"))
+    monkeypatch.setenv("RERANK_PLUGINS_CACHE", str(tmp_path / "file" / "below"))
+    with pytest.raises(ExportError, match=r"cannot be locked .* Set RERANK_PLUGINS_CACHE"):
+        export_model(exported, "fp32", queries=2)
+    assert sorted(exported.rglob("*")) == before
+
+
+@pytest.mark.parametrize("missing", [1, 0])
+def test_a_copy_needs_as_much_room_as_its_weights(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: int
+) -> None:
+    """Of fp32 to another folder; with a byte less it is not begun."""
+    size = (exported / OPENVINO_FILE).with_suffix(".bin").stat().st_size
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(size, missing, size - missing))
+    if missing:
+        with pytest.raises(ExportError, match="Make room, or name another folder"):
+            export_model(exported, "fp32", out=tmp_path / "new", queries=2)
+        assert not list(tmp_path.glob("new/**/*.xml"))
+        assert not list(tmp_path.glob("new/**/.exporting-*"))
+    else:
+        assert export_model(exported, "fp32", out=tmp_path / "new", queries=2).file.is_file()
+
+
+def test_a_report_about_what_is_there_needs_no_room(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """fp32 in place, where it was converted before."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(1, 1, 0))
+    assert export_model(exported, "fp32", queries=2).is_default
+    with pytest.raises(ExportError, match="Make room"):
+        export_model(exported, "int8", queries=2)
+
+
+def test_a_first_export_counts_the_conversion_too(fresh_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch weights become IR and int8: room for one of them is not enough, and nothing is begun."""
+    size = (fresh_bert / "model.safetensors").stat().st_size
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(2 * size, 1, 2 * size - 1))
+    with pytest.raises(ExportError, match="Make room"):
+        export_model(fresh_bert, "int8", queries=2)
+    assert not list(fresh_bert.rglob("*.xml"))
