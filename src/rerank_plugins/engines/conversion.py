@@ -99,6 +99,7 @@ def convert(folder: Path) -> Any:
     try:
         import torch
 
+        from rerank_plugins.engines.first_token import only_first_token
         from rerank_plugins.engines.torch import load_torch_model, takes_token_types
     except ImportError as exc:
         raise MissingExtraError(
@@ -114,6 +115,8 @@ def convert(folder: Path) -> Any:
     example["input_ids"] = torch.full((2, 8), pad + 5, dtype=torch.int64)
     example["input_ids"][1, -1] = pad
     example["attention_mask"][1, -1] = 0
+    with torch.inference_mode():
+        only_first_token(module, example)
     _log.warning("2 of 3: tracing the model.")
     return traced(module, example)
 
