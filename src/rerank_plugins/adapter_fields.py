@@ -95,12 +95,13 @@ class ModelFields(BaseModel):
     LangChain's cross-encoders included. Scores without a ``scale`` are taken for logits; where they are
     probabilities give ``Reranker(scorer, scale="probability")``."""
     engine: EngineName = "auto"
-    """As in `load_reranker`, like the eight below."""
+    """As in `load_reranker`, like the nine below."""
     precision: Precision = "auto"
     device: str | None = None
     threads: Annotated[int, Field(strict=True)] | None = None
     max_length: int = Field(default=1024, strict=True)
     max_query_share: float = 0.5
+    token_cache: int = Field(default=0, strict=True)
     revision: str | None = None
     cache_folder: _Path | None = None
     local_files_only: bool = Field(default=False, strict=True)

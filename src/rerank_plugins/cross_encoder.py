@@ -57,11 +57,12 @@ class CrossEncoderScorer:
         threads: int | None = None,
         max_length: int = 1024,
         max_query_share: float = MAX_QUERY_SHARE,
+        token_cache: int = 0,
     ) -> CrossEncoderScorer:
-        """Load a model folder. ``max_length`` is lowered to what the model can read."""
+        """Load a model folder. ``max_length`` is lowered to what the model can read; the rest as in `load_reranker`."""
         longest = model_folder.longest_input(folder)
         length = max_length if longest is None else min(max_length, longest)
-        encoder = PairEncoder.from_folder(folder, length, max_query_share=max_query_share)
+        encoder = PairEncoder.from_folder(folder, length, max_query_share=max_query_share, token_cache=token_cache)
         loaded = load_engine(folder, engine=engine, precision=precision, device=device, threads=threads)
         return cls(encoder, loaded, pad_token_id=model_folder.pad_token_id(folder), longest_row=longest)
 

@@ -33,6 +33,7 @@ class LoadingOptions:
     threads: int | None
     max_length: int
     max_query_share: float
+    token_cache: int
     revision: str | None
     cache_folder: str | None
     local_files_only: bool
@@ -52,6 +53,9 @@ class LoadingOptions:
         share = self.max_query_share
         if isinstance(share, bool) or not isinstance(share, float) or not 0 < share < 1:
             raise InvalidInputError(f"max_query_share must lie between 0 and 1, got {share!r}.")
+        kept = self.token_cache
+        if isinstance(kept, bool) or not isinstance(kept, int) or kept < 0:
+            raise InvalidInputError(f"token_cache must be a number of passages, 0 for none, got {kept!r}.")
 
     def load(self) -> LoadedReranker:
         """Find the model and load it, whether it is loaded already or not."""
@@ -72,6 +76,7 @@ class LoadingOptions:
             threads=self.threads,
             max_length=self.max_length,
             max_query_share=self.max_query_share,
+            token_cache=self.token_cache,
         )
         return LoadedReranker(scorer, self)
 
@@ -91,7 +96,7 @@ class LoadedReranker(Reranker):
         return shared_reranker, (self.loaded_from,)
 
 
-def load_reranker(
+def load_reranker(  # noqa: PLR0913 - every option of loading, in one place
     model: str | Path = DEFAULT_MODEL,
     *,
     engine: EngineName = "auto",
@@ -100,6 +105,7 @@ def load_reranker(
     threads: int | None = None,
     max_length: int = 1024,
     max_query_share: float = 0.5,
+    token_cache: int = 0,
     revision: str | None = None,
     cache_folder: str | Path | None = None,
     local_files_only: bool = False,
@@ -111,14 +117,16 @@ def load_reranker(
         model: A folder, a model in the box (``"rerank-mini-en"``), or a name on the Hugging Face hub.
         engine: ``"auto"``, ``"torch"`` or ``"openvino"``. Auto: torch on CUDA or MPS, else OpenVINO.
         precision: ``"auto"``, ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"int8"``. Auto: fp16 on CUDA and
-            MPS; on CPUs int8 if `export_model` made it and it passed, or if that is the only file; else bf16 where
-            the processor has it; else fp32.
+            MPS; on CPUs int8 if `export_model` made it, it passed, and the processor multiplies it exactly (VNNI,
+            AMX), or if that is the only file; else bf16 where the processor has it; else fp32.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``; None takes the best there is.
         threads: How many processors to compute on, on a CPU. None takes those of the process's affinity, or
             fewer where a container's quota is smaller. The torch engine sets it for the whole process.
         max_length: Most tokens of a query-document pair, special tokens included; lowered to what
             the model can read. 1024 is what bge-reranker-v2-m3's authors recommend.
         max_query_share: In (0, 1): the most of ``max_length`` that a query takes; what is over is cut.
+        token_cache: How many passages' token ids are kept for when the same text comes again, four bytes a token; what
+            was used longest ago goes first. On CPUs tokenizing is little beside the model: see docs/performance.md.
         revision: Branch, tag or commit on the hub. With one, only the Hugging Face cache and the hub are asked.
         cache_folder: Where hub models are kept, instead of the Hugging Face cache.
         local_files_only: Never ask the hub.
@@ -139,6 +147,7 @@ def load_reranker(
         threads=threads,
         max_length=max_length,
         max_query_share=max_query_share,
+        token_cache=token_cache,
         revision=revision,
         cache_folder=None if cache_folder is None else str(cache_folder),
         local_files_only=local_files_only,

@@ -11,10 +11,11 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Tokenizer
 
 from rerank_plugins.errors import InvalidInputError, ModelLoadError
 from rerank_plugins.scorer import Pair
+from rerank_plugins.token_cache import TokenCache, Tokens
 
 MAX_QUERY_SHARE = 0.5
 """Share of ``max_length`` that a query may take; the rest is the passage's."""
@@ -55,13 +56,21 @@ class PairEncoder:
     then the passage to what is left, both at the end.
     """
 
-    def __init__(self, tokenizer: Tokenizer, max_length: int, *, max_query_share: float = MAX_QUERY_SHARE) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        max_length: int,
+        *,
+        max_query_share: float = MAX_QUERY_SHARE,
+        token_cache: int = 0,
+    ) -> None:
         """Take ownership of ``tokenizer``: its truncation and padding are switched off for good.
 
         Args:
             tokenizer: Must be used by nobody else.
             max_length: Most tokens of a row, special tokens included.
             max_query_share: In (0, 1).
+            token_cache: How many passages' token ids are kept for when they come again.
         """
         tokenizer.no_truncation()
         tokenizer.no_padding()
@@ -75,9 +84,12 @@ class PairEncoder:
             )
         self.max_length = max_length
         self.max_query_tokens = min(room - 1, max(1, int(max_query_share * max_length)))
+        self._kept = TokenCache(token_cache) if token_cache else None
 
     @classmethod
-    def from_folder(cls, folder: Path, max_length: int, *, max_query_share: float = MAX_QUERY_SHARE) -> PairEncoder:
+    def from_folder(
+        cls, folder: Path, max_length: int, *, max_query_share: float = MAX_QUERY_SHARE, token_cache: int = 0
+    ) -> PairEncoder:
         """Read ``folder/tokenizer.json``; `ModelLoadError` if it is missing or damaged."""
         path = folder / "tokenizer.json"
         if not path.is_file():
@@ -89,24 +101,29 @@ class PairEncoder:
             tokenizer = Tokenizer.from_file(str(path))
         except Exception as exc:  # tokenizers raises a bare Exception for a damaged file
             raise ModelLoadError(f"{path} cannot be read ({exc}). Download the model again.") from exc
-        return cls(tokenizer, max_length, max_query_share=max_query_share)
+        return cls(tokenizer, max_length, max_query_share=max_query_share, token_cache=token_cache)
 
     def encode(self, pairs: list[Pair]) -> list[EncodedPair]:
         """One row a pair, in order. A query that stands in many pairs is encoded once."""
-        queries = {query: self._encode([query])[0] for query in dict.fromkeys(query for query, _ in pairs)}
-        passages = self._encode([passage for _, passage in pairs])
+        distinct = list(dict.fromkeys(query for query, _ in pairs))
+        queries = dict(zip(distinct, self._tokens(distinct), strict=True))
+        texts = [passage for _, passage in pairs]
+        passages = self._tokens(texts) if self._kept is None else self._kept.tokens(texts, self._tokens)
         return [self._compose(queries[query], passage) for (query, _), passage in zip(pairs, passages, strict=True)]
 
-    def _encode(self, texts: list[str]) -> list[Encoding]:
-        return self._tokenizer.encode_batch_fast(
+    def _tokens(self, texts: list[str]) -> list[Tokens]:
+        encodings = self._tokenizer.encode_batch_fast(
             [_without_surrogates(text) for text in texts], add_special_tokens=False
         )
+        # No row has more than ``max_length`` of any text.
+        return [Tokens(encoding.ids[: self.max_length], len(encoding) <= self.max_length) for encoding in encodings]
 
-    def _compose(self, query: Encoding, passage: Encoding) -> EncodedPair:
+    def _compose(self, query: Tokens, passage: Tokens) -> EncodedPair:
         template = self._template
         query_ids = query.ids[: self.max_query_tokens]
         room = self.max_length - template.specials - len(query_ids)
         passage_ids = passage.ids[:room]
+        whole = query.complete and passage.complete
         return EncodedPair(
             [*template.prefix, *query_ids, *template.middle, *passage_ids, *template.suffix],
             [
@@ -116,7 +133,7 @@ class PairEncoder:
                 *[template.passage_type] * len(passage_ids),
                 *template.suffix_types,
             ],
-            len(query_ids) < len(query) or len(passage_ids) < len(passage),
+            not whole or len(query_ids) < len(query.ids) or len(passage_ids) < len(passage.ids),
         )
 
 

@@ -26,8 +26,9 @@ SMOOTHQUANT_ALPHA = 0.85
 # The head, and what the last layer computes for its first token alone, are one row a pair: nothing to gain, every error
 # is the score's, and 128 pairs show 128 such rows. Measured on a BERT of two layers with random weights, against fp32:
 # logits off by .063 with the first token's rows in int8, by .023 without, by .029 with the whole last layer in int8.
-# Embeddings are looked up, not multiplied; OpenVINO would unpack int8 ones to fp32 while loading. Measured on a stand-in
-# with 6 of v2-m3's layers: in int8 4.0 s to load and 1.54 GB of the process's own memory, in fp16 1.3 s and 0.51 GB.
+# Embeddings are looked up, not multiplied; OpenVINO would unpack int8 ones to fp32 while loading. Measured on a
+# stand-in with 6 of v2-m3's layers: in int8 4.0 s to load and 1.54 GB of the process's own memory, in fp16 1.3 s and
+# 0.51 GB.
 _UNQUANTIZED = [
     ".*classifier.*",
     ".*pooler.*",
