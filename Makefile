@@ -24,12 +24,14 @@ format: .venv/ready
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
-bench: .venv/ready
+# The shapes of v2-m3 want the folder of make_standin.py: make bench SHAPES="mini standin-6 standin-24"
+SHAPES ?= mini
+bench: .venv-bench/ready
 	mkdir -p build
-	.venv/bin/python benchmarks/top50.py
-	.venv/bin/python benchmarks/adapters.py
-	.venv/bin/python -m pip install $(PIP_FLAGS) --group bench
-	.venv/bin/python benchmarks/growth.py --plot build/growth.png
+	.venv-bench/bin/python benchmarks/peers.py $(SHAPES:%=--shape %) --json build/peers.json --plot build/peers.png
+	.venv-bench/bin/python benchmarks/adapters.py
+	.venv-bench/bin/python benchmarks/tokens.py
+	.venv-bench/bin/python benchmarks/growth.py --plot build/growth.png
 
 # The wheel, installed alone in an environment of its own, runs the demo from another directory.
 wheel-check:
@@ -57,6 +59,12 @@ models: .venv-train/ready
 	.venv-demo/bin/python -m pip install $(PIP_FLAGS) -e '.[faiss,langchain,llama-index]' --group demo
 	touch $@
 
+.venv-bench/ready: pyproject.toml constraints.txt benchmarks/requirements-peers.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	.venv-bench/bin/python -m pip install $(PIP_FLAGS) -e '.[all]' -r benchmarks/requirements-peers.txt
+	touch $@
+
 .venv-train/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-train
 	.venv-train/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
@@ -64,4 +72,4 @@ models: .venv-train/ready
 	touch $@
 
 clean:
-	rm -rf .venv .venv-demo .venv-train build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-demo .venv-bench .venv-train build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -15,11 +15,12 @@ import sys
 import time
 from pathlib import Path
 
+from stand_ins import QUERY
+
 from rerank_plugins import load_reranker
 from rerank_plugins.demo import example_corpus, read_corpus
 
 SIZES = (50, 200, 1000, 3000, 10_000)
-QUERY = "how should coffee beans be stored so that they stay fresh"
 
 
 def documents(count: int) -> list[str]:

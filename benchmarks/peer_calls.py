@@ -1,0 +1,209 @@
+"""Every peer as one call: 50 texts in, their order out, best first. As its users run it: its own defaults, on the CPU.
+
+`peers.py` runs each in a process of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from stand_ins import QUERY
+
+Order = list[int]
+Call = Callable[[list[str]], Order]
+
+
+def order(scores: Sequence[float]) -> Order:
+    """Positions by falling score."""
+    return [int(position) for position in np.argsort(-np.asarray(scores), kind="stable")]
+
+
+def sentence_transformers(folder: Path) -> Call:
+    from sentence_transformers import CrossEncoder
+
+    model = CrossEncoder(str(folder), device="cpu")
+    return lambda texts: order(model.predict([(QUERY, text) for text in texts], show_progress_bar=False))
+
+
+def langchain(folder: Path) -> Call:
+    from langchain_classic.retrievers.document_compressors import CrossEncoderReranker
+    from langchain_community.cross_encoders import HuggingFaceCrossEncoder
+
+    model = HuggingFaceCrossEncoder(model_name=str(folder), model_kwargs={"device": "cpu"})
+    return _compressor(CrossEncoderReranker(model=model, top_n=50))
+
+
+def _compressor(compressor: Any) -> Call:
+    from langchain_core.documents import Document
+
+    def call(texts: list[str]) -> Order:
+        documents = [Document(text, metadata={"at": at}) for at, text in enumerate(texts)]
+        return [document.metadata["at"] for document in compressor.compress_documents(documents, QUERY)]
+
+    return call
+
+
+def llama_index(folder: Path) -> Call:
+    from llama_index.postprocessor.sbert_rerank import SentenceTransformerRerank
+
+    return _postprocessor(SentenceTransformerRerank(model=str(folder), top_n=50, device="cpu"))
+
+
+def _postprocessor(postprocessor: Any) -> Call:
+    from llama_index.core.schema import NodeWithScore, TextNode
+
+    def call(texts: list[str]) -> Order:
+        nodes = [NodeWithScore(node=TextNode(text=text, id_=str(at))) for at, text in enumerate(texts)]
+        return [int(found.node.node_id) for found in postprocessor.postprocess_nodes(nodes, query_str=QUERY)]
+
+    return call
+
+
+def flag_embedding(folder: Path) -> Call:
+    from FlagEmbedding import FlagReranker
+
+    model = FlagReranker(str(folder), use_fp16=False, devices=["cpu"])
+    return lambda texts: order(model.compute_score([(QUERY, text) for text in texts]))
+
+
+def rerankers(folder: Path) -> Call:
+    from rerankers import Reranker
+
+    model = Reranker(str(folder), model_type="cross-encoder", device="cpu", verbose=0)
+    return lambda texts: [int(found.doc_id) for found in model.rank(QUERY, texts).results]
+
+
+def fastembed(folder: Path) -> Call:
+    from fastembed.common.model_description import ModelSource
+    from fastembed.rerank.cross_encoder import TextCrossEncoder
+
+    TextCrossEncoder.add_custom_model("peers/stand-in", ModelSource(url="file:///nowhere"), "model.onnx")
+    model = TextCrossEncoder("peers/stand-in", specific_model_path=str(folder / "onnx-peers"))
+    return lambda texts: order(list(model.rerank(QUERY, texts)))
+
+
+def onnx_runtime(file: str) -> Callable[[Path], Call]:
+    """Batches of 16 of similar length, which is what its users write around it."""
+
+    def build(folder: Path) -> Call:
+        import onnxruntime
+        from tokenizers import Tokenizer
+
+        session = onnxruntime.InferenceSession(folder / "onnx-peers" / file, providers=["CPUExecutionProvider"])
+        inputs = {port.name for port in session.get_inputs()}
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        tokenizer.enable_padding(pad_id=_pad(folder))
+        tokenizer.enable_truncation(512)
+
+        def call(texts: list[str]) -> Order:
+            scores = np.empty(len(texts))
+            by_length = sorted(range(len(texts)), key=lambda at: len(texts[at]))
+            for start in range(0, len(texts), 16):
+                batch = by_length[start : start + 16]
+                rows = tokenizer.encode_batch([(QUERY, texts[at]) for at in batch])
+                feed = {
+                    "input_ids": np.array([row.ids for row in rows], dtype=np.int64),
+                    "attention_mask": np.array([row.attention_mask for row in rows], dtype=np.int64),
+                    "token_type_ids": np.array([row.type_ids for row in rows], dtype=np.int64),
+                }
+                scores[batch] = session.run(None, {name: feed[name] for name in inputs})[0][:, 0]
+            return order(scores)
+
+        return call
+
+    return build
+
+
+def _pad(folder: Path) -> int:
+    from rerank_plugins.engines import model_folder
+
+    return model_folder.pad_token_id(folder)
+
+
+def ours(engine: Literal["torch", "openvino"], precision: Any) -> Callable[[Path], Call]:
+    """Plain `Reranker`."""
+
+    def build(folder: Path) -> Call:
+        from rerank_plugins import load_reranker
+
+        reranker = load_reranker(folder, engine=engine, precision=precision, device="cpu")
+        return lambda texts: [result.index for result in reranker.rerank(QUERY, texts)]
+
+    return build
+
+
+def our_compressor(folder: Path) -> Call:
+    from rerank_plugins.langchain import RerankCompressor
+
+    return _compressor(RerankCompressor(model=str(folder), precision="int8", top_n=None))
+
+
+def our_postprocessor(folder: Path) -> Call:
+    from rerank_plugins.llama_index import RerankPostprocessor
+
+    return _postprocessor(RerankPostprocessor(model=str(folder), precision="int8", top_n=None))
+
+
+def beside_bare(folder: Path, precision: Any, texts: list[str]) -> dict[str, Any]:
+    """Seconds of our call and of OpenVINO alone on the very batches it made, alternating; and what they held.
+
+    Both have met the texts before: neither waits for kernels that the other has paid for.
+    """
+    from rerank_plugins import load_reranker
+    from rerank_plugins.cross_encoder import CrossEncoderScorer
+
+    scorer = load_reranker(folder, engine="openvino", precision=precision).scorer
+    assert isinstance(scorer, CrossEncoderScorer)
+    engine: Any = scorer.engine
+    compute, batches = engine.logits, []
+
+    def recorded(*arrays: Any) -> Any:
+        batches.append(arrays)
+        return compute(*arrays)
+
+    pairs = [(QUERY, text) for text in texts]
+    engine.logits = recorded
+    scorer.score(pairs)
+    engine.logits = compute
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    feeds = [{name: a for name, a in zip(names, arrays, strict=True) if name in engine.inputs} for arrays in batches]
+    shapes = [feed["input_ids"].shape for feed in feeds]
+    results: dict[str, Any] = {
+        "ours": [],
+        "bare": [],
+        "slots": sum(rows * width for rows, width in shapes),
+        "squares": sum(rows * width * width for rows, width in shapes),
+        "tokens": sum(int(feed["attention_mask"].sum()) for feed in feeds),
+    }
+    for _ in range(7):
+        start = time.perf_counter()
+        scorer.score(pairs)
+        middle = time.perf_counter()
+        for feed in feeds:
+            engine._request.infer(feed)  # noqa: SLF001 - nothing but OpenVINO
+        results["ours"].append(middle - start)
+        results["bare"].append(time.perf_counter() - middle)
+    return results
+
+
+PEERS: dict[str, Callable[[Path], Call]] = {
+    "sentence-transformers, fp32": sentence_transformers,
+    "LangChain CrossEncoderReranker": langchain,
+    "LlamaIndex SentenceTransformerRerank": llama_index,
+    "FlagEmbedding FlagReranker, fp32": flag_embedding,
+    "rerankers": rerankers,
+    "fastembed TextCrossEncoder": fastembed,
+    "ONNX Runtime, fp32": onnx_runtime("model.onnx"),
+    "ONNX Runtime, int8 dynamic": onnx_runtime("model_int8.onnx"),
+    "ours, torch fp32": ours("torch", "fp32"),
+    "ours, fp32": ours("openvino", "fp32"),
+    "ours, bf16": ours("openvino", "bf16"),
+    "ours, int8": ours("openvino", "int8"),
+    "ours, int8, in LangChain": our_compressor,
+    "ours, int8, in LlamaIndex": our_postprocessor,
+}
+"""The first is what the others are compared with."""
