@@ -7,6 +7,7 @@ Importing this package loads neither torch nor openvino nor any framework. The a
 from __future__ import annotations
 
 from rerank_plugins.errors import (
+    ExportError,
     InvalidInputError,
     MissingExtraError,
     ModelLoadError,
@@ -22,6 +23,7 @@ from rerank_plugins.scorer import DetailedScorer, Pair, Scale, ScoredPair, Score
 __all__ = [
     "DEFAULT_MODEL",
     "DetailedScorer",
+    "ExportError",
     "InvalidInputError",
     "MissingExtraError",
     "ModelLoadError",

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
-from rerank_plugins.engines import choose_engine
+from rerank_plugins import Pair
+from rerank_plugins.cross_encoder import CrossEncoderScorer
+from rerank_plugins.engines import choose_engine, load_engine
 from rerank_plugins.engines.fidelity_report import FIDELITY_FILE
-from rerank_plugins.engines.model_folder import OPENVINO_FILE, OPENVINO_INT8_FILE
+from rerank_plugins.engines.model_folder import ONNX_FILE, OPENVINO_FILE, OPENVINO_INT8_FILE
 from rerank_plugins.errors import InvalidInputError, ModelLoadError
 from rerank_plugins.export import export_model
 
@@ -44,6 +46,44 @@ def test_other_weights_are_exported_anew_and_the_old_ones_reports_go(exported: P
     assert (exported / OPENVINO_FILE).with_suffix(".bin").read_bytes() != before
     assert set(reports(exported)) == {"fp32"}
     assert choose_engine(exported).precision == "bf16"
+    with pytest.raises(InvalidInputError, match="rerank-plugins export"):
+        load_engine(exported, precision="int8")
+
+
+def test_what_was_made_from_another_onnx_file_is_made_anew(onnx_folder: Path, pairs: list[Pair]) -> None:
+    """IR beside an ONNX file follows it, in loading and in the next export; without the file it stays."""
+    import onnx
+    from onnx import numpy_helper
+
+    before = export_model(onnx_folder, "fp32", queries=2)
+    expected = CrossEncoderScorer.from_folder(onnx_folder, precision="fp32").score(pairs[:4])
+    model = onnx.load(onnx_folder / ONNX_FILE)
+    (bias,) = (tensor for tensor in model.graph.initializer if tensor.name.endswith("classifier.bias"))
+    bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + 1, bias.name))
+    onnx.save(model, onnx_folder / ONNX_FILE)
+    moved = [logit + 1 for logit in expected]
+    assert CrossEncoderScorer.from_folder(onnx_folder, precision="fp32").score(pairs[:4]) == pytest.approx(moved)
+    after = export_model(onnx_folder, "fp32", queries=2)
+    assert after.report["inputs"]["weights"] != before.report["inputs"]["weights"]
+    (onnx_folder / ONNX_FILE).unlink()
+    assert CrossEncoderScorer.from_folder(onnx_folder, precision="fp32").score(pairs[:4]) == pytest.approx(moved)
+
+
+@pytest.mark.slow
+def test_int8_below_the_floor_does_not_replace_the_default(
+    exported: Path, edit_report: Edit, pairs_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With other texts it falls short: the report says so, the file and the choice stay."""
+    edit_report(exported, "int8", passed=True)
+    before = (exported / OPENVINO_INT8_FILE).stat().st_mtime_ns
+    monkeypatch.setattr("rerank_plugins.export.fidelity.LOWEST_TAU", 2)
+    made = export_model(exported, "int8", calibration=pairs_file)
+    assert not made.is_default
+    assert made.report["kept_earlier"]
+    assert (made.file.stat().st_mtime_ns, reports(exported)["int8"]["passed"]) == (before, True)
+    assert choose_engine(exported).precision == "int8"
+    assert export_model(exported, "int8", calibration=pairs_file, accept=True).is_default
+    assert (exported / OPENVINO_INT8_FILE).stat().st_mtime_ns != before
 
 
 @pytest.mark.slow
@@ -113,7 +153,6 @@ def test_a_snapshots_stale_int8_is_not_loaded_by_its_name(
     exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, edit_report: Edit
 ) -> None:
     """Of a hub model too: with other weights the cached int8 is neither the default nor loaded by name."""
-    from rerank_plugins.cross_encoder import CrossEncoderScorer
     from rerank_plugins.engines.conversion_place import conversion_place
 
     monkeypatch.setenv("RERANK_PLUGINS_CACHE", str(tmp_path / "cache"))

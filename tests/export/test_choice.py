@@ -93,6 +93,18 @@ def test_bf16_below_the_floor_makes_auto_exact(exported: Path, edit_report: Edit
     assert "mean Kendall's tau 0.5" in choice.why
 
 
+def test_fp32_below_the_floor_is_not_the_default(
+    exported: Path, edit_report: Edit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where auto would come to it, the error says how far it fell and what computes the model right."""
+    monkeypatch.setattr("rerank_plugins.engines.openvino.cpu_has_bf16", lambda: False)
+    edit_report(exported, "int8", passed=False, accepted=False)
+    edit_report(exported, "fp32", passed=False, accepted=False, below_floor=["a logit differs by 0.5"])
+    with pytest.raises(ModelLoadError, match=r"a logit differs by 0\.5.*Use engine='torch'"):
+        choose_engine(exported)
+    assert load_engine(exported, precision="fp32", engine="openvino").precision == "fp32"
+
+
 def test_a_folder_with_failed_int8_only_is_refused_by_auto(exported: Path, edit_report: Edit) -> None:
     """The error says how far it fell and how to load it all the same."""
     edit_report(exported, "int8", passed=False, accepted=False, below_floor=["mean Kendall's tau 0.5"])

@@ -80,6 +80,17 @@ def test_bf16_is_the_fp32_file_with_a_report_of_its_own(exported: Path) -> None:
     assert set(json.loads((exported / FIDELITY_FILE).read_text(encoding="utf-8"))) == {"int8", "bf16"}
 
 
+def test_bf16_is_refused_at_once_where_the_processor_has_none(
+    fresh_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is converted or compared."""
+    monkeypatch.setattr("rerank_plugins.export.cpu_has_bf16", lambda: False)
+    before = sorted(fresh_bert.rglob("*"))
+    with pytest.raises(InvalidInputError, match=r"has no bf16 .* take precision='fp32': the file is the same"):
+        export_model(fresh_bert, "bf16")
+    assert sorted(fresh_bert.rglob("*")) == before
+
+
 @pytest.mark.parametrize("int8_too", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_an_onnx_model_is_exported_without_torch_weights(onnx_folder: Path, pairs: list[Pair], int8_too: bool) -> None:  # noqa: FBT001
     """fp32 gives IR with the same logits, int8 its file."""
@@ -132,6 +143,7 @@ def test_a_folder_of_another_model_is_left_alone(exported: Path, tmp_path: Path)
     assert not list(other.rglob("*.xml"))
 
 
+@pytest.mark.slow  # test_again.py shows where it is looked for
 @pytest.mark.usefixtures("choosing_on_a_new_cpu")
 def test_a_hub_models_export_goes_into_our_cache_and_is_found(
     session_export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -161,7 +173,7 @@ def test_other_texts_make_it_anew(exported: Path, pairs_file: Path) -> None:
     """A file of pairs calibrates and compares; it has no judgements, so there is no nDCG."""
     file = exported / OPENVINO_INT8_FILE
     before = file.stat().st_mtime_ns
-    report = export_model(exported, "int8", calibration=pairs_file).report
+    report = export_model(exported, "int8", calibration=pairs_file, accept=True).report
     assert file.stat().st_mtime_ns != before
     assert (report["texts"], report["queries"], report["ndcg_at_10"]) == ("pairs.jsonl", 6, None)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import shutil
 import signal
 import subprocess
@@ -59,7 +61,9 @@ def killed_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     return arm
 
 
-@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize(
+    "number", [pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow), 3]
+)
 def test_half_a_publication_is_no_export(
     exported: Path, tmp_path: Path, pairs: list[Pair], killed_at: Callable[[int], None], number: int
 ) -> None:
@@ -94,13 +98,35 @@ def test_half_an_int8_is_no_default(
 
 
 def test_what_a_killed_export_left_is_neither_read_nor_kept(exported: Path) -> None:
-    """Nobody looks into its scratch folder, and the next export of anything removes it."""
-    left = exported / "openvino" / ".exporting-left" / "openvino"
+    """Nobody looks into its scratch folder, and an export a day later removes it.
+
+    A younger one may be at work, on another machine with the same disk.
+    """
+    left, at_work = (exported / "openvino" / f".exporting-{name}" / "openvino" for name in ("left", "at-work"))
     left.mkdir(parents=True)
-    shutil.move(exported / OPENVINO_INT8_FILE, left / OPENVINO_INT8_FILE.name)
+    at_work.mkdir(parents=True)
+    os.utime(left.parent, (1, 1))
+    shutil.move(exported / OPENVINO_INT8_FILE, at_work / OPENVINO_INT8_FILE.name)
     assert choose_engine(exported, engine="openvino").precision != "int8"
     export_model(exported, "fp32", queries=2)
-    assert not list(exported.rglob(".exporting-*"))
+    assert list(exported.rglob(".exporting-*")) == [at_work.parent]
+
+
+def test_a_disk_that_fills_up_is_an_export_error(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system's own reason, and what to do; what was written is gone."""
+    copy = shutil.copyfile
+
+    def full(source: Path, target: Path) -> None:
+        if target.suffix == ".bin":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        copy(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(ExportError, match=r"No space left on device.*Make room if the disk is full"):
+        export_model(exported, "fp32", out=tmp_path / "new", queries=2)
+    assert not list((tmp_path / "new").rglob("*.xml"))
 
 
 @pytest.mark.slow
@@ -145,12 +171,14 @@ def test_an_export_waits_for_another(exported: Path, caplog: pytest.LogCaptureFi
     assert "Another process is exporting" in caplog.text
 
 
-def test_threads_that_meet_report_the_same(fresh_bert: Path) -> None:
-    """Of two in one process one does the work."""
-    with ThreadPoolExecutor(2) as threads:
+def test_threads_that_meet_work_once(fresh_bert: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Of two in one process one converts, and both have its report."""
+    with caplog.at_level(logging.WARNING), ThreadPoolExecutor(2) as threads:
         both = [threads.submit(export_model, fresh_bert, "fp32", queries=2) for _ in range(2)]
         first, second = (future.result(timeout=120) for future in both)
     assert first == second
+    assert sum("Converted in" in record.getMessage() for record in caplog.records) == 1
+    assert "Another process is exporting" in caplog.text
 
 
 def test_a_place_that_cannot_be_locked_is_an_export_error(
@@ -192,7 +220,7 @@ def test_a_report_about_what_is_there_needs_no_room(exported: Path, monkeypatch:
 def test_a_first_export_counts_the_conversion_too(fresh_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Torch weights become IR and int8: room for one of them is not enough, and nothing is begun."""
     size = (fresh_bert / "model.safetensors").stat().st_size
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(2 * size, 1, 2 * size - 1))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(2 * size, size // 2, size + size // 2))
     with pytest.raises(ExportError, match="Make room"):
         export_model(fresh_bert, "int8", queries=2)
     assert not list(fresh_bert.rglob("*.xml"))

@@ -91,13 +91,17 @@ def test_a_folder_with_another_description_is_refused(exported: Path, tmp_path: 
 
 
 def test_precisions_gather_in_one_folder(exported: Path, tmp_path: Path) -> None:
-    """A second export of the same weights to the same folder keeps the first one's report."""
-    export_model(exported, "fp32", out=tmp_path / "new", queries=2)
-    (tmp_path / "new" / "README.md").write_text("mine", encoding="utf-8")
-    shutil.copytree(exported / "openvino", tmp_path / "int8" / "openvino")
-    made = export_model(exported, "fp32", out=tmp_path / "new", queries=3)
-    assert made.report["queries"] == 3
-    assert (made.folder / "README.md").read_text(encoding="utf-8") == "mine"
+    """An export to a folder that holds another of the same weights keeps that one's file and report."""
+    new = tmp_path / "new"
+    shutil.copytree(exported, new, ignore=shutil.ignore_patterns("model.safetensors", "openvino_model.*"))
+    before = contents(new)
+    made = export_model(exported, "fp32", out=new, queries=2)
+    assert set(read_reports(new)) == {"int8", "fp32"}
+    assert read_reports(new)["int8"] == read_reports(exported)["int8"]
+    after = contents(made.folder)
+    assert {name: after[name] for name in before.keys() - {FIDELITY_FILE.as_posix()}} == {
+        name: before[name] for name in before.keys() - {FIDELITY_FILE.as_posix()}
+    }
 
 
 @pytest.mark.slow

@@ -51,6 +51,28 @@ def test_no_query_both_calibrates_and_is_compared_on(encoder: PairEncoder, queri
     assert len(texts.calibration) == CALIBRATION_PAIRS
 
 
+def test_where_many_are_relevant_others_compete(encoder: PairEncoder, beir: Path) -> None:
+    """With thirty relevant passages a query half of the candidates at most come from them: an order can be wrong."""
+    rows = [{"_id": f"e{n}", "text": f"what about {'abcdefghij'[n % 10] * 9}{n} and others"} for n in range(30)]
+    with (beir / "corpus.jsonl").open("a", encoding="utf-8") as file:
+        file.writelines("\n" + json.dumps(row) for row in rows)
+    with (beir / "qrels" / "test.tsv").open("w", encoding="utf-8") as file:
+        file.writelines(f"q{query}\td{passage}\t1\n" for query in range(30) for passage in range(30))
+    for question in read_texts(beir, encoder, 10).compared:
+        relevant = [name for name in question.documents if question.grades.get(name)]
+        assert len(question.documents) == CANDIDATES
+        assert CANDIDATES // 2 <= len(relevant) < CANDIDATES
+
+
+def test_blank_passages_calibrate_nothing(encoder: PairEncoder, tmp_path: Path) -> None:
+    """A file whose documents are all blank is an error that says so."""
+    file = tmp_path / "blank.jsonl"
+    rows = [{"query": f"what is {number}", "document": " " * number} for number in range(12)]
+    file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    with pytest.raises(InvalidInputError, match="All passages to calibrate with are blank"):
+        read_texts(file, encoder, 4)
+
+
 def test_a_tokenizer_without_chinese_gets_english_only(encoder: PairEncoder) -> None:
     """Rows of [UNK] calibrate nothing and compare nothing."""
     texts = read_texts(None, encoder, 10)

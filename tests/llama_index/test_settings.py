@@ -179,7 +179,7 @@ def test_nothing_secret_is_written(box: Reranker) -> None:
 def test_a_pickle_holds_no_weights(box: Reranker) -> None:
     """By name or around a loaded reranker, it is below 2 kB after many calls, and loads nothing until it ranks."""
     for postprocessor in (RerankPostprocessor(model="rerank-mini-en"), RerankPostprocessor(reranker=box)):
-        for _ in range(50):
+        for _ in range(10):
             expected = postprocessor.postprocess_nodes(nodes(), query_str=QUERY)
         data = pickle.dumps(postprocessor)
         assert len(data) < 2000

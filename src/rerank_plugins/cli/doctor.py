@@ -102,7 +102,11 @@ def _processors() -> str:
 def _processor() -> str:
     import openvino
 
+    from rerank_plugins.engines.int8_arithmetic import int8_is_exact
     from rerank_plugins.engines.openvino import cpu_has_bf16
 
     name = openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")
-    return f"{name}, {'with' if cpu_has_bf16() else 'without'} bf16"
+    return (
+        f"{name}, {'with' if cpu_has_bf16() else 'without'} bf16, "
+        f"{'with int8' if int8_is_exact() else 'without int8 that is exact'}"
+    )

@@ -36,6 +36,7 @@ def export(
     json_output: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Convert or quantize a model for CPUs, and report how far its scores moved. Ends with 1 below the floor."""
+    from rerank_plugins.engines.int8_arithmetic import int8_is_exact
     from rerank_plugins.export import export_model
 
     exported = export_model(
@@ -54,15 +55,25 @@ def export(
         console.print(str(exported.file), markup=False)
         console.print(_table(exported.report, precision.value))
         console.print(f"The whole report: {exported.file.parent / FIDELITY_FILE.name}", markup=False)
+    errors = Console(stderr=True, soft_wrap=True, highlight=False)
     if not exported.is_default:
-        errors = Console(stderr=True, soft_wrap=True, highlight=False)
+        outcome = (
+            "The int8 that was there, and is the default, stays in its place"
+            if exported.report["kept_earlier"]
+            else f"It stays there and is not used by default; precision='{precision.value}' loads it"
+        )
         errors.print(
-            f"Below the floor of fidelity: {shortfall(exported.report)}.\n"
-            f"It stays there and is not used by default; precision='{precision.value}' loads it. More or other "
-            f"--calibration pairs may help; --accept makes it the default all the same.",
+            f"Below the floor of fidelity: {shortfall(exported.report)}.\n{outcome}. More or other --calibration "
+            f"pairs may help; --accept makes the export the default all the same.",
             markup=False,
         )
         raise typer.Exit(1)
+    if precision is _Precision.INT8 and not int8_is_exact():
+        errors.print(
+            "On this processor int8 is no faster than fp32, which is what precision='auto' takes here; "
+            "processors with VNNI or AMX take the int8.",
+            markup=False,
+        )
 
 
 def _table(report: dict[str, Any], precision: str) -> Table:

@@ -6,7 +6,7 @@ import importlib.util
 import logging
 import platform
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, get_args
+from typing import Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -219,19 +219,27 @@ def _auto_precision(folder: Path | None) -> tuple[Precision, str]:
         return "int8", f"its int8 file is all that runs here{arithmetic}"
     if int8 and is_default(int8[1]) and int8_is_exact():
         return "int8", f"its int8 file {'passed' if int8[1].get('passed') else 'was accepted in'} its fidelity report"
-    precision, why = _auto_float(None if folder is None else report_of(folder, "bf16"))
+    precision, why = _auto_float(folder)
     if int8 and is_default(int8[1]):
         why = f"this processor clips int8 products, so that its int8 file gains nothing, and {why}"
     return precision, why
 
 
-def _auto_float(bf16: tuple[Path, dict[str, Any]] | None) -> tuple[Precision, str]:
-    """Whether bf16: where the processor has it and the model's report of it, if there is one, allows it."""
-    from rerank_plugins.engines.fidelity_report import is_default, shortfall
+def _auto_float(folder: Path | None) -> tuple[Precision, str]:
+    """bf16 where the processor has it, else fp32; reports of the model, if there are any, can forbid either."""
+    from rerank_plugins.engines.fidelity_report import is_default, report_of, shortfall
     from rerank_plugins.engines.openvino import cpu_has_bf16
 
+    bf16, fp32 = (None if folder is None else report_of(folder, precision) for precision in ("bf16", "fp32"))
     if not cpu_has_bf16():
-        return "fp32", "this processor has no bf16"
-    if bf16 and not is_default(bf16[1]):
-        return "fp32", f"bf16 fell below its floor of fidelity: {shortfall(bf16[1])}"
-    return "bf16", "this processor computes bf16"
+        why = "this processor has no bf16"
+    elif bf16 and not is_default(bf16[1]):
+        why = f"bf16 fell below its floor of fidelity: {shortfall(bf16[1])}"
+    else:
+        return "bf16", "this processor computes bf16"
+    if fp32 and not is_default(fp32[1]):
+        raise ModelLoadError(
+            f"{folder} as OpenVINO computes it in fp32 fell below its floor of fidelity: {shortfall(fp32[1])}. "
+            f"Use engine='torch', or precision='fp32' to use it all the same."
+        )
+    return "fp32", why

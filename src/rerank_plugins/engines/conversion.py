@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from openvino.frontend import FrontEndManager
 
 from rerank_plugins.engines import model_folder
-from rerank_plugins.engines.conversion_place import conversion_place, lock_path
+from rerank_plugins.engines.conversion_place import clear_scratch, conversion_place, lock_path
 from rerank_plugins.errors import MissingExtraError
 
 _log = logging.getLogger("rerank_plugins")
@@ -41,7 +41,7 @@ def converted(folder: Path, read: Callable[[Path], Any]) -> Any:
         start = time.monotonic()
         model = convert(folder)
         try:
-            _keep(model, target, model_folder.torch_fingerprint(folder))
+            _keep(model, target, model_folder.fingerprint(folder))
             _log.warning("Converted in %.0f seconds; the next load reads %s.", time.monotonic() - start, target)
         except (OSError, RuntimeError) as exc:  # openvino reports a full disk as RuntimeError
             _log.warning("The conversion cannot be kept in %s (%s); it will be done again next time.", place, exc)
@@ -70,8 +70,7 @@ def _alone(place: Path) -> Iterator[None]:
 def _keep(model: Any, target: Path, made_from: dict[str, list[int | str]]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     _check_space(model, target.parent)
-    for left in target.parent.glob(f"{_SCRATCH}*"):  # by a conversion that was killed: this one is alone here
-        shutil.rmtree(left, ignore_errors=True)
+    clear_scratch(target.parent, _SCRATCH)
     scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=target.parent))
     try:
         openvino.save_model(model, scratch / target.name, compress_to_fp16=False)
@@ -112,7 +111,9 @@ def convert(folder: Path) -> Any:
     pad = model_folder.pad_token_id(folder)
     example = {name: torch.ones((2, 8), dtype=torch.int64) for name in names}
     # Ids away from the padding id, and one padded place, so that tracing sees an ordinary batch.
-    example["input_ids"] = torch.full((2, 8), pad + 5, dtype=torch.int64)
+    # All different, where the vocabulary allows: equal ones would hide where a layer looks.
+    known = max(1, int(getattr(module.config, "vocab_size", 0)) - pad - 5)
+    example["input_ids"] = (torch.arange(16) % known + pad + 5).reshape(2, 8)
     example["input_ids"][1, -1] = pad
     example["attention_mask"][1, -1] = 0
     with torch.inference_mode():

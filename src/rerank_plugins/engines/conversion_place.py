@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import shutil
+import time
 from pathlib import Path
 
 CACHE_VARIABLE = "RERANK_PLUGINS_CACHE"
@@ -34,6 +37,18 @@ def conversion_place(folder: Path) -> Path:
 def lock_path(place: Path) -> Path:
     """The file that the one process holds which converts for ``place``."""
     return cache_root() / "locks" / f"{_digest(place)}.lock"
+
+
+def clear_scratch(folder: Path, prefix: str) -> None:
+    """Remove what killed processes left in ``folder``.
+
+    What is younger than a day may be another machine's that is at work on the same disk: locks do not reach it.
+    """
+    yesterday = time.time() - 24 * 3600
+    for left in folder.glob(f"{prefix}*"):
+        with contextlib.suppress(FileNotFoundError):
+            if left.stat().st_mtime < yesterday:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _digest(path: Path) -> str:

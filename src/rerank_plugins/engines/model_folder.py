@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -148,12 +150,31 @@ def pad_token_id(folder: Path) -> int:
     return 1 if config.get("model_type") in _OFFSET_POSITIONS else 0
 
 
-def torch_fingerprint(folder: Path) -> dict[str, list[int | str]]:
-    """Size, time and SHA-256 of every safetensors file: what a conversion was made from."""
+def _sources(folder: Path) -> dict[str, Path]:
+    """The weights that conversions and exports are made from: safetensors, else ONNX, else IR; empty without any."""
+    kinds = (sorted(folder.glob("*.safetensors")), [folder / ONNX_FILE], [folder / OPENVINO_FILE.with_suffix(".bin")])
+    found = ([file for file in files if file.is_file()] for files in kinds)
+    return {file.relative_to(folder).as_posix(): file for file in next(filter(None, found), [])}
+
+
+def fingerprint(folder: Path) -> dict[str, list[int | str]]:
+    """Size, time and SHA-256 of every file that a conversion or an export is made from."""
     return {
-        file.name: [file.stat().st_size, file.stat().st_mtime_ns, _digest(file)]
-        for file in sorted(folder.glob("*.safetensors"))
+        name: [file.stat().st_size, file.stat().st_mtime_ns, _digest(file)] for name, file in _sources(folder).items()
     }
+
+
+def fp32_bytes(folder: Path) -> int:
+    """What the safetensors in ``folder`` take in fp32, by their headers; `ModelLoadError` if one is damaged."""
+    total = 0
+    for file in folder.glob("*.safetensors"):
+        try:
+            with file.open("rb") as stream:
+                header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+            total += sum(4 * math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError) as exc:
+            raise ModelLoadError(f"{file} cannot be read ({type(exc).__name__}). Download the model again.") from exc
+    return total
 
 
 def conversion_is_stale(folder: Path, place: Path) -> bool:
@@ -167,15 +188,20 @@ def conversion_is_stale(folder: Path, place: Path) -> bool:
     try:
         return weights_changed(folder, json.loads(note.read_text(encoding="utf-8")))
     except (OSError, ValueError):
-        return has_torch_weights(folder)
+        return has_torch_weights(folder) or (folder / ONNX_FILE).is_file()
 
 
 def weights_changed(folder: Path, made_from: Any) -> bool:
-    """Whether ``folder`` has other safetensors than a `torch_fingerprint` taken before; False if it has none."""
-    if not has_torch_weights(folder):
+    """Whether ``folder`` has other weights than those of a `fingerprint` taken before.
+
+    False where it has none of that kind any more: then nothing is known of them.
+    """
+    files = _sources(folder)
+    if not files:
         return False
     try:
-        files = {file.name: file for file in folder.glob("*.safetensors")}
+        if {Path(name).suffix for name in files}.isdisjoint(Path(name).suffix for name in made_from):
+            return False
         return files.keys() != made_from.keys() or any(_changed(file, *made_from[name]) for name, file in files.items())
     except (OSError, ValueError, TypeError, AttributeError):
         return True
@@ -188,5 +214,12 @@ def _changed(file: Path, size: int, time: int, digest: str) -> bool:
 
 
 def _digest(file: Path) -> str:
+    state = file.stat()
+    return _digest_of(file, state.st_size, state.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _digest_of(file: Path, _size: int, _time: int) -> str:
+    # Loading asks several times, and gigabytes take seconds.
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -12,6 +12,7 @@ from typing import Any, get_args
 from rerank_plugins.engines import model_folder
 from rerank_plugins.engines.conversion_place import conversion_place
 from rerank_plugins.engines.fidelity_report import is_default
+from rerank_plugins.engines.openvino import cpu_has_bf16
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.export import saving
 from rerank_plugins.export.job import ExportPrecision, Job
@@ -29,14 +30,17 @@ class Export:
     """For `load_reranker`: the model, or the folder given as ``out``."""
 
     file: Path
-    """The IR."""
+    """The IR. An earlier int8, if the new one fell below the floor and would have taken its place."""
 
     report: dict[str, Any]
     """As in ``openvino/fidelity.json``; see `fidelity.compare` for its keys."""
 
     @property
     def is_default(self) -> bool:
-        """Whether ``precision="auto"`` takes it: it passed, or was accepted below the floor."""
+        """Whether ``precision="auto"`` may take it: it passed, or was accepted below the floor.
+
+        It takes int8 where the processor multiplies int8 exactly (VNNI, AMX); elsewhere int8 gains nothing.
+        """
         return is_default(self.report)
 
 
@@ -86,6 +90,11 @@ def export_model(
         raise InvalidInputError(f"precision must be one of {', '.join(get_args(ExportPrecision))}; got {precision!r}.")
     if isinstance(queries, bool) or not isinstance(queries, int) or queries < 1:
         raise InvalidInputError(f"queries must be a whole number of at least 1, got {queries!r}.")
+    if precision == "bf16" and not cpu_has_bf16():
+        raise InvalidInputError(
+            "precision='bf16' is compared by computing in it, and this processor has no bf16 (AVX512_BF16 or AMX). "
+            "Export where there is one, or take precision='fp32': the file is the same."
+        )
     folder = find_model(model, revision=revision, cache_folder=cache_folder, local_files_only=local_files_only)
     model_folder.check_cross_encoder(folder)
     target = conversion_place(folder) if out is None else Path(out).expanduser()
@@ -93,4 +102,4 @@ def export_model(
     with saving.alone(target):
         texts = read_texts(None if calibration is None else Path(calibration).expanduser(), job.encoder, queries)
         report = job.run(texts, accept=accept)
-    return Export(folder if out is None else target, target / job.file, report)
+    return Export(folder if out is None else target, job.result, report)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import openvino
@@ -109,8 +110,29 @@ def _quiet(*, progress: bool) -> Iterator[None]:
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with redirect_stdout(sys.stderr if progress else StringIO()), warnings.catch_warnings():
+        with redirect_stdout(_BarsAside(sys.stderr if progress else None)), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         logger.setLevel(level)
+
+
+class _BarsAside(io.TextIOBase):
+    """Standard output for the threads there are; what this one and those it starts write goes to ``bars``, if any."""
+
+    def __init__(self, bars: TextIO | None) -> None:
+        super().__init__()
+        self._out, self._bars = sys.stdout, bars
+        self._others = {*threading.enumerate()} - {threading.current_thread()}
+
+    def write(self, text: str) -> int:
+        stream = self._out if threading.current_thread() in self._others else self._bars
+        return len(text) if stream is None else stream.write(text)
+
+    def flush(self) -> None:
+        for stream in (self._out, self._bars):
+            if stream is not None:
+                stream.flush()
+
+    def isatty(self) -> bool:
+        return self._bars is not None and self._bars.isatty()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import shutil
 from pathlib import Path
@@ -15,9 +14,9 @@ from rich.progress import track
 from rerank_plugins.cross_encoder import CrossEncoderScorer
 from rerank_plugins.engines import EngineName, Precision, model_folder, torch_installed
 from rerank_plugins.engines.conversion_place import conversion_place
-from rerank_plugins.engines.fidelity_report import read_reports, write_reports
+from rerank_plugins.engines.fidelity_report import is_default, read_reports, write_reports
 from rerank_plugins.engines.openvino import cpu_has_bf16, readable_graph
-from rerank_plugins.errors import ExportError, InvalidInputError
+from rerank_plugins.errors import ExportError, InvalidInputError, RerankError
 from rerank_plugins.export import int8, saving
 from rerank_plugins.export.fidelity import compare
 from rerank_plugins.export.texts import Question, Texts
@@ -42,30 +41,59 @@ class Job:
         self._progress = progress
         self._elsewhere = target.resolve() not in {folder.resolve(), conversion_place(folder).resolve()}
 
+    @property
+    def result(self) -> Path:
+        """The file that the export makes, or that is already what it would make."""
+        graph = readable_graph(self.folder)
+        return graph if graph is not None and self._is_the_export(graph) else self.target / self.file
+
     def run(self, texts: Texts, *, accept: bool) -> dict[str, Any]:
-        """The report; from an earlier export if it was of the same weights, texts and recipe."""
+        """The report; from an earlier export if it was of the same weights, texts and recipe.
+
+        An int8 that falls below the floor does not replace one of the same weights that is the default:
+        ``kept_earlier`` in the report says so.
+        """
         inputs = self._inputs(texts)
         reports = read_reports(self.target)
-        report = reports.get(self.precision, {})
-        if report.get("inputs") == inputs and (self.target / self.file).is_file():
-            if accept and not report["accepted"]:
-                report["accepted"] = True
+        earlier = reports.get(self.precision, {})
+        if earlier.get("inputs") == inputs and self.result.is_file():
+            if accept and not earlier["accepted"]:
+                earlier["accepted"] = True
                 write_reports(self.target, reports)
-            return dict(report)
+            return dict(earlier)
+        try:
+            return self._anew(texts, inputs, earlier, accept=accept)
+        except RerankError:
+            raise
+        except (OSError, RuntimeError) as exc:  # openvino reports a full disk as RuntimeError
+            raise ExportError(
+                f"The export of {self.folder} to {self.target} ended early: {exc}. Nothing half-made is left. "
+                f"Make room if the disk is full, or name another folder with out."
+            ) from exc
+
+    def _anew(self, texts: Texts, inputs: dict[str, Any], earlier: dict[str, Any], *, accept: bool) -> dict[str, Any]:
         if self._elsewhere:
             saving.copy_description(self.folder, self.target)
-        with saving.scratch_folder(self.target, self._bytes_needed()) as scratch:
-            made = self._make(scratch, texts)
+        graph = self._graph()
+        with saving.scratch_folder(self.target, self._own_bytes(_size(graph), graph)) as scratch:
+            made = self._make(graph, scratch, texts)
             report = {
                 **self._compare(made, texts),
                 "accepted": accept,
+                "kept_earlier": False,
                 "texts": texts.source,
                 "rest_precision": self._rest_precision(),
-                "made_from": model_folder.torch_fingerprint(self.folder),
+                "made_from": model_folder.fingerprint(self.folder),
                 "inputs": inputs,
             }
+            if not is_default(report) and self._has_better(earlier, inputs):
+                return {**report, "kept_earlier": True}
             self._publish(made, report)
         return report
+
+    def _has_better(self, earlier: dict[str, Any], inputs: dict[str, Any]) -> bool:
+        same = _same_weights(earlier, inputs)
+        return self.precision == "int8" and same and is_default(earlier) and self.result.is_file()
 
     def _rest_precision(self) -> str | None:
         """What the parts of an int8 model that are not int8 are compared, and later computed, in."""
@@ -81,19 +109,12 @@ class Job:
         """All that the result depends on."""
         packages = ["openvino", *(["nncf"] if self.precision == "int8" else [])]
         return {
-            "weights": {name: entry[-1] for name, entry in model_folder.torch_fingerprint(self.folder).items()}
-            or self._graph_digest(),
+            "weights": {name: entry[-1] for name, entry in model_folder.fingerprint(self.folder).items()},
             "texts": texts.sha256,
             "recipe": int8.RECIPE if self.precision == "int8" else None,
             "rest_precision": self._rest_precision(),
             "versions": {package: importlib.metadata.version(package) for package in packages},
         }
-
-    def _graph_digest(self) -> dict[str, str]:
-        graph = self._graph()
-        data = graph.with_suffix(".bin") if graph.suffix == ".xml" else graph
-        with data.open("rb") as stream:
-            return {data.name: hashlib.file_digest(stream, "sha256").hexdigest()}
 
     def _graph(self) -> Path:
         """The fp32 graph to work from; converts torch weights where there is none yet."""
@@ -107,27 +128,31 @@ class Job:
             )
         from rerank_plugins.engines.conversion import converted
 
+        size, place = model_folder.fp32_bytes(self.folder), conversion_place(self.folder)
+        saving.check_room(place, size + (0 if self._elsewhere else self._own_bytes(size, None)))
         kept = converted(self.folder, lambda path: path)
         if not isinstance(kept, Path):
             raise ExportError(
-                f"The conversion of {self.folder} cannot be kept in {conversion_place(self.folder)}. "
+                f"The conversion of {self.folder} cannot be kept in {place}. "
                 f"Make room there, or set RERANK_PLUGINS_CACHE to another folder."
             )
         return kept
 
-    def _bytes_needed(self) -> int:
-        graph = readable_graph(self.folder)
-        weights = sum(file.stat().st_size for file in self.folder.glob("*.safetensors"))
-        if graph is not None:
-            weights = (graph.with_suffix(".bin") if graph.suffix == ".xml" else graph).stat().st_size
-        new = weights if graph is None else 0
-        own = int(_INT8_SHARE * weights) if self.precision == "int8" else weights if self._elsewhere else 0
-        return new + own
+    def _is_the_export(self, graph: Path) -> bool:
+        """Whether ``graph`` needs no copy: IR in full, asked for where it is or would be looked for."""
+        own = not self._elsewhere or graph.resolve() == (self.target / self.file).resolve()
+        return self.precision != "int8" and graph.suffix == ".xml" and own
 
-    def _make(self, scratch: Path, texts: Texts) -> Path:
+    def _own_bytes(self, size: int, graph: Path | None) -> int:
+        """What the export takes beside a graph of ``size`` bytes; ``graph`` None: one that is yet to be converted."""
+        if self.precision == "int8":
+            return int(_INT8_SHARE * size)
+        own = not self._elsewhere if graph is None else self._is_the_export(graph)
+        return 0 if own else size
+
+    def _make(self, graph: Path, scratch: Path, texts: Texts) -> Path:
         """A model folder with the new file: ``scratch``, or the model's own where its graph is the export."""
-        graph = self._graph()
-        if self.precision != "int8" and graph.resolve() == (self.target / self.file).resolve():
+        if self._is_the_export(graph):
             return self.folder
         saving.copy_description(self.folder, scratch)
         made = scratch / self.file
@@ -168,12 +193,25 @@ class Job:
         if moved:
             # From here to the end the export is not there; a kill in between leaves no half of it.
             target.unlink(missing_ok=True)
-        weights = report["inputs"]["weights"]
-        kept = {
-            precision: other
-            for precision, other in read_reports(self.target).items()
-            if other.get("inputs", {}).get("weights") == weights
-        }
+        reports = read_reports(self.target)
+        kept = {precision: other for precision, other in reports.items() if _same_weights(other, report["inputs"])}
+        if "int8" in reports.keys() - kept.keys() - {self.precision}:
+            # Of other weights, and ours: without its report nothing would tell.
+            for suffix in (".xml", ".bin"):
+                (self.target / model_folder.OPENVINO_INT8_FILE).with_suffix(suffix).unlink(missing_ok=True)
         write_reports(self.target, {**kept, self.precision: report})
         if moved:
+            if self.precision != "int8" and not self._elsewhere:
+                saving.note_source(self.target, report["made_from"])
             saving.publish(made / self.file, target)
+
+
+def _same_weights(report: dict[str, Any], inputs: dict[str, Any]) -> bool:
+    return bool(report.get("inputs", {}).get("weights") == inputs["weights"])
+
+
+def _size(graph: Path) -> int:
+    """Bytes of the weights behind an IR or ONNX file; those that ONNX keeps outside count too."""
+    if graph.suffix == ".xml":
+        return graph.with_suffix(".bin").stat().st_size
+    return sum(file.stat().st_size for file in graph.parent.iterdir() if file.is_file())

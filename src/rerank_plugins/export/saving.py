@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import tempfile
@@ -12,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from rerank_plugins.engines import model_folder
-from rerank_plugins.engines.conversion_place import lock_path
+from rerank_plugins.engines.conversion_place import clear_scratch, lock_path
 from rerank_plugins.errors import ExportError, InvalidInputError
 
 _log = logging.getLogger("rerank_plugins")
@@ -48,14 +49,8 @@ def scratch_folder(target: Path, needed: int) -> Iterator[Path]:
     place = target / model_folder.OPENVINO_FILE.parent
     try:
         place.mkdir(parents=True, exist_ok=True)
-        for left in place.glob(f"{_SCRATCH}*"):
-            shutil.rmtree(left, ignore_errors=True)
-        free = shutil.disk_usage(place).free
-        if needed > free:
-            raise ExportError(
-                f"The export takes {needed / 1e9:.2f} GB in {target}, and {free / 1e9:.2f} GB are free. "
-                f"Make room, or name another folder with out."
-            )
+        clear_scratch(place, _SCRATCH)
+        check_room(place, needed)
         scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=place))
     except OSError as exc:
         raise _unwritable(target, exc) from exc
@@ -63,6 +58,17 @@ def scratch_folder(target: Path, needed: int) -> Iterator[Path]:
         yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def check_room(folder: Path, needed: int) -> None:
+    """Raise `ExportError` if ``folder``, or what is there of the way to it, has fewer bytes free than ``needed``."""
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    free = shutil.disk_usage(there).free
+    if needed > free:
+        raise ExportError(
+            f"The export takes {needed / 1e9:.2f} GB in {folder}, and {free / 1e9:.2f} GB are free. "
+            f"Make room, or name another folder with out."
+        )
 
 
 def copy_description(source: Path, target: Path) -> None:
@@ -86,6 +92,11 @@ def copy_description(source: Path, target: Path) -> None:
             shutil.copyfile(file, target / file.name)
     except OSError as exc:
         raise _unwritable(target, exc) from exc
+
+
+def note_source(target: Path, made_from: dict[str, list[int | str]]) -> None:
+    """Say what the IR in ``target`` was made from, so that it is made again, or passed over, when that changes."""
+    (target / model_folder.CONVERTED_FROM_FILE).write_text(json.dumps(made_from), encoding="utf-8")
 
 
 def publish(made: Path, target: Path) -> None:

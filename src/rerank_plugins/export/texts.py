@@ -141,7 +141,9 @@ def _questions(collection: Collection, beside: _Beside, names: list[str], chance
     nearest = _nearest([collection.queries[name] for name in names], [passages[key] for key in pool])
     questions = []
     for name, positions in zip(names, nearest, strict=True):
-        chosen = list(dict.fromkeys([*beside.get(name, ()), *(pool[position] for position in positions)]))
+        # Half of the candidates at most: where all were relevant, every order would be the best.
+        known = beside.get(name, [])[: CANDIDATES // 2]
+        chosen = list(dict.fromkeys([*known, *(pool[position] for position in positions)]))
         documents = {key: passages[key] for key in chosen[:CANDIDATES]}
         questions.append(Question(name, collection.queries[name], documents, collection.judgements.get(name, {})))
     return questions
@@ -154,7 +156,12 @@ def _nearest(queries: Sequence[str], passages: Sequence[str]) -> list[list[int]]
     except ImportError as exc:
         raise MissingExtraError("export", "An export's fidelity report", str(exc.name)) from exc
     vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True)
-    index = vectorizer.fit_transform(passages)
+    try:
+        index = vectorizer.fit_transform(passages)
+    except ValueError as exc:
+        raise InvalidInputError(
+            "All passages to calibrate with are blank. Expected texts as they will be scored."
+        ) from exc
     similar: Any = (vectorizer.transform(queries) @ index.T).toarray()
     return [[int(position) for position in (-row).argsort(kind="stable")[:CANDIDATES]] for row in similar]
 
