@@ -46,6 +46,7 @@ def test_public_names_are_pinned() -> None:
     assert rerank_plugins.__all__ == [
         "DEFAULT_MODEL",
         "DetailedScorer",
+        "ExportError",
         "InvalidInputError",
         "MissingExtraError",
         "ModelLoadError",
