@@ -34,6 +34,18 @@ def test_the_report_is_a_table(exported: Path, edit_report: Edit) -> None:
     assert "10 queries, 200 pairs (built-in, english)" in result.stdout
 
 
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_processor_that_clips_int8_is_told_what_it_gains(
+    exported: Path, edit_report: Edit, monkeypatch: pytest.MonkeyPatch, *, exact: bool
+) -> None:
+    """Nothing there, and what auto takes instead; elsewhere nothing is said."""
+    edit_report(exported, "int8", passed=True)
+    monkeypatch.setattr("rerank_plugins.engines.int8_arithmetic.int8_is_exact", lambda: exact)
+    result = CliRunner().invoke(app, ["export", str(exported), "--queries", "10"])
+    assert result.exit_code == 0, result.output
+    assert ("clips int8 products" in result.stderr) is not exact
+
+
 def test_json_is_one_document(exported: Path, edit_report: Edit) -> None:
     """The report, and the file it is about."""
     edit_report(exported, "int8", passed=True)

@@ -59,7 +59,7 @@ def export(
     if not exported.is_default:
         outcome = (
             "The int8 that was there, and is the default, stays in its place"
-            if exported.report["kept_earlier"]
+            if exported.report.get("kept_earlier")
             else f"It stays there and is not used by default; precision='{precision.value}' loads it"
         )
         errors.print(
@@ -70,8 +70,8 @@ def export(
         raise typer.Exit(1)
     if precision is _Precision.INT8 and not int8_is_exact():
         errors.print(
-            "On this processor int8 is no faster than fp32, which is what precision='auto' takes here; "
-            "processors with VNNI or AMX take the int8.",
+            "This processor clips int8 products, so the file is computed in fp32 here and is no faster; "
+            "precision='auto' takes fp32 where the folder has it. Processors with VNNI or AMX take the int8.",
             markup=False,
         )
 

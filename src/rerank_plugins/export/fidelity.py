@@ -11,7 +11,7 @@ from rerank_plugins.errors import MissingExtraError
 from rerank_plugins.export.texts import Question
 
 LOWEST_TAU = 0.9
-"""Mean Kendall's tau a query between the model's order and the export's. Docs/performance.md has what was measured."""
+"""Mean Kendall's tau a query between the model's order and the export's. Chosen, as are the next two, not measured."""
 
 LOWEST_OVERLAP = 0.85
 """Mean share of the model's first five that are among the export's first five."""
