@@ -6,10 +6,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerank_plugins.batching import MAX_PADDING, rounded_up, token_budget_batches
+from rerank_plugins.batching import MAX_PADDING, Filling, rounded_up
 
 LENGTHS = st.lists(st.integers(1, 1024), max_size=200)
 BUDGETS = st.integers(1, 8192)
+
+
+def token_budget_batches(lengths: list[int], budget: int, *, max_padding: float = MAX_PADDING) -> list[list[int]]:
+    """Positions of the rows, in batches that are filled one after the other, longest rows first."""
+    rows = sorted(range(len(lengths)), key=lambda row: -lengths[row])
+    batches = []
+    while rows:
+        filling = Filling(budget, max_padding=max_padding)
+        taken = filling.take([lengths[row] for row in rows])
+        batches.append(rows[taken])
+        assert filling.slots == slots(batches[-1], lengths)
+        del rows[taken]
+    return batches
 
 
 def slots(batch: list[int], lengths: list[int]) -> int:
@@ -69,6 +82,29 @@ def test_a_row_longer_than_the_budget_is_computed_alone() -> None:
 def test_no_rows_make_no_batches() -> None:
     """Nothing in, nothing out."""
     assert token_budget_batches([], 2048) == []
+
+
+@given(lengths=LENGTHS, others=LENGTHS, budget=BUDGETS)
+def test_others_fill_a_batch_and_do_not_widen_it(lengths: list[int], others: list[int], budget: int) -> None:
+    """Rows of others that join a batch are no longer than what it holds, fit the budget and waste no padding."""
+    filling = Filling(budget)
+    own = sorted(lengths, reverse=True)
+    own = own[filling.take(own)]
+    width = filling.width
+    filled = sorted(others, reverse=True)
+    batch = own + filled[filling.take(filled)]
+    if own:
+        assert filling.width == width
+    assert (filling.rows, filling.tokens) == (len(batch), sum(batch))
+    assert filling.slots <= budget or len(batch) == 1
+    assert filling.slots - filling.tokens <= MAX_PADDING * filling.slots
+
+
+def test_others_fit_below_the_longest_row() -> None:
+    """Of others' rows those are taken that are a little shorter than the batch is wide."""
+    filling = Filling(1000)
+    filling.take([100])
+    assert filling.take([300, 101, 99, 98, 20]) == slice(2, 4)
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,7 @@ class Shapes:
     device = "cpu"
     token_budget = 2048
     length_multiple = 16
+    shared_slots = 0
 
     def __init__(self) -> None:
         self.shapes: list[tuple[int, ...]] = []

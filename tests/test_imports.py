@@ -45,12 +45,16 @@ def test_public_names_are_pinned() -> None:
     """A public name appears or disappears only on purpose."""
     assert rerank_plugins.__all__ == [
         "DEFAULT_MODEL",
+        "ClosedError",
+        "DeadlineExceededError",
         "DetailedScorer",
         "ExportError",
         "InvalidInputError",
         "MissingExtraError",
         "ModelLoadError",
         "ModelNotFoundError",
+        "OutOfMemoryError",
+        "OverloadedError",
         "Pair",
         "RankedResult",
         "RerankError",
@@ -59,6 +63,7 @@ def test_public_names_are_pinned() -> None:
         "ScoredPair",
         "Scorer",
         "ScoringError",
+        "Stats",
         "load_reranker",
         "sigmoid",
     ]

@@ -6,12 +6,18 @@ Importing this package loads neither torch nor openvino nor any framework. The a
 
 from __future__ import annotations
 
+import logging
+
 from rerank_plugins.errors import (
+    ClosedError,
+    DeadlineExceededError,
     ExportError,
     InvalidInputError,
     MissingExtraError,
     ModelLoadError,
     ModelNotFoundError,
+    OutOfMemoryError,
+    OverloadedError,
     RerankError,
     ScoringError,
 )
@@ -19,15 +25,20 @@ from rerank_plugins.loading import DEFAULT_MODEL, load_reranker
 from rerank_plugins.ranking import RankedResult, sigmoid
 from rerank_plugins.reranker import Reranker
 from rerank_plugins.scorer import DetailedScorer, Pair, Scale, ScoredPair, Scorer
+from rerank_plugins.stats import Stats
 
 __all__ = [
     "DEFAULT_MODEL",
+    "ClosedError",
+    "DeadlineExceededError",
     "DetailedScorer",
     "ExportError",
     "InvalidInputError",
     "MissingExtraError",
     "ModelLoadError",
     "ModelNotFoundError",
+    "OutOfMemoryError",
+    "OverloadedError",
     "Pair",
     "RankedResult",
     "RerankError",
@@ -36,8 +47,12 @@ __all__ = [
     "ScoredPair",
     "Scorer",
     "ScoringError",
+    "Stats",
     "load_reranker",
     "sigmoid",
 ]
 
 __version__ = "0.1.0"
+
+# Fallbacks and faults are counted (`Reranker.stats`) and logged for whoever listens; nobody's terminal is written to.
+logging.getLogger("rerank_plugins.runtime").addHandler(logging.NullHandler())

@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from rerank_plugins.deadline import OnDeadline, check_deadline
 from rerank_plugins.engines import EngineName, Precision
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.loading import (
@@ -34,7 +35,7 @@ from rerank_plugins.loading import (
     shared_reranker,
 )
 from rerank_plugins.ranking import check_score_threshold, check_top_n
-from rerank_plugins.reranker import Reranker
+from rerank_plugins.reranker import OnError, Reranker
 from rerank_plugins.scorer import Scorer
 from rerank_plugins.threads import on_thread
 
@@ -78,10 +79,17 @@ def _as_path(value: Any, info: ValidationInfo) -> str:
     return str(value)  # a string serializes
 
 
+def _as_deadline(value: Any) -> float | None:
+    check_deadline(value, "partial")
+    return None if value is None else float(value)
+
+
 _COUNT = {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "null"}]}
 _SHARE = {"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"type": "null"}]}
 TopN = Annotated[int | None, PlainValidator(_as_top_n), WithJsonSchema(_COUNT)]
 ScoreThreshold = Annotated[float | None, PlainValidator(_as_score_threshold), WithJsonSchema(_SHARE)]
+_SECONDS = {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "null"}]}
+Seconds = Annotated[float | None, PlainValidator(_as_deadline), WithJsonSchema(_SECONDS)]
 _Path = Annotated[str | Path, PlainValidator(_as_path), WithJsonSchema({"type": "string"})]
 
 
@@ -95,13 +103,16 @@ class ModelFields(BaseModel):
     LangChain's cross-encoders included. Scores without a ``scale`` are taken for logits; where they are
     probabilities give ``Reranker(scorer, scale="probability")``."""
     engine: EngineName = "auto"
-    """As in `load_reranker`, like the nine below."""
+    """As in `load_reranker`, like the twelve below."""
     precision: Precision = "auto"
     device: str | None = None
     threads: Annotated[int, Field(strict=True)] | None = None
     max_length: int = Field(default=1024, strict=True)
     max_query_share: float = 0.5
     token_cache: int = Field(default=0, strict=True)
+    max_queued_pairs: int = Field(default=10_000, strict=True)
+    score_cache: int = Field(default=0, strict=True)
+    score_cache_folder: _Path | None = None
     revision: str | None = None
     cache_folder: _Path | None = None
     local_files_only: bool = Field(default=False, strict=True)
@@ -196,6 +207,21 @@ class ModelFields(BaseModel):
         """The model as traces name it."""
         options = self._loaded_from()
         return type(self._reranker().scorer).__name__ if options is None else options.model
+
+
+class CallFields(ModelFields):
+    """How long a call may take, and what it does when something is amiss; as in `Reranker.rerank`."""
+
+    deadline: Seconds = None
+    """Seconds from the call, without the loading of the model; None for no deadline."""
+    on_deadline: OnDeadline = "partial"
+    """``"partial"``: what has no score at the deadline follows the others in its order, its score None."""
+    on_error: OnError = "raise"
+    """``"keep_order"``: a failure of the model, or an overload, is answered in retrieval order, the scores None. A
+    model that cannot be loaded is an error all the same."""
+
+    def _how(self) -> dict[str, Any]:
+        return {"deadline": self.deadline, "on_deadline": self.on_deadline, "on_error": self.on_error}
 
 
 OPTIONS = tuple(LoadingOptions.__dataclass_fields__)

@@ -2,40 +2,55 @@
 
 from __future__ import annotations
 
+import operator
+from bisect import bisect_left
 from collections.abc import Sequence
 
 MAX_PADDING = 0.1
 """Largest share of a batch's slots that may be padding."""
 
 
-def token_budget_batches(lengths: Sequence[int], budget: int, *, max_padding: float = MAX_PADDING) -> list[list[int]]:
-    """Group row positions into batches, longest rows first.
+class Filling:
+    """What a batch holds so far, and whether one row more fits. The longest row comes first."""
 
-    Args:
-        lengths: Tokens of each row, each at least 1.
-        budget: Most slots (rows x longest row) a batch may have. A single row longer than the
-            budget is a batch of its own.
-        max_padding: A batch is closed before its share of padded slots would exceed this.
+    def __init__(self, budget: int, *, max_padding: float = MAX_PADDING) -> None:
+        """An empty batch.
 
-    Returns:
-        Every position exactly once. Rows of equal length keep their order, so the same input
-        always gives the same batches.
-    """
-    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
-    batches: list[list[int]] = []
-    batch: list[int] = []
-    tokens = 0
-    for row in order:
-        longest = lengths[batch[0]] if batch else lengths[row]
-        slots = longest * (len(batch) + 1)
-        if batch and (slots > budget or slots - tokens - lengths[row] > max_padding * slots):
-            batches.append(batch)
-            batch, tokens = [], 0
-        batch.append(row)
-        tokens += lengths[row]
-    if batch:
-        batches.append(batch)
-    return batches
+        Args:
+            budget: Most slots (rows x longest row) it may have. A single row longer than that is a batch of its own.
+            max_padding: Largest share of its slots that may be padding.
+        """
+        self.budget = budget
+        self._max_padding = max_padding
+        self.width = 0
+        self.rows = 0
+        self.tokens = 0
+
+    @property
+    def slots(self) -> int:
+        """Rows times the longest."""
+        return self.rows * self.width
+
+    def take(self, lengths: Sequence[int]) -> slice:
+        """Fill up from rows that are sorted, longest first; returns which of them were taken.
+
+        Begins at the first that is no longer than what is held, and ends before the first that does not fit. An empty
+        batch takes its first row however long it is.
+        """
+        start = bisect_left(lengths, -self.width, key=operator.neg) if self.rows else 0
+        end = start
+        while end < len(lengths) and self._takes(lengths[end]):
+            self.width = max(self.width, lengths[end])
+            self.rows += 1
+            self.tokens += lengths[end]
+            end += 1
+        return slice(start, end)
+
+    def _takes(self, length: int) -> bool:
+        if not self.rows:
+            return True
+        slots = self.width * (self.rows + 1)
+        return slots <= self.budget and slots - self.tokens - length <= self._max_padding * slots
 
 
 def rounded_up(length: int, multiple: int, most: int) -> int:

@@ -1,20 +1,26 @@
-"""Encoder, batches and engine put together: pairs of texts in, logits out, in order."""
+"""Encoder, scheduler and engine put together: pairs of texts in, logits out, in order."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from rerank_plugins.batching import rounded_up, token_budget_batches
+from rerank_plugins.batching import rounded_up
+from rerank_plugins.deadline import Deadline
 from rerank_plugins.engines import Engine, EngineName, Precision, load_engine, model_folder
+from rerank_plugins.engines.identity import identity
 from rerank_plugins.pair_encoder import MAX_QUERY_SHARE, EncodedPair, PairEncoder
+from rerank_plugins.scheduler import Scheduler
+from rerank_plugins.score_cache import ScoreCache
 from rerank_plugins.scorer import Pair, Scale, ScoredPair
+from rerank_plugins.scoring_request import ScoringRequest
+from rerank_plugins.stats import Counts
 
-# What is encoded at a time: few enough characters to bound memory (every passage is tokenized whole
-# before it is cut), enough pairs for the length sort.
-_CHUNK_PAIRS, _CHUNK_CHARACTERS = 4096, 2_000_000
+MAX_QUEUED_PAIRS = 10_000
+"""How many pairs may wait for a model: 200 calls of 50 documents."""
 
 
 class CrossEncoderScorer:
@@ -34,20 +40,28 @@ class CrossEncoderScorer:
         pad_token_id: int = 0,
         token_budget: int | None = None,
         longest_row: int | None = None,
+        max_queued_pairs: int = MAX_QUEUED_PAIRS,
+        cache: ScoreCache | None = None,
     ) -> None:
         """Put an encoder and an engine together.
 
         ``token_budget`` None takes the engine's own. ``longest_row``: most tokens that the model reads, padding
-        included; None takes the encoder's ``max_length``.
+        included; None takes the encoder's ``max_length``. ``max_queued_pairs`` as in `load_reranker`.
         """
         self.encoder = encoder
         self.engine = engine
-        self.token_budget = engine.token_budget if token_budget is None else token_budget
-        self._pad_token_id = pad_token_id
-        self._longest_row = encoder.max_length if longest_row is None else longest_row
+        width = encoder.max_length if longest_row is None else longest_row
+        self._rows = _Rows(encoder, engine, pad_token_id, width, cache)
+        budget = engine.token_budget if token_budget is None else token_budget
+        self._scheduler = Scheduler(
+            self._rows,
+            token_budget=budget,
+            shared_slots=engine.shared_slots,
+            max_queued_pairs=max_queued_pairs,
+        )
 
     @classmethod
-    def from_folder(
+    def from_folder(  # noqa: PLR0913 - every option of loading
         cls,
         folder: Path,
         *,
@@ -58,18 +72,46 @@ class CrossEncoderScorer:
         max_length: int = 1024,
         max_query_share: float = MAX_QUERY_SHARE,
         token_cache: int = 0,
+        max_queued_pairs: int = MAX_QUEUED_PAIRS,
+        score_cache: int = 0,
+        score_cache_folder: str | None = None,
     ) -> CrossEncoderScorer:
         """Load a model folder. ``max_length`` is lowered to what the model can read; the rest as in `load_reranker`."""
         longest = model_folder.longest_input(folder)
         length = max_length if longest is None else min(max_length, longest)
         encoder = PairEncoder.from_folder(folder, length, max_query_share=max_query_share, token_cache=token_cache)
         loaded = load_engine(folder, engine=engine, precision=precision, device=device, threads=threads)
-        return cls(encoder, loaded, pad_token_id=model_folder.pad_token_id(folder), longest_row=longest)
+        cache = None
+        if score_cache:
+            scope = f"{identity(folder, loaded)} {encoder.max_length} {encoder.max_query_tokens}"
+            cache = ScoreCache(scope, score_cache, None if score_cache_folder is None else Path(score_cache_folder))
+        return cls(
+            encoder,
+            loaded,
+            pad_token_id=model_folder.pad_token_id(folder),
+            longest_row=longest,
+            max_queued_pairs=max_queued_pairs,
+            cache=cache,
+        )
 
     @property
     def max_length(self) -> int:
         """Most tokens of a pair, special tokens included."""
         return self.encoder.max_length
+
+    @property
+    def token_budget(self) -> int:
+        """Slots of a batch at most: what was asked for, or less since memory ran out."""
+        return self._scheduler.token_budget
+
+    def submit(self, pairs: list[Pair], /, *, deadline: Deadline | None = None) -> ScoringRequest:
+        """Have pairs scored, together with those of other callers; returns at once.
+
+        Raises:
+            OverloadedError: Too many pairs wait already.
+            ClosedError: After `close`.
+        """
+        return self._scheduler.submit(pairs, deadline)
 
     def score(self, pairs: list[Pair], /) -> list[float]:
         """One logit a pair, in order."""
@@ -77,19 +119,46 @@ class CrossEncoderScorer:
 
     def score_detailed(self, pairs: list[Pair], /) -> list[ScoredPair]:
         """One logit a pair, in order, and whether the pair was cut to ``max_length``."""
-        return [scored for chunk in _chunks(pairs) for scored in self._chunk(chunk)]
+        return [scored for scored in self.submit(pairs).result() if scored is not None]  # no deadline: all are there
 
-    def _chunk(self, pairs: list[Pair]) -> Iterator[ScoredPair]:
-        rows = self.encoder.encode(pairs)
-        logits = np.empty(len(rows), dtype=np.float32)
-        multiple, most = self.engine.length_multiple, self._longest_row
-        widths = [rounded_up(len(row.input_ids), multiple, most) for row in rows]
-        for batch in token_budget_batches(widths, self.token_budget):
-            # The first of a batch is its longest.
-            logits[batch] = self._logits([rows[number] for number in batch], widths[batch[0]])
-        return (ScoredPair(float(logit), row.truncated) for logit, row in zip(logits, rows, strict=True))
+    def counts(self) -> dict[str, Any]:
+        """Fields of `Stats` and what they are by now."""
+        known = {"waiting_pairs": self._scheduler.waiting_pairs(), "token_budget": self.token_budget}
+        return self._scheduler.counts.plus(self._rows.counts.plus(known))
 
-    def _logits(self, rows: list[EncodedPair], width: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    def close(self) -> None:
+        """End the thread that computes. What waits fails with `ClosedError`, and so does what comes."""
+        self._scheduler.close()
+        self._rows.close()
+
+
+class _Rows:
+    """What the scheduler has done: texts to rows, rows to logits."""
+
+    def __init__(
+        self, encoder: PairEncoder, engine: Engine, pad_token_id: int, longest_row: int, cache: ScoreCache | None
+    ) -> None:
+        self.counts = Counts()
+        self._cache = cache
+        self._encoder = encoder
+        self._engine = engine
+        self._pad_token_id = pad_token_id
+        self._longest_row = longest_row
+
+    def encode(self, pairs: list[Pair]) -> Sequence[EncodedPair | ScoredPair]:
+        if self._cache is None:
+            return self._encoder.encode(pairs)
+        known = self._cache.get(pairs)
+        rows = iter(self._encoder.encode([pair for pair, one in zip(pairs, known, strict=True) if one is None]))
+        found = [next(rows) if one is None else one for one in known]
+        hits = sum(one is not None for one in known)
+        self.counts.add(cache_hits=hits, cache_misses=len(pairs) - hits)
+        return found
+
+    def width(self, row: EncodedPair) -> int:
+        return rounded_up(len(row.input_ids), self._engine.length_multiple, self._longest_row)
+
+    def logits(self, rows: list[EncodedPair], width: int) -> list[float]:
         shape = (len(rows), width)
         input_ids = np.full(shape, self._pad_token_id, dtype=np.int64)
         attention_mask = np.zeros(shape, dtype=np.int64)
@@ -99,17 +168,12 @@ class CrossEncoderScorer:
             input_ids[number, :length] = row.input_ids
             attention_mask[number, :length] = 1
             token_type_ids[number, :length] = row.token_type_ids
-        return self.engine.logits(input_ids, attention_mask, token_type_ids)
+        return [float(logit) for logit in self._engine.logits(input_ids, attention_mask, token_type_ids)]
 
+    def learn(self, pairs: list[Pair], scored: list[ScoredPair]) -> None:
+        if self._cache is not None:
+            self._cache.put(pairs, scored)
 
-def _chunks(pairs: list[Pair]) -> Iterator[list[Pair]]:
-    chunk: list[Pair] = []
-    characters = 0
-    for pair in pairs:
-        chunk.append(pair)
-        characters += len(pair[1])
-        if len(chunk) == _CHUNK_PAIRS or characters >= _CHUNK_CHARACTERS:
-            yield chunk
-            chunk, characters = [], 0
-    if chunk:
-        yield chunk
+    def close(self) -> None:
+        if self._cache is not None:
+            self._cache.close()

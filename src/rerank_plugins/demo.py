@@ -158,7 +158,7 @@ def extractive_answer(reranker: Reranker, query: str, passages: Sequence[str], *
     """
     found = [(source, text) for source, passage in enumerate(passages, start=1) for text in sentences(passage)]
     best = reranker.rerank(query, [text for _, text in found], top_n=count)
-    kept = [result for result in best if result.score >= best[0].score / 10]
+    kept = [result for result in best if (result.score or 0.0) >= (best[0].score or 0.0) / 10]
     return " ".join(f"{result.document} [{found[result.index][0]}]" for result in kept)
 
 

@@ -6,7 +6,11 @@ RerankError
 ├── ModelLoadError       the model was found and cannot be used: a file missing, damaged, wrong kind
 ├── MissingExtraError    an optional dependency is not installed (also an ImportError)
 ├── ExportError          an export cannot be written: no room, no permission
-└── ScoringError         a scorer gave something that is not one finite number a pair
+├── OverloadedError      too many pairs wait already
+├── DeadlineExceededError  the time was up before all was scored (also a TimeoutError)
+├── ClosedError          the reranker was closed
+└── ScoringError         a scorer failed, or gave something that is not one finite number a pair
+    └── OutOfMemoryError   one pair alone does not fit into memory (also a MemoryError)
 
 A message says what was got, what was expected, and what to do next.
 """
@@ -45,5 +49,21 @@ class ExportError(RerankError):
     """An export cannot be written: no room on the disk, or no permission."""
 
 
+class OverloadedError(RerankError):
+    """Too many pairs wait for the model already; nothing of this call was begun."""
+
+
+class DeadlineExceededError(RerankError, TimeoutError):
+    """The deadline passed before every document had a score."""
+
+
+class ClosedError(RerankError):
+    """The reranker was closed before or while it was asked."""
+
+
 class ScoringError(RerankError):
-    """A scorer returned a wrong number of scores, or scores that are not finite or off their scale."""
+    """A scorer failed, or returned a wrong number of scores, or some that are not finite or off their scale."""
+
+
+class OutOfMemoryError(ScoringError, MemoryError):
+    """Memory ran out; `Engine.logits` raises it for a batch, callers see it if one pair alone does not fit."""

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, Self
 
+from rerank_plugins.documents import check_query
 from rerank_plugins.errors import InvalidInputError, MissingExtraError
 from rerank_plugins.ranking import RankedResult
-from rerank_plugins.reranker import check_query
 
 try:
     from llama_index.core.bridge.pydantic import ConfigDict, Field, model_serializer, model_validator
@@ -21,7 +21,7 @@ try:
 except ImportError as exc:
     raise MissingExtraError("llama-index", "rerank_plugins.llama_index", str(exc.name)) from exc
 
-from rerank_plugins.adapter_fields import ModelFields, ScoreThreshold, TopN, check_each
+from rerank_plugins.adapter_fields import CallFields, ScoreThreshold, TopN, check_each
 
 RETRIEVAL_SCORE = "retrieval_score"
 """Metadata key of ``keep_retrieval_score``, the one LlamaIndex's own rerankers use."""
@@ -38,7 +38,7 @@ def _as_callback_manager(value: Any) -> CallbackManager:
     return CallbackManager() if value is None else value
 
 
-class RerankPostprocessor(ModelFields, BaseNodePostprocessor):
+class RerankPostprocessor(CallFields, BaseNodePostprocessor):
     """Keeps the nodes most relevant to the query, best first.
 
     What comes out are new `NodeWithScore` around the same nodes, the score a built-in float in
@@ -123,7 +123,7 @@ class RerankPostprocessor(ModelFields, BaseNodePostprocessor):
         _dispatcher.event(ReRankEndEvent(nodes=best))
 
     def _cut(self) -> dict[str, Any]:
-        return {"top_n": self.top_n, "score_threshold": self.score_threshold}
+        return {"top_n": self.top_n, "score_threshold": self.score_threshold, **self._how()}
 
     def _texts(self, nodes: list[NodeWithScore]) -> list[str]:
         """What is scored; nothing where nothing can be kept."""

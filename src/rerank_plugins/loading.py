@@ -34,6 +34,9 @@ class LoadingOptions:
     max_length: int
     max_query_share: float
     token_cache: int
+    max_queued_pairs: int
+    score_cache: int
+    score_cache_folder: str | None
     revision: str | None
     cache_folder: str | None
     local_files_only: bool
@@ -56,6 +59,17 @@ class LoadingOptions:
         kept = self.token_cache
         if isinstance(kept, bool) or not isinstance(kept, int) or kept < 0:
             raise InvalidInputError(f"token_cache must be a number of passages, 0 for none, got {kept!r}.")
+        queued = self.max_queued_pairs
+        if isinstance(queued, bool) or not isinstance(queued, int) or queued < 1:
+            raise InvalidInputError(f"max_queued_pairs must be a whole number of at least 1, got {queued!r}.")
+        scores = self.score_cache
+        if isinstance(scores, bool) or not isinstance(scores, int) or scores < 0:
+            raise InvalidInputError(f"score_cache must be a number of scores, 0 for none, got {scores!r}.")
+        if self.score_cache_folder is not None and not scores:
+            raise InvalidInputError(
+                f"score_cache_folder={self.score_cache_folder!r} needs score_cache, the number of scores to keep: "
+                f"score_cache=100_000 takes about 6 MB on disk."
+            )
 
     def load(self) -> LoadedReranker:
         """Find the model and load it, whether it is loaded already or not."""
@@ -77,6 +91,9 @@ class LoadingOptions:
             max_length=self.max_length,
             max_query_share=self.max_query_share,
             token_cache=self.token_cache,
+            max_queued_pairs=self.max_queued_pairs,
+            score_cache=self.score_cache,
+            score_cache_folder=self.score_cache_folder,
         )
         return LoadedReranker(scorer, self)
 
@@ -95,6 +112,15 @@ class LoadedReranker(Reranker):
     def __reduce__(self) -> tuple[object, ...]:
         return shared_reranker, (self.loaded_from,)
 
+    def close(self) -> None:
+        """As `Reranker.close`. Adapters that named the same model load it anew."""
+        super().close()
+        if _shared.get(self.loaded_from) is self:
+            del _shared[self.loaded_from]
+
+    def _model_label(self) -> str:
+        return self.loaded_from.model
+
 
 def load_reranker(  # noqa: PLR0913 - every option of loading, in one place
     model: str | Path = DEFAULT_MODEL,
@@ -106,6 +132,9 @@ def load_reranker(  # noqa: PLR0913 - every option of loading, in one place
     max_length: int = 1024,
     max_query_share: float = 0.5,
     token_cache: int = 0,
+    max_queued_pairs: int = 10_000,
+    score_cache: int = 0,
+    score_cache_folder: str | Path | None = None,
     revision: str | None = None,
     cache_folder: str | Path | None = None,
     local_files_only: bool = False,
@@ -127,6 +156,14 @@ def load_reranker(  # noqa: PLR0913 - every option of loading, in one place
         max_query_share: In (0, 1): the most of ``max_length`` that a query takes; what is over is cut.
         token_cache: How many passages' token ids are kept for when the same text comes again, four bytes a token; what
             was used longest ago goes first. On CPUs tokenizing is little beside the model: see docs/performance.md.
+        max_queued_pairs: How many query-document pairs of all callers may wait for the model. A call that would exceed
+            it fails at once with `OverloadedError`, unless nothing waits. What a pair takes depends on the model and
+            the machine: choose what can be computed in the time that your callers are ready to wait.
+        score_cache: How many scores are kept for when the same pair comes again, 0 for none; what was used longest ago
+            goes first. They belong to the contents of the model's files, which are read for it, engine,
+            precision, ``max_length`` and ``max_query_share``; digests are kept and no texts.
+        score_cache_folder: Keep as many on disk as well, for the next start and for other processes of this machine.
+            Not on a network file system.
         revision: Branch, tag or commit on the hub. With one, only the Hugging Face cache and the hub are asked.
         cache_folder: Where hub models are kept, instead of the Hugging Face cache.
         local_files_only: Never ask the hub.
@@ -148,6 +185,9 @@ def load_reranker(  # noqa: PLR0913 - every option of loading, in one place
         max_length=max_length,
         max_query_share=max_query_share,
         token_cache=token_cache,
+        max_queued_pairs=max_queued_pairs,
+        score_cache=score_cache,
+        score_cache_folder=None if score_cache_folder is None else str(score_cache_folder),
         revision=revision,
         cache_folder=None if cache_folder is None else str(cache_folder),
         local_files_only=local_files_only,

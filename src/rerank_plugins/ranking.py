@@ -16,14 +16,15 @@ class RankedResult:
 
     Attributes:
         index: Position of the document in the input, from 0.
-        score: Relevance in [0, 1]: the sigmoid of the model's logit. Ordered, not calibrated.
+        score: Relevance in [0, 1]: the sigmoid of the model's logit. Ordered, not calibrated. None for a document
+            that has none: because of a deadline, or after an error with ``on_error="keep_order"``.
         document: The text as it was given.
         truncated: Whether the model saw less than the whole query and document;
             None if the scorer cannot tell.
     """
 
     index: int
-    score: float
+    score: float | None
     document: str
     truncated: bool | None = None
 
@@ -63,7 +64,11 @@ def cut(
     results: Sequence[RankedResult], *, top_n: int | None = None, score_threshold: float | None = None
 ) -> list[RankedResult]:
     """The results that ``Reranker.rerank`` gives for these settings, out of all of them, best first."""
-    return [result for result in results if score_threshold is None or result.score >= score_threshold][:top_n]
+    return [
+        result
+        for result in results
+        if score_threshold is None or result.score is None or result.score >= score_threshold
+    ][:top_n]
 
 
 def check_top_n(top_n: object) -> None:

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Literal, Self, get_args
 
-from rerank_plugins.errors import InvalidInputError, ScoringError
+from rerank_plugins.deadline import Deadline, OnDeadline, deadline_from_now
+from rerank_plugins.documents import check_query, checked_documents
+from rerank_plugins.errors import DeadlineExceededError, InvalidInputError, OverloadedError
 from rerank_plugins.ranking import RankedResult, check_score_threshold, check_top_n, rank, sigmoid
-from rerank_plugins.scorer import DetailedScorer, Pair, Scale, ScoredPair, Scorer
-from rerank_plugins.threads import on_thread
+from rerank_plugins.scorer import Pair, Scale, ScoredPair, Scorer
+from rerank_plugins.scoring import Asked, Scored
+from rerank_plugins.stats import Counts, Stats
+from rerank_plugins.telemetry import Facts, observed
+
+OnError = Literal["raise", "keep_order"]
+"""What a call does when scoring fails: raise, or answer in retrieval order."""
+
+_log = logging.getLogger("rerank_plugins.runtime")
 
 
 class Reranker:
-    """Reranks documents with any scorer. Safe to share between threads if its scorer is."""
+    """Reranks documents with any scorer. Safe to share between threads and event loops if its scorer is."""
 
     def __init__(self, scorer: Scorer, *, scale: Scale | None = None) -> None:
         """Hold a scorer.
@@ -35,9 +47,10 @@ class Reranker:
             raise InvalidInputError(f"scale must be 'logit' or 'probability', got {chosen!r}.")
         self.scorer = scorer
         self.scale: Scale = chosen
+        self._counts = Counts()
 
     def __deepcopy__(self, memo: dict[int, object]) -> Reranker:
-        """Itself: a reranker never changes, and its model is not to be copied."""
+        """Itself: its model is not to be copied."""
         return self
 
     def rerank(
@@ -47,6 +60,9 @@ class Reranker:
         *,
         top_n: int | None = None,
         score_threshold: float | None = None,
+        deadline: float | None = None,
+        on_deadline: OnDeadline = "partial",
+        on_error: OnError = "raise",
     ) -> list[RankedResult]:
         """Order documents by relevance to the query.
 
@@ -54,7 +70,15 @@ class Reranker:
             query: Not blank.
             documents: Any iterable of strings; it is read once and never changed.
             top_n: How many to return; None returns all, 0 none.
-            score_threshold: In [0, 1]; only scores at or above it are returned, at most ``top_n``.
+            score_threshold: In [0, 1]; only scores at or above it are returned, at most ``top_n``. Documents
+                without a score are not dropped by it.
+            deadline: Seconds from now, above 0; None waits as long as it takes. What is computed when they are over
+                goes on, but is not waited for. A scorer of one's own is asked for 16 documents at a time,
+                and the clock is read in between.
+            on_deadline: ``"partial"``: documents are scored in the order they were given in, and what has no score
+                at the deadline follows the others in this order, with ``score=None``. ``"raise"``: an error instead.
+            on_error: ``"keep_order"`` answers a failure of the model, or an overload, with the documents in the order
+                they were given in, without scores. What is wrong with the arguments is raised all the same.
 
         Returns:
             Results with scores in [0, 1], best first; equal scores keep their input order. A blank
@@ -62,26 +86,40 @@ class Reranker:
 
         Raises:
             InvalidInputError: A blank query, a string for documents, a document that is no string,
-                a wrong ``top_n`` or ``score_threshold``.
+                a wrong ``top_n`` or other argument.
             ScoringError: The scorer gave a wrong number of scores, or one that is not finite.
+            OverloadedError: Too many pairs wait for the model.
+            DeadlineExceededError: With ``on_deadline="raise"``.
+            ClosedError: After `close`.
         """
-        check_top_n(top_n)
-        check_score_threshold(score_threshold)
-        check_query(query)
-        texts = _checked_documents(documents)
+        call = self._checked(query, documents, top_n, score_threshold, deadline, on_deadline, on_error)
         if top_n == 0:
             return []
-        filled = [position for position, text in enumerate(texts) if text.strip()]
-        blank = [position for position, text in enumerate(texts) if not text.strip()]
-        scored = self._score([(query, texts[position]) for position in filled], filled)
-        raw = [one.score for one in scored] + [-math.inf] * len(blank)
-        scores = [sigmoid(one.score) if self.scale == "logit" else one.score for one in scored] + [0.0] * len(blank)
-        truncated = [one.truncated for one in scored] + [False] * len(blank)
-        # Blank documents stand behind the others, so that even at equal scores they come last. Sorted by
-        # the scorer's numbers: logits differ where their sigmoids are both 1.0.
-        positions = filled + blank
-        order = rank(scores, top_n=top_n, score_threshold=score_threshold, order_by=raw)
-        return [RankedResult(positions[i], scores[i], texts[positions[i]], truncated[i]) for i in order]
+        with self._counted(call) as asked:
+            call.scored = asked.answer(call.deadline)
+        return call.results(self.scale)
+
+    async def arerank(
+        self,
+        query: str,
+        documents: Iterable[str],
+        *,
+        top_n: int | None = None,
+        score_threshold: float | None = None,
+        deadline: float | None = None,
+        on_deadline: OnDeadline = "partial",
+        on_error: OnError = "raise",
+    ) -> list[RankedResult]:
+        """`rerank` without blocking the event loop. When its task is cancelled, what was not computed yet is dropped.
+
+        A scorer of one's own runs on a thread, where it cannot be stopped.
+        """
+        call = self._checked(query, documents, top_n, score_threshold, deadline, on_deadline, on_error)
+        if top_n == 0:
+            return []
+        with self._counted(call) as asked:
+            call.scored = await asked.aanswer(call.deadline)
+        return call.results(self.scale)
 
     def score(self, pairs: Iterable[Pair], /) -> list[float]:
         """The scorer's own numbers, on ``scale``, checked: one finite number a pair, in order.
@@ -94,105 +132,121 @@ class Reranker:
     def score_detailed(self, pairs: Iterable[Pair], /) -> list[ScoredPair]:
         """As `score`, with the truncation of each pair, None where the scorer cannot tell."""
         given = list(pairs)
-        return self._score(given, range(len(given)))
+        scored = Asked(self.scorer, self.scale, given, range(len(given))).answer()
+        return [one for one in scored if one is not None]  # without a deadline all are there
 
-    async def arerank(
+    def stats(self) -> Stats:
+        """What this reranker and its model have done since they were made."""
+        counts = getattr(self.scorer, "counts", None)
+        return Stats(**self._counts.plus(counts() if callable(counts) else {}))
+
+    def close(self) -> None:
+        """End the model's thread, or whatever the scorer's own ``close`` ends. Calls that wait get `ClosedError`."""
+        close = getattr(self.scorer, "close", None)
+        if callable(close):
+            close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _model_label(self) -> str:
+        """The model as traces name it."""
+        return type(self.scorer).__name__
+
+    def _checked(
         self,
         query: str,
         documents: Iterable[str],
-        *,
-        top_n: int | None = None,
-        score_threshold: float | None = None,
-    ) -> list[RankedResult]:
-        """`rerank` on a worker thread, so that the event loop stays free."""
-        texts = _checked_documents(documents)
-        return await on_thread(self.rerank, query, texts, top_n=top_n, score_threshold=score_threshold)
+        top_n: int | None,
+        score_threshold: float | None,
+        deadline: float | None,
+        on_deadline: OnDeadline,
+        on_error: OnError,
+    ) -> _Call:
+        # First of all: what comes now takes time as well.
+        until = deadline_from_now(deadline, on_deadline)
+        check_top_n(top_n)
+        check_score_threshold(score_threshold)
+        if on_error not in get_args(OnError):
+            raise InvalidInputError(f"on_error must be 'raise' or 'keep_order', got {on_error!r}.")
+        check_query(query)
+        return _Call(query, checked_documents(documents), top_n, score_threshold, until, on_error)
 
-    def _score(self, pairs: list[Pair], positions: Sequence[int]) -> list[ScoredPair]:
-        if not pairs:
-            return []
-        scorer = self.scorer
-        # A copy: what a scorer does to its argument must not change what is ranked.
-        given: Any
-        read: Callable[[Any], ScoredPair]
-        try:
-            if isinstance(scorer, DetailedScorer):
-                given, read = scorer.score_detailed(list(pairs)), _detailed
-            else:
-                given, read = scorer.score(list(pairs)), _plain
-        except StopIteration as exc:
-            # It would end a caller's loop as if all had gone well.
-            raise RuntimeError(f"{type(scorer).__name__} raised StopIteration: {exc}") from exc
-        try:
-            scored = [read(one) for one in given]
-        except (TypeError, ValueError, AttributeError) as exc:
-            raise ScoringError(
-                f"{type(scorer).__name__} gave no list of numbers for {len(pairs)} pairs "
-                f"({type(exc).__name__}: {exc}), expected one number a pair. Nothing was ranked."
-            ) from exc
-        if len(scored) != len(pairs):
-            raise ScoringError(
-                f"{type(scorer).__name__} gave {len(scored)} scores for {len(pairs)} pairs, "
-                f"expected one a pair. Nothing was ranked."
-            )
-        self._check_scores([one.score for one in scored], positions)
-        return scored
+    @contextmanager
+    def _counted(self, call: _Call) -> Iterator[Asked]:
+        """Around the scoring of a call: its span, its counters, and what happens when it fails."""
+        pairs = [(call.query, call.texts[position]) for position in call.filled]
+        asked = Asked(self.scorer, self.scale, pairs, call.filled)
+        attributes = {"reranker.model_name": self._model_label(), "rerank_plugins.documents": len(call.texts)}
+        if call.top_n is not None:
+            attributes["reranker.top_k"] = int(call.top_n)
+        with observed(attributes) as facts:
+            self._counts.add(requests=1)
+            try:
+                yield asked
+            except Exception as exc:
+                self._counts.add(expired=isinstance(exc, DeadlineExceededError))
+                if call.on_error == "raise":
+                    raise
+                call.scored, facts.fallback = None, exc
+            finally:
+                facts.queue_seconds = asked.queue_seconds
+            self._count(call, facts)
 
-    def _check_scores(self, raw: list[float], positions: Sequence[int]) -> None:
-        bad = [p for p, score in zip(positions, raw, strict=True) if not math.isfinite(score)]
-        if bad:
-            raise ScoringError(
-                f"{type(self.scorer).__name__} gave NaN or infinite scores for documents {_listed(bad)} "
-                f"(counted from 0), expected finite numbers. Nothing was ranked; "
-                f"where a model computes in fp16, try precision='bf16' or 'fp32'."
-            )
-        if self.scale == "probability":
-            off = [p for p, score in zip(positions, raw, strict=True) if not 0.0 <= score <= 1.0]
-            if off:
-                raise ScoringError(
-                    f"{type(self.scorer).__name__} says its scores are probabilities, but those of documents "
-                    f"{_listed(off)} (counted from 0) lie outside [0, 1]. "
-                    f"If they are logits, use Reranker(scorer, scale='logit')."
-                )
+    def _count(self, call: _Call, facts: Facts) -> None:
+        scored = [one for one in call.scored or () if one is not None]
+        facts.scored = len(scored)
+        facts.unscored = len(call.filled) - len(scored)
+        facts.truncated = sum(one.truncated is True for one in scored)
+        self._counts.add(pairs=facts.scored, truncated=facts.truncated)
+        if facts.fallback is not None:
+            self._counts.add(unranked=1)
+            kind = "overloaded" if isinstance(facts.fallback, OverloadedError) else type(facts.fallback).__name__
+            _log.warning("%d documents stay in retrieval order: %s: %s", len(call.texts), kind, facts.fallback)
+        elif facts.unscored:
+            self._counts.add(partial=1)
+            _log.warning("%d of %d documents had no score at the deadline.", facts.unscored, len(call.texts))
 
 
-def _plain(score: Any) -> ScoredPair:
-    return ScoredPair(float(score), None)
+@dataclass(slots=True)
+class _Call:
+    """What is ranked, and what became of it."""
 
+    query: str
+    texts: list[str]
+    top_n: int | None
+    score_threshold: float | None
+    deadline: Deadline | None
+    on_error: OnError
+    filled: list[int] = field(init=False)
+    """Positions of the documents that say something."""
+    scored: Scored | None = None
+    """One for each of ``filled``; None for all where scoring failed."""
 
-def _detailed(scored: Any) -> ScoredPair:
-    return ScoredPair(float(scored.score), None if scored.truncated is None else bool(scored.truncated))
+    def __post_init__(self) -> None:
+        self.filled = [position for position, text in enumerate(self.texts) if text.strip()]
 
-
-def check_query(query: str) -> None:
-    """Raise `InvalidInputError` unless ``query`` is a string that says something."""
-    if not isinstance(query, str):
-        raise InvalidInputError(f"query must be a string, got {type(query).__name__}.")
-    if not query.strip():
-        raise InvalidInputError("query is blank. Documents can only be ranked for a question: give its text.")
-
-
-def _checked_documents(documents: Iterable[str]) -> list[str]:
-    if isinstance(documents, str | bytes):
-        raise InvalidInputError(
-            f"documents must be an iterable of strings, got one {type(documents).__name__}. "
-            f"For a single document give a list: [document]."
-        )
-    try:
-        given = iter(documents)
-    except TypeError:
-        raise InvalidInputError(f"documents must be an iterable of strings, got {type(documents).__name__}.") from None
-    texts = list(given)
-    wrong = [position for position, text in enumerate(texts) if not isinstance(text, str)]
-    if wrong:
-        kinds = ", ".join(sorted({type(texts[position]).__name__ for position in wrong}))
-        raise InvalidInputError(
-            f"documents must be strings, got {kinds} at position {_listed(wrong)} (counted from 0) of {len(texts)}. "
-            f"Nothing was ranked and nothing was changed: leave these out, or give their text."
-        )
-    return texts
-
-
-def _listed(positions: list[int], most: int = 10) -> str:
-    shown = ", ".join(str(position) for position in positions[:most])
-    return f"{shown} and {len(positions) - most} more" if len(positions) > most else shown
+    def results(self, scale: Scale) -> list[RankedResult]:
+        """The documents in their new order."""
+        if self.scored is None:
+            return [RankedResult(position, None, text) for position, text in enumerate(self.texts)][: self.top_n]
+        found = {position: one for position, one in zip(self.filled, self.scored, strict=True) if one is not None}
+        positions = list(found)
+        raw = [one.score for one in found.values()]
+        scores = [sigmoid(score) if scale == "logit" else score for score in raw]
+        # Sorted by the scorer's numbers: logits differ where their sigmoids are both 1.0.
+        order = rank(scores, score_threshold=self.score_threshold, order_by=raw)
+        ranked = [
+            RankedResult(positions[i], scores[i], self.texts[positions[i]], found[positions[i]].truncated)
+            for i in order
+        ]
+        unscored = [RankedResult(p, None, self.texts[p]) for p in self.filled if p not in found]
+        told = set(self.filled)
+        blank = [RankedResult(p, 0.0, text, truncated=False) for p, text in enumerate(self.texts) if p not in told]
+        kept_blank = [] if self.score_threshold else blank
+        return [*ranked, *unscored, *kept_blank][: self.top_n]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
+from rerank_plugins.deadline import Deadline
+
 Pair = tuple[str, str]
 """A query and a passage, in this order."""
 
@@ -27,6 +29,32 @@ class ScoredPair(NamedTuple):
 
     score: float
     truncated: bool | None
+
+
+class Pending(Protocol):
+    """Scores that are on their way."""
+
+    @property
+    def queue_seconds(self) -> float:
+        """How long the pairs waited for their turn."""
+        ...
+
+    def result(self) -> list[ScoredPair | None]:
+        """Wait for them: one a pair, in order; None for what a deadline left out."""
+        ...
+
+    async def aresult(self) -> list[ScoredPair | None]:
+        """`result` without blocking the event loop."""
+        ...
+
+
+@runtime_checkable
+class QueuedScorer(Protocol):
+    """A scorer that serves many callers at once, and keeps to deadlines."""
+
+    def submit(self, pairs: list[Pair], /, *, deadline: Deadline | None = None) -> Pending:
+        """Have the pairs scored; returns at once."""
+        ...
 
 
 @runtime_checkable

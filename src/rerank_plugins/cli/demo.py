@@ -40,7 +40,7 @@ def demo(
     results = reranker.rerank(query, [passage.text for passage in candidates], top_n=shared.KEPT)
     reranked = time.perf_counter()
 
-    best = [shared.Placed(result.index, result.score) for result in results]
+    best = [shared.Placed(result.index, result.score) for result in results if result.score is not None]
     shared.show_comparison(console, [passage.title for passage in candidates], best)
     shared.show_timings(console, retrieval=retrieved - start, reranking=reranked - retrieved)
     kept = [candidates[placed.position] for placed in best]

@@ -45,8 +45,21 @@ class Engine(Protocol):
         """Rows are padded to a multiple of so many tokens, which this engine computes fastest; 1 for none."""
         ...
 
+    @property
+    def shared_slots(self) -> int:
+        """Slots up to which a batch is filled with rows of other callers; 0 where that would move their logits.
+
+        A row's logit depends on the shape of its batch by rounding. In fp32 that is far below 1e-4; where activations
+        are rounded to 8 bits it is not.
+        """
+        ...
+
     def logits(self, input_ids: Tokens, attention_mask: Tokens, token_type_ids: Tokens | None) -> Logits:
-        """Three int64 arrays [batch, length], padded at the end; returns float32 [batch]."""
+        """Three int64 arrays [batch, length], padded at the end; returns float32 [batch].
+
+        Raises:
+            OutOfMemoryError: Fewer rows at a time might fit.
+        """
         ...
 
 

@@ -150,7 +150,7 @@ def pad_token_id(folder: Path) -> int:
     return 1 if config.get("model_type") in _OFFSET_POSITIONS else 0
 
 
-def _sources(folder: Path) -> dict[str, Path]:
+def sources(folder: Path) -> dict[str, Path]:
     """The weights that conversions and exports are made from: safetensors, else ONNX, else IR; empty without any."""
     kinds = (sorted(folder.glob("*.safetensors")), [folder / ONNX_FILE], [folder / OPENVINO_FILE.with_suffix(".bin")])
     found = ([file for file in files if file.is_file()] for files in kinds)
@@ -160,7 +160,7 @@ def _sources(folder: Path) -> dict[str, Path]:
 def fingerprint(folder: Path) -> dict[str, list[int | str]]:
     """Size, time and SHA-256 of every file that a conversion or an export is made from."""
     return {
-        name: [file.stat().st_size, file.stat().st_mtime_ns, _digest(file)] for name, file in _sources(folder).items()
+        name: [file.stat().st_size, file.stat().st_mtime_ns, digest(file)] for name, file in sources(folder).items()
     }
 
 
@@ -196,7 +196,7 @@ def weights_changed(folder: Path, made_from: Any) -> bool:
 
     False where it has none of that kind any more: then nothing is known of them.
     """
-    files = _sources(folder)
+    files = sources(folder)
     if not files:
         return False
     try:
@@ -207,13 +207,14 @@ def weights_changed(folder: Path, made_from: Any) -> bool:
         return True
 
 
-def _changed(file: Path, size: int, time: int, digest: str) -> bool:
+def _changed(file: Path, size: int, time: int, content: str) -> bool:
     state = file.stat()
     # A copy has another time and the same content: only then are gigabytes read to find out.
-    return state.st_size != size or (state.st_mtime_ns != time and _digest(file) != digest)
+    return state.st_size != size or (state.st_mtime_ns != time and digest(file) != content)
 
 
-def _digest(file: Path) -> str:
+def digest(file: Path) -> str:
+    """SHA-256 of the contents; read once a process while size and time stay."""
     state = file.stat()
     return _digest_of(file, state.st_size, state.st_mtime_ns)
 

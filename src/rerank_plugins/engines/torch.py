@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rerank_plugins.engines import Logits, Precision, Tokens, model_folder, one_logit_a_row
-from rerank_plugins.errors import InvalidInputError, MissingExtraError, ModelLoadError, ScoringError
+from rerank_plugins.errors import InvalidInputError, MissingExtraError, ModelLoadError, OutOfMemoryError, ScoringError
 
 try:
     import torch
@@ -34,6 +34,8 @@ class TorchEngine:
         self.device = device
         # Accelerators want wide batches; a CPU wants its cache.
         self.token_budget = 2048 if device == "cpu" else 32_768
+        # Not measured on an accelerator: a quarter leaves the one whose batch it is little to wait for.
+        self.shared_slots = self.token_budget // 4
         self.model = load_torch_model(folder, precision, device)
         self._takes_token_types = takes_token_types(self.model)
         self._lock = threading.Lock()
@@ -48,11 +50,23 @@ class TorchEngine:
                 tensors = {name: torch.from_numpy(array).to(self.device) for name, array in feed.items()}
                 output = self.model(**tensors).logits.float().cpu().numpy()
         except (IndexError, RuntimeError) as exc:
+            if _ran_out_of_memory(exc, self.device):
+                raise OutOfMemoryError(
+                    f"{input_ids.shape[0]} pairs of {input_ids.shape[1]} tokens do not fit into the memory of "
+                    f"{self.device} ({exc}). Use a smaller precision or max_length, or free memory on the device."
+                ) from exc
             raise ScoringError(
                 f"torch cannot compute {input_ids.shape[0]} rows of {input_ids.shape[1]} tokens ({exc}). "
-                f"If the model reads shorter inputs, lower max_length; if memory ran out, use a smaller precision."
+                f"If the model reads shorter inputs, lower max_length."
             ) from exc
         return one_logit_a_row(output, len(input_ids))
+
+
+def _ran_out_of_memory(exc: Exception, device: str) -> bool:
+    # On Apple's GPUs it is a plain RuntimeError.
+    return isinstance(exc, torch.OutOfMemoryError) or (
+        device.startswith("mps") and str(exc).startswith("MPS backend out of memory")
+    )
 
 
 def takes_token_types(model: Any) -> bool:

@@ -22,7 +22,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_v
 from pydantic.json_schema import SkipJsonSchema
 from typing_extensions import TypedDict  # pydantic reads typing's own from Python 3.12 on only
 
-from rerank_plugins.adapter_fields import ModelFields, ScoreThreshold, TopN, check_each
+from rerank_plugins.adapter_fields import CallFields, ScoreThreshold, TopN, check_each
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.langchain.tracing import add_metadata
 from rerank_plugins.ranking import RankedResult, check_top_n, cut
@@ -54,7 +54,7 @@ def _not_async(function: Callable[[Document], str]) -> Callable[[Document], str]
 RankFields = Annotated[tuple[str, ...], BeforeValidator(_as_rank_fields)]
 
 
-class CompressorFields(ModelFields):
+class CompressorFields(CallFields):
     """What is read from a document, and what is written on it."""
 
     score_threshold: ScoreThreshold = None
@@ -90,8 +90,9 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
 
     Every call is one run of this name in a trace. Its metadata has ``model``, ``top_n``,
     ``score_threshold`` and, when it has ended, ``n_in``, ``n_out``, ``scores`` (of the documents kept,
-    best first) and ``truncated`` (positions in the input, from 0, of what was cut before it was read,
-    kept or not; None if the scorer cannot tell).
+    best first), ``truncated`` (positions in the input, from 0, of what was cut before it was read,
+    kept or not; None if the scorer cannot tell) and ``unscored`` (how many have no score, because of a deadline or an
+    error: their score is None, in ``scores`` and in the document's metadata).
 
     Raises:
         InvalidInputError: A blank query, something that is no Document, a wrong ``top_n``.
@@ -153,7 +154,7 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
         documents, query, top_n = self._checked(given, options, run_manager)
         results = []
         if documents and top_n != 0:
-            results = self._reranker().rerank(query, self._texts(documents))
+            results = self._reranker().rerank(query, self._texts(documents), **self._how())
         return self._finished(documents, results, top_n, run_manager)
 
     async def _arerank(
@@ -166,7 +167,7 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
             # Somebody's callable may be slow; our own joining of strings is faster than a thread.
             own = self.document_text is None
             texts = self._texts(documents) if own else await on_thread(self._texts, documents)
-            results = await reranker.arerank(query, texts)
+            results = await reranker.arerank(query, texts, **self._how())
         return self._finished(documents, results, top_n, run_manager)
 
     def _checked(
@@ -211,12 +212,14 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
     ) -> list[Document]:
         # All were scored, whatever top_n: what was truncated may have lost its place for that.
         kept = cut(results, top_n=top_n, score_threshold=self.score_threshold)
-        told = all(result.truncated is not None for result in results)
+        scored = [result for result in results if result.score is not None]
+        told = all(result.truncated is not None for result in scored)
         add_metadata(
             run_manager,
             n_out=len(kept),
             scores=[result.score for result in kept],
-            truncated=sorted(result.index for result in results if result.truncated) if told else None,
+            truncated=sorted(result.index for result in scored if result.truncated) if told else None,
+            unscored=len(results) - len(scored),
         )
         return [self._copy(documents[result.index], result) for result in kept]
 

@@ -1,0 +1,149 @@
+"""One batch: rows of one request, filled up with rows of others, through the model and back to their requests."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+from rerank_plugins.batching import Filling
+from rerank_plugins.errors import OutOfMemoryError
+from rerank_plugins.pair_encoder import EncodedPair
+from rerank_plugins.scorer import Pair, ScoredPair
+from rerank_plugins.scoring_request import Row, ScoringRequest
+from rerank_plugins.stats import Counts
+
+# Characters encoded at a time, for a slot of the token budget: at four a token, eight batches. Fewer would waste
+# padding, more would keep the model waiting.
+_UNIT_CHARACTERS = 32
+
+
+class Work(Protocol):
+    """What a worker does for its requests. Only ever called by one thread at a time."""
+
+    def encode(self, pairs: list[Pair]) -> Sequence[EncodedPair | ScoredPair]:
+        """A row for the model a pair, or its score where that is known."""
+        ...
+
+    def width(self, row: EncodedPair) -> int:
+        """Slots of a row in a batch."""
+        ...
+
+    def logits(self, rows: list[EncodedPair], width: int) -> list[float]:
+        """One a row, which are no longer than ``width``. `OutOfMemoryError` if fewer rows at a time might work."""
+        ...
+
+    def learn(self, pairs: list[Pair], scored: list[ScoredPair]) -> None:
+        """Keep scores for another time."""
+        ...
+
+
+_log = logging.getLogger("rerank_plugins.runtime")
+
+
+class _Part(NamedTuple):
+    """What a request has in a batch."""
+
+    request: ScoringRequest
+    rows: list[Row]
+
+
+class BatchWorker:
+    """Knows how fast the model is and how much fits. Used by one thread at a time."""
+
+    def __init__(self, work: Work, token_budget: int, shared_slots: int, counts: Counts) -> None:
+        """``token_budget``: slots of a batch, until memory runs out. ``shared_slots`` as `Engine` has it."""
+        self.token_budget = token_budget
+        self._shared_slots = shared_slots
+        self._work = work
+        self._counts = counts
+        self._slots_a_second: float | None = None
+        self._tokens, self._characters = 1, 2  # seen so far; at first a guess
+
+    def serve(self, leader: ScoringRequest, others: Iterable[ScoringRequest], in_hand: list[ScoringRequest]) -> None:
+        """Compute the leader's next batch. Puts the others that have a part in it into ``in_hand``."""
+        budget = self._budget(leader)
+        if not self._ready(leader, budget):
+            return
+        filling = Filling(budget)
+        parts = [_Part(leader, leader.give(filling))]
+        filling.budget = min(budget, self._shared_slots)
+        # The leader waits while others are encoded: no more of them than could be of use.
+        characters = 2 * filling.budget * self._characters // self._tokens
+        for other in others:
+            if filling.slots + filling.width > filling.budget:
+                break
+            if not other.rows:
+                if other.characters > characters:
+                    continue
+                characters -= other.characters
+            rows = other.give(filling) if self._ready(other, self._budget(other)) else []
+            if rows:
+                in_hand.append(other)
+                parts.append(_Part(other, rows))
+        self._compute(parts, filling.width)
+
+    def _budget(self, request: ScoringRequest) -> int:
+        """Slots of the request's next batch; where part of it would do at a deadline, half of what fits until then."""
+        if request.deadline is None or not request.deadline.partial:
+            return self.token_budget
+        if self._slots_a_second is None:
+            return 1  # a single row tells how fast this machine is
+        return max(1, min(self.token_budget, int(self._slots_a_second * request.deadline.left() / 2)))
+
+    def _ready(self, request: ScoringRequest, budget: int) -> bool:
+        """Whether the request has rows for a batch; encodes its next unit if it has none."""
+        if request.begin():
+            self._counts.add(queue_seconds=request.queue_seconds)
+        while not request.rows and not request.future.done():
+            characters = budget * _UNIT_CHARACTERS
+            if request.deadline is not None and request.deadline.partial:
+                # No more than one batch: so the first documents have scores before the others.
+                characters = budget * self._characters // self._tokens
+            pairs = request.next_unit(characters)
+            try:
+                request.put_unit(self._work.encode(pairs), self._work.width)
+            except Exception as exc:  # noqa: BLE001 - it is that request's, and no other's
+                request.fail(exc)
+            self._tokens += sum(len(row.encoded.input_ids) for row in request.rows)
+            self._characters += sum(len(query) + len(passage) for query, passage in pairs)
+        return bool(request.rows)
+
+    def _compute(self, parts: list[_Part], width: int) -> None:
+        rows = [row.encoded for part in parts for row in part.rows]
+        start = time.monotonic()
+        try:
+            logits = self._work.logits(rows, width)
+        except OutOfMemoryError as exc:
+            self._out_of_memory(parts, len(rows) * width, exc)
+        except Exception as exc:  # noqa: BLE001 - callers get it
+            if len(parts) == 1:
+                parts[0].request.fail(exc)
+            for part in parts if len(parts) > 1 else ():
+                self._compute([part], part.rows[0].width)  # one of them is to blame, the others are not
+        else:
+            self._deliver(parts, logits, len(rows) * width, time.monotonic() - start)
+
+    def _out_of_memory(self, parts: list[_Part], slots: int, exc: OutOfMemoryError) -> None:
+        self._counts.add(out_of_memory=1)
+        if len(parts) == 1 and len(parts[0].rows) == 1:
+            parts[0].request.fail(exc)
+            return
+        for request, rows in parts:
+            request.take_back(rows)
+        self.token_budget = max(1, slots // 2)
+        _log.warning(
+            "Memory ran out at %d slots; from now on a batch has at most %d. %s", slots, self.token_budget, exc
+        )
+
+    def _deliver(self, parts: list[_Part], logits: list[float], slots: int, seconds: float) -> None:
+        tokens = sum(len(row.encoded.input_ids) for part in parts for row in part.rows)
+        self._counts.add(batches=1, slots=slots, tokens=tokens, compute_seconds=seconds)
+        speed = slots / max(seconds, 1e-9)
+        self._slots_a_second = speed if self._slots_a_second is None else 0.7 * self._slots_a_second + 0.3 * speed
+        done = 0
+        for request, rows in parts:
+            scored = request.put_scores(rows, logits[done : done + len(rows)], seconds)
+            done += len(rows)
+            self._work.learn([request.pairs[row.position] for row in rows], scored)

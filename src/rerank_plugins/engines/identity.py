@@ -1,0 +1,27 @@
+"""What a model's scores depend on beside the pair: for scores that are kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rerank_plugins.engines import Engine, model_folder
+
+
+def identity(folder: Path, engine: Engine) -> str:
+    """Names the contents of the files that ``engine`` was loaded from, and how it computes.
+
+    Reads all weights once a process: some seconds for gigabytes.
+    """
+    files = [*model_folder.sources(folder).values(), folder / "tokenizer.json", folder / "config.json"]
+    arithmetic: list[Any] = [engine.name, engine.precision]
+    if engine.name == "openvino" and engine.precision == "int8":
+        from rerank_plugins.engines.int8_arithmetic import int8_is_exact
+        from rerank_plugins.engines.openvino import int8_file, rest_in_bf16
+
+        graph = int8_file(folder)
+        files += [graph, graph.with_suffix(".bin")]
+        arithmetic += [rest_in_bf16(folder), int8_is_exact()]
+    digests = [model_folder.digest(file) for file in files if file.is_file()]
+    return json.dumps([digests, arithmetic])

@@ -1,0 +1,186 @@
+"""Doubles for tests of what is built on this library: no model files, and the same scores on every machine.
+
+    from rerank_plugins.testing import SlowEngine, toy_reranker
+
+    reranker = toy_reranker(SlowEngine(seconds=0.5))
+    assert reranker.rerank("query", documents, deadline=0.1)[-1].score is None
+
+All but the model is the real thing: tokenizer, batches, scheduler, ranking.
+"""
+
+from __future__ import annotations
+
+import string
+import time
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
+
+from rerank_plugins.cross_encoder import MAX_QUEUED_PAIRS, CrossEncoderScorer
+from rerank_plugins.engines import Engine, Logits, Precision, Tokens
+from rerank_plugins.errors import OutOfMemoryError
+from rerank_plugins.pair_encoder import PairEncoder
+from rerank_plugins.reranker import Reranker
+from rerank_plugins.scorer import Pair
+
+POISON = "☠"
+"""What `FailingEngine`, `NaNEngine` and `DyingEngine` can be made to stumble over."""
+
+_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+_VOCABULARY = {token: number for number, token in enumerate((*_SPECIALS, POISON, *string.printable))}
+
+
+class WordOverlap:
+    """A scorer: the share of the query's words that the passage has, as a logit from -4 (none) to 4 (all)."""
+
+    scale: Literal["logit"] = "logit"
+
+    def score(self, pairs: list[Pair], /) -> list[float]:
+        """One logit a pair."""
+        return [_overlap(query, passage) for query, passage in pairs]
+
+
+def _overlap(query: str, passage: str) -> float:
+    words = set(query.lower().split())
+    return 8 * len(words & set(passage.lower().split())) / max(1, len(words)) - 4
+
+
+class ToyEngine:
+    """An engine whose logit is the mean over a row's tokens of a number in [-5, 5) that their ids give."""
+
+    name: Literal["openvino"] = "openvino"
+    precision: Precision = "fp32"
+    device = "cpu"
+    token_budget = 2048
+    length_multiple = 1
+    shared_slots = 512
+
+    def logits(self, input_ids: Tokens, attention_mask: Tokens, token_type_ids: Tokens | None) -> Logits:
+        """See `Engine.logits`."""
+        del token_type_ids
+        numbers = (input_ids * 37 % 101 / 101 - 0.5) * 10 * attention_mask
+        result: Logits = (numbers.sum(axis=1) / attention_mask.sum(axis=1)).astype(np.float32)
+        return result
+
+
+class _Around:
+    """An engine around another; a `ToyEngine` where none is given."""
+
+    def __init__(self, engine: Engine | None = None) -> None:
+        self.engine: Engine = engine or ToyEngine()
+        self.batches = 0
+        """How many were asked for."""
+
+    def __getattr__(self, name: str) -> Any:
+        # name, precision, device, token_budget and the other numbers
+        if name == "engine":  # while a copy is being made
+            raise AttributeError(name)
+        return getattr(self.engine, name)
+
+    def logits(self, input_ids: Tokens, attention_mask: Tokens, token_type_ids: Tokens | None) -> Logits:
+        """See `Engine.logits`."""
+        self.batches += 1
+        return self.engine.logits(input_ids, attention_mask, token_type_ids)
+
+
+class SlowEngine(_Around):
+    """Sleeps before each batch."""
+
+    def __init__(self, engine: Engine | None = None, *, seconds: float = 0.1, seconds_a_row: float = 0.0) -> None:
+        """``seconds`` for a batch and ``seconds_a_row`` for each of its rows."""
+        super().__init__(engine)
+        self._seconds = seconds
+        self._seconds_a_row = seconds_a_row
+
+    def logits(self, input_ids: Tokens, attention_mask: Tokens, token_type_ids: Tokens | None) -> Logits:
+        """See `Engine.logits`."""
+        time.sleep(self._seconds + self._seconds_a_row * len(input_ids))
+        return super().logits(input_ids, attention_mask, token_type_ids)
+
+
+class _Stumbling(_Around):
+    """Has trouble with its ``at``-th batch, counted from 1, and with rows that hold ``POISON``."""
+
+    def __init__(self, engine: Engine | None = None, *, at: int | None = None) -> None:
+        super().__init__(engine)
+        self._at = at
+
+    def _bad(self, input_ids: Tokens) -> NDArray[np.bool_]:
+        """Which rows."""
+        poisoned: NDArray[np.bool_] = (input_ids == _VOCABULARY[POISON]).any(axis=1)
+        return np.ones_like(poisoned) if self.batches + 1 == self._at else poisoned
+
+
+class FailingEngine(_Stumbling):
+    """Raises RuntimeError for its ``at``-th batch, counted from 1, and for batches in which a row holds `POISON`."""
+
+    def logits(self, input_ids: Tokens, attention_mask: Tokens, token_type_ids: Tokens | None) -> Logits:
+        """See `Engine.logits`."""
+        bad = self._bad(input_ids).any()
+        result = super().logits(input_ids, attention_mask, token_type_ids)
+        if bad:
+            raise RuntimeError(f"batch {self.batches} fails on purpose")
+        return result
+
+
+class NaNEngine(_Stumbling):
+    """Gives NaN for every row of its ``at``-th batch, counted from 1, and for rows that hold `POISON`."""
+
+    def logits(self, input_ids: Tokens, attention_mask: Tokens, token_type_ids: Tokens | None) -> Logits:
+        """See `Engine.logits`."""
+        bad = self._bad(input_ids)
+        result = super().logits(input_ids, attention_mask, token_type_ids).copy()
+        result[bad] = np.nan
+        return result
+
+
+class DyingEngine(_Stumbling):
+    """Ends the thread that computes, with SystemExit, at its ``at``-th batch, counted from 1, and at `POISON`."""
+
+    def logits(self, input_ids: Tokens, attention_mask: Tokens, token_type_ids: Tokens | None) -> Logits:
+        """See `Engine.logits`."""
+        bad = self._bad(input_ids).any()
+        result = super().logits(input_ids, attention_mask, token_type_ids)
+        if bad:
+            raise SystemExit(f"batch {self.batches} dies on purpose")
+        return result
+
+
+class SmallMemoryEngine(_Around):
+    """Runs out of memory where a batch has more than ``slots`` (rows x longest row)."""
+
+    def __init__(self, engine: Engine | None = None, *, slots: int) -> None:
+        super().__init__(engine)
+        self._slots = slots
+
+    def logits(self, input_ids: Tokens, attention_mask: Tokens, token_type_ids: Tokens | None) -> Logits:
+        """See `Engine.logits`."""
+        if input_ids.size > self._slots:
+            raise OutOfMemoryError(f"{input_ids.size} slots do not fit into {self._slots}.")
+        return super().logits(input_ids, attention_mask, token_type_ids)
+
+
+def toy_reranker(
+    engine: Any = None,
+    *,
+    max_length: int = 512,
+    token_budget: int | None = None,
+    max_queued_pairs: int = MAX_QUEUED_PAIRS,
+) -> Reranker:
+    """A reranker around an engine of this module, or any `Engine`; a `ToyEngine` without one.
+
+    Its tokens are characters; a pair has 3 more. ``token_budget`` None takes the engine's.
+    """
+    tokenizer = Tokenizer(models.WordLevel(_VOCABULARY, unk_token="[UNK]"))  # noqa: S106 - no password
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(name, _VOCABULARY[name]) for name in ("[CLS]", "[SEP]")],
+    )
+    encoder = PairEncoder(tokenizer, max_length)
+    return Reranker(
+        CrossEncoderScorer(encoder, engine or ToyEngine(), token_budget=token_budget, max_queued_pairs=max_queued_pairs)
+    )
