@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PIP_FLAGS := --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-slow lint format bench models wheel-check clean
+.PHONY: demo test test-slow fuzz lint format bench models wheel-check clean
 
 demo: .venv-demo/ready
 	.venv-demo/bin/python examples/rag_langchain.py
@@ -13,6 +13,12 @@ test: .venv/ready
 
 test-slow: .venv/ready
 	.venv/bin/python -m pytest -m "slow and not hub and not gpu"
+
+# Guided by coverage, over arbitrary bytes; a crash is kept in build/fuzz.
+FUZZ_SECONDS ?= 60
+fuzz: .venv-fuzz/ready
+	.venv-fuzz/bin/python tests/fuzz/fuzz_pair_encoder.py -max_total_time=$(FUZZ_SECONDS)
+	.venv-fuzz/bin/python tests/fuzz/fuzz_json_lines.py -max_total_time=$(FUZZ_SECONDS)
 
 lint: .venv/ready
 	.venv/bin/ruff check .
@@ -65,6 +71,12 @@ models: .venv-train/ready
 	.venv-bench/bin/python -m pip install $(PIP_FLAGS) -e '.[all]' -r benchmarks/requirements-peers.txt
 	touch $@
 
+.venv-fuzz/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-fuzz
+	.venv-fuzz/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	.venv-fuzz/bin/python -m pip install $(PIP_FLAGS) -e . --group fuzz
+	touch $@
+
 .venv-train/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-train
 	.venv-train/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
@@ -72,4 +84,4 @@ models: .venv-train/ready
 	touch $@
 
 clean:
-	rm -rf .venv .venv-demo .venv-bench .venv-train build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-demo .venv-bench .venv-fuzz .venv-train build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

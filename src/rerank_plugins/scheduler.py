@@ -2,8 +2,8 @@
 
 One worker thread for a model takes a batch at a time. A batch belongs to the request with the least left to do, so
 that nobody waits for a large one who has little to ask; of equal ones the first comes first. The request that has
-waited longest gets a batch at the latest after `PATIENCE` others. Where the engine gains by it, small batches are filled
-up with rows of others.
+waited longest gets a batch at the latest after `PATIENCE` others. Where the engine gains by it, small batches are
+filled up with rows of others.
 """
 
 from __future__ import annotations

@@ -101,8 +101,11 @@ def _read(source: str) -> list[Row]:
 def _is_object(line: str) -> bool:
     try:
         return isinstance(json.loads(line), dict)
-    except (ValueError, RecursionError):
+    except json.JSONDecodeError:
         return False
+    except (ValueError, RecursionError):
+        # JSON, and more than Python reads: an error that names the line, not a document of brackets.
+        return line.lstrip().startswith("{")
 
 
 def _text(row: Row) -> str:

@@ -50,7 +50,7 @@ class TorchEngine:
                 tensors = {name: torch.from_numpy(array).to(self.device) for name, array in feed.items()}
                 output = self.model(**tensors).logits.float().cpu().numpy()
         except (IndexError, RuntimeError) as exc:
-            if _ran_out_of_memory(exc, self.device):
+            if ran_out_of_memory(exc, self.device):
                 raise OutOfMemoryError(
                     f"{input_ids.shape[0]} pairs of {input_ids.shape[1]} tokens do not fit into the memory of "
                     f"{self.device} ({exc}). Use a smaller precision or max_length, or free memory on the device."
@@ -62,7 +62,8 @@ class TorchEngine:
         return one_logit_a_row(output, len(input_ids))
 
 
-def _ran_out_of_memory(exc: Exception, device: str) -> bool:
+def ran_out_of_memory(exc: Exception, device: str) -> bool:
+    """Whether fewer rows at a time might work."""
     # On Apple's GPUs it is a plain RuntimeError.
     return isinstance(exc, torch.OutOfMemoryError) or (
         device.startswith("mps") and str(exc).startswith("MPS backend out of memory")

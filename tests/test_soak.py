@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import gc
+import os
+import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from rerank_plugins import load_reranker
+from rerank_plugins.demo import example_corpus, read_corpus
+
+REQUESTS, WARM_UP = 10_000, 1_500
+
+
+def memory() -> int:
+    """Bytes of this process that are in memory."""
+    gc.collect()
+    fields = Path("/proc/self/statm").read_text(encoding="ascii").split()
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="reads /proc")
+def test_ten_thousand_requests_leave_nothing_behind(tmp_path: Path) -> None:
+    """Requests of mixed sizes and ways, some late, some cut off: memory, files and threads stay what they were."""
+    texts = [passage.text[: 10 + 9 * n % 200] for n, passage in enumerate(read_corpus(example_corpus()))]
+    draw = random.Random(0)
+    reranker = load_reranker("rerank-mini-en", score_cache=2000, score_cache_folder=tmp_path, token_cache=500)
+
+    def request(number: int) -> int:
+        found = draw.sample(texts, draw.choice([1, 1, 2, 3, 5, 12]))
+        ways = ({}, {"deadline": 30.0}, {"deadline": 0.005}, {"top_n": 2}, {"on_error": "keep_order"})
+        return len(reranker.rerank(f"{number % 700} {texts[number % 50][:30]}", found, **ways[number % 5]))  # type: ignore[arg-type]
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(request, range(WARM_UP)))
+        before = memory(), len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
+        list(pool.map(request, range(WARM_UP, REQUESTS)))
+        after = memory(), len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
+    stats = reranker.stats()
+    reranker.close()
+    assert (stats.requests, stats.waiting_pairs) == (REQUESTS, 0)
+    assert after[0] < 1.05 * before[0], (before, after)
+    assert after[1:] == before[1:]
