@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from rerank_plugins.batching import Filling
-from rerank_plugins.errors import OutOfMemoryError
+from rerank_plugins.errors import OutOfMemoryError, RerankError, ScoringError
 from rerank_plugins.pair_encoder import EncodedPair
 from rerank_plugins.scorer import Pair, ScoredPair
 from rerank_plugins.scoring_request import Row, ScoringRequest
@@ -105,7 +105,7 @@ class BatchWorker:
             try:
                 request.put_unit(self._work.encode(pairs), self._work.width)
             except Exception as exc:  # noqa: BLE001 - it is that request's, and no other's
-                request.fail(exc)
+                request.fail(_scoring_error(exc))
             self._tokens += sum(len(row.encoded.input_ids) for row in request.rows)
             self._characters += sum(len(query) + len(passage) for query, passage in pairs)
         return bool(request.rows)
@@ -119,7 +119,7 @@ class BatchWorker:
             self._out_of_memory(parts, len(rows) * width, exc)
         except Exception as exc:  # noqa: BLE001 - callers get it
             if len(parts) == 1:
-                parts[0].request.fail(exc)
+                parts[0].request.fail(_scoring_error(exc))
             for part in parts if len(parts) > 1 else ():
                 self._compute([part], part.rows[0].width)  # one of them is to blame, the others are not
         else:
@@ -147,3 +147,12 @@ class BatchWorker:
             scored = request.put_scores(rows, logits[done : done + len(rows)], seconds)
             done += len(rows)
             self._work.learn([request.pairs[row.position] for row in rows], scored)
+
+
+def _scoring_error(exc: Exception) -> RerankError:
+    """The error itself if it is one of ours; else one that has it as its cause, so that callers can catch one kind."""
+    if isinstance(exc, RerankError):
+        return exc
+    error = ScoringError(f"The model failed: {type(exc).__name__}: {exc}")
+    error.__cause__ = exc
+    return error

@@ -131,7 +131,7 @@ class ScoringRequest:
     def next_unit(self, characters: int) -> list[Pair]:
         """The next pairs to encode: at least one, and no more than ``characters`` beside it."""
         start = self._unit_end
-        while self._unit_end < len(self.pairs) and characters > 0:
+        while self._unit_end < len(self.pairs) and (self._unit_end == start or characters > 0):
             characters -= sum(map(len, self.pairs[self._unit_end]))
             self._unit_end += 1
         return list(self.pairs[start : self._unit_end])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scorers import ByLength
 
 from rerank_plugins import DeadlineExceededError, InvalidInputError, Pair, Reranker
-from rerank_plugins.testing import SlowEngine, toy_reranker
+from rerank_plugins.testing import FailingEngine, SlowEngine, toy_reranker
 
 TEXTS = [f"{number} " + "apple pear "[number % 5 :] * (1 + number % 7) for number in range(60)]
 
@@ -137,6 +137,14 @@ def test_unknown_ways_are_refused(name: str) -> None:
     """A misspelt choice is no silent default."""
     with pytest.raises(InvalidInputError, match=f"{name} must be '.*' or '.*', got 'partly'"):
         toy_reranker().rerank("q", ["a"], **{name: "partly"})  # type: ignore[arg-type]
+
+
+def test_a_deadline_after_very_short_texts() -> None:
+    """Texts of more tokens than characters, special ones included, and no speed known: each unit has a row at least."""
+    reranker = toy_reranker(FailingEngine(at=1))
+    reranker.rerank("q", ["a"] * 100, on_error="keep_order")
+    results = reranker.rerank("q", TEXTS[:10], deadline=3)
+    assert all(result.score is not None for result in results)
 
 
 @settings(max_examples=40)

@@ -61,7 +61,7 @@ def test_nan_names_the_documents_and_harms_no_neighbour() -> None:
 def test_a_poisoned_request_fails_alone() -> None:
     """Of a batch that fails, each request is computed by itself, and only the one to blame gets the error."""
     good, bad, also = together(FailingEngine(), ["apple"], [POISON * 5], ["plums"])
-    with pytest.raises(RuntimeError, match="fails on purpose"):
+    with pytest.raises(ScoringError, match="fails on purpose"):
         raise bad
     assert [result.score for result in good] == pytest.approx([scores(toy_reranker(), ["apple"])[0]])
     assert [result.score for result in also] == pytest.approx([scores(toy_reranker(), ["plums"])[0]])
@@ -71,7 +71,7 @@ def test_what_fails_now_works_again_later() -> None:
     """After a batch that failed the next call is answered."""
     reranker = toy_reranker(FailingEngine(at=2))
     first = scores(reranker, TEXTS)
-    with pytest.raises(RuntimeError, match="batch 2 fails"):
+    with pytest.raises(ScoringError, match="batch 2 fails"):
         reranker.rerank("q", TEXTS)
     assert scores(reranker, TEXTS) == first
 
@@ -123,7 +123,7 @@ def test_other_errors_are_not_taken_for_memory() -> None:
             raise RuntimeError("out of memory, says a file name")
 
     reranker = toy_reranker(Complains())
-    with pytest.raises(RuntimeError, match="says a file name"):
+    with pytest.raises(ScoringError, match="says a file name"):
         reranker.rerank("q", TEXTS)
     assert (reranker.stats().out_of_memory, reranker.stats().token_budget) == (0, 2048)
 

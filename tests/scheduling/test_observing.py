@@ -113,7 +113,7 @@ def test_a_failure_is_on_the_span(spans: InMemorySpanExporter) -> None:
     failed, kept = spans.get_finished_spans()
     assert failed.status.status_code is trace.StatusCode.ERROR
     assert kept.status.status_code is trace.StatusCode.UNSET
-    assert (kept.attributes or {})["rerank_plugins.fallback"] == "RuntimeError"
+    assert (kept.attributes or {})["rerank_plugins.fallback"] == "ScoringError"
     assert [event.name for event in kept.events] == ["exception"]
 
 
