@@ -107,7 +107,7 @@ class BatchWorker:
             except Exception as exc:  # noqa: BLE001 - it is that request's, and no other's
                 request.fail(_scoring_error(exc))
             self._tokens += sum(len(row.encoded.input_ids) for row in request.rows)
-            self._characters += sum(len(query) + len(passage) for query, passage in pairs)
+            self._characters += sum(sum(map(len, request.pairs[row.position])) for row in request.rows)
         return bool(request.rows)
 
     def _compute(self, parts: list[_Part], width: int) -> None:
@@ -142,11 +142,14 @@ class BatchWorker:
         self._counts.add(batches=1, slots=slots, tokens=tokens, compute_seconds=seconds)
         speed = slots / max(seconds, 1e-9)
         self._slots_a_second = speed if self._slots_a_second is None else 0.7 * self._slots_a_second + 0.3 * speed
-        done = 0
+        pairs: list[Pair] = []
+        scored: list[ScoredPair] = []
         for request, rows in parts:
-            scored = request.put_scores(rows, logits[done : done + len(rows)], seconds)
-            done += len(rows)
-            self._work.learn([request.pairs[row.position] for row in rows], scored)
+            start = len(scored)
+            scored += request.put_scores(rows, logits[start : start + len(rows)], seconds)
+            pairs += [request.pairs[row.position] for row in rows]
+        # When everybody has what is theirs.
+        self._work.learn(pairs, scored)
 
 
 def _scoring_error(exc: Exception) -> RerankError:
