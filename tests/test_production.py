@@ -115,3 +115,27 @@ def test_the_server_answers_in_time() -> None:
     with serving(lambda: toy_reranker(SlowEngine(seconds=0.5)), deadline="0.05") as client:
         found = ask(client, TEXTS).json()
     assert found == [{"index": 0, "score": None}, {"index": 1, "score": None}]
+
+
+def test_a_request_can_have_less_time() -> None:
+    """Its own deadline counts where it is shorter than the server's, and one that cannot be is its error."""
+    with serving(lambda: toy_reranker(SlowEngine(seconds=0.5))) as client:
+        body = {"query": "phone", "documents": TEXTS}
+        late, wrong = (client.post("/rerank", json={**body, "deadline": seconds}) for seconds in (0.05, 0))
+        assert client.get("/healthz").json() == {"status": "ok"}
+    assert late.json() == [{"index": 0, "score": None}, {"index": 1, "score": None}]
+    assert (wrong.status_code, wrong.json()["error"][:16]) == (422, "deadline must be")
+
+
+def test_the_server_drops_what_a_client_left() -> None:
+    """Who hangs up has its documents forgotten, and the next client is served."""
+    reranker = toy_reranker(SlowEngine(seconds=0.1), token_budget=40)
+    with serving(lambda: reranker) as client:
+        with pytest.raises(httpx.ReadTimeout):
+            client.post("/rerank", json={"query": "q", "documents": ["some text here"] * 100}, timeout=0.3)
+        until = time.monotonic() + 5
+        while reranker.stats().waiting_pairs and time.monotonic() < until:
+            time.sleep(0.01)
+        stats = client.get("/stats").json()
+        assert (stats["cancelled"], stats["waiting_pairs"], stats["batches"] < 20) == (1, 0, True)
+        assert ask(client, ["a", "b"]).status_code == 200

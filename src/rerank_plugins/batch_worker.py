@@ -55,6 +55,8 @@ class BatchWorker:
     def __init__(self, work: Work, token_budget: int, shared_slots: int, counts: Counts) -> None:
         """``token_budget``: slots of a batch, until memory runs out. ``shared_slots`` as `Engine` has it."""
         self.token_budget = token_budget
+        self.pairs = 0
+        """How many were computed."""
         self._shared_slots = shared_slots
         self._work = work
         self._counts = counts
@@ -148,6 +150,7 @@ class BatchWorker:
             start = len(scored)
             scored += request.put_scores(rows, logits[start : start + len(rows)], seconds)
             pairs += [request.pairs[row.position] for row in rows]
+        self.pairs += len(pairs)
         # When everybody has what is theirs.
         self._work.learn(pairs, scored)
 

@@ -11,12 +11,12 @@ from typing import Literal, Self, get_args
 
 from rerank_plugins.deadline import Deadline, OnDeadline, deadline_from_now
 from rerank_plugins.documents import check_query, checked_documents
-from rerank_plugins.errors import DeadlineExceededError, InvalidInputError, OverloadedError
+from rerank_plugins.errors import ClosedError, DeadlineExceededError, InvalidInputError, OverloadedError
 from rerank_plugins.ranking import RankedResult, check_score_threshold, check_top_n, rank, sigmoid
 from rerank_plugins.scorer import Pair, Scale, ScoredPair, Scorer
 from rerank_plugins.scoring import Asked, Scored
 from rerank_plugins.stats import Counts, Stats
-from rerank_plugins.telemetry import Facts, observed
+from rerank_plugins.telemetry import Facts, instruments, observed
 
 OnError = Literal["raise", "keep_order"]
 """What a call does when scoring fails: raise, or answer in retrieval order."""
@@ -48,6 +48,8 @@ class Reranker:
         self.scorer = scorer
         self.scale: Scale = chosen
         self._counts = Counts()
+        # Imported now: a child that is forked while another thread imports would wait for that import for ever.
+        instruments()
 
     def __deepcopy__(self, memo: dict[int, object]) -> Reranker:
         """Itself: its model is not to be copied."""
@@ -78,7 +80,8 @@ class Reranker:
             on_deadline: ``"partial"``: documents are scored in the order they were given in, and what has no score
                 at the deadline follows the others in this order, with ``score=None``. ``"raise"``: an error instead.
             on_error: ``"keep_order"`` answers a failure of the model, or an overload, with the documents in the order
-                they were given in, without scores. What is wrong with the arguments is raised all the same.
+                they were given in, without scores. What is wrong with the arguments is raised all the same,
+                and so is `ClosedError`.
 
         Returns:
             Results with scores in [0, 1], best first; equal scores keep their input order. A blank
@@ -186,12 +189,12 @@ class Reranker:
         if call.top_n is not None:
             attributes["reranker.top_k"] = int(call.top_n)
         with observed(attributes) as facts:
-            self._counts.add(requests=1)
+            self._counts.add(requests=bool(call.filled))
             try:
                 yield asked
             except Exception as exc:
                 self._counts.add(expired=isinstance(exc, DeadlineExceededError))
-                if call.on_error == "raise":
+                if call.on_error == "raise" or isinstance(exc, ClosedError):
                     raise
                 call.scored, facts.fallback = None, exc
             finally:

@@ -15,6 +15,9 @@ import threading
 from collections.abc import Sequence
 from weakref import WeakSet, finalize
 
+# Before this module has its hooks for forks: the last to register is asked first. A fork must wait for the batch at
+# work before it takes the cache's lock, which that batch may want.
+import rerank_plugins.score_cache  # noqa: F401
 from rerank_plugins.batch_worker import BatchWorker, Work
 from rerank_plugins.deadline import Deadline
 from rerank_plugins.errors import ClosedError, OverloadedError, ScoringError
@@ -107,10 +110,11 @@ class _Queue:
         return sum(request.waiting for request in list(self._requests.values()))
 
     def _forecast(self, waiting: int) -> str:
-        values = self.counts.plus({})
-        if not values["compute_seconds"]:
+        computed = self._worker.pairs
+        if not computed:
             return ""
-        return f" (about {waiting * values['compute_seconds'] / max(1, values['pairs']):.1f} s of work)"
+        seconds = waiting * self.counts.plus({})["compute_seconds"] / computed
+        return f" (about {seconds:.1f} s of work)"
 
     def _forget(self, request: ScoringRequest) -> None:
         with self._changed:
@@ -135,16 +139,20 @@ class _Queue:
 
     def before_fork(self) -> None:
         """Wait for the batch that is being computed: in the child it would never end."""
+        with self._changed:
+            self._forks += 1  # or the worker would take the lock again before we get it
         self._busy.acquire()
         self._changed.acquire()
 
     def after_fork_in_parent(self) -> None:
+        self._forks -= 1
+        self._changed.notify_all()
         self._changed.release()
         self._busy.release()
 
     def after_fork(self) -> None:
         """What waits belongs to threads of the parent; the next caller starts a thread of this process."""
-        self._requests, self._thread, self._passed_over = {}, None, 0
+        self._requests, self._thread, self._passed_over, self._forks = {}, None, 0, 0
         self._changed = threading.Condition()
         self._busy = threading.RLock()
 
@@ -176,7 +184,7 @@ class _Queue:
     def _step(self, in_hand: list[ScoringRequest]) -> bool:
         """One batch, of the requests that it puts in hand. False when there will be no more."""
         with self._changed:
-            while not self._requests and not self._closed:
+            while (not self._requests or self._forks) and not self._closed:
                 self._changed.wait()
             if self._closed:
                 return False
@@ -198,7 +206,7 @@ _LONGEST_GOODBYE = 10.0
 
 _queues: WeakSet[_Queue] = WeakSet()
 _threads: set[threading.Thread] = set()
-_forking: list[_Queue] = []
+_forking = threading.local()
 
 
 @atexit.register
@@ -212,20 +220,23 @@ def _close_all() -> None:
 
 
 def _before_fork() -> None:
-    for queue in list(_queues):
+    # In one order for all threads that fork, so that none waits for what another holds.
+    _forking.queues = sorted(_queues, key=id)
+    for queue in _forking.queues:
         queue.before_fork()
-        _forking.append(queue)
 
 
 def _after_fork_in_parent() -> None:
-    while _forking:
-        _forking.pop().after_fork_in_parent()
+    for queue in _forking.queues:
+        queue.after_fork_in_parent()
+    _forking.queues = []
 
 
 def _after_fork_in_child() -> None:
     _threads.clear()
-    while _forking:
-        _forking.pop().after_fork()
+    for queue in _forking.queues:
+        queue.after_fork()
+    _forking.queues = []
 
 
 if hasattr(os, "register_at_fork"):

@@ -31,7 +31,7 @@ class Stats:
     overloaded: int = 0
     """Calls that were refused because too many pairs waited."""
     expired: int = 0
-    """Calls that failed at their deadline, with ``on_deadline="raise"``."""
+    """Calls whose time was up, with ``on_deadline="raise"``."""
     tokens: int = 0
     """Tokens that the model read, without padding."""
     slots: int = 0

@@ -49,7 +49,8 @@ class _Instruments:
 
 
 @functools.cache
-def _instruments() -> _Instruments | None:
+def instruments() -> _Instruments | None:
+    """Found once; None without OpenTelemetry's API."""
     if importlib.util.find_spec("opentelemetry") is None:
         return None
     try:
@@ -64,13 +65,13 @@ def observed(attributes: Mapping[str, Any]) -> Iterator[Facts]:
 
     ``attributes``: what is known at its beginning.
     """
-    facts, instruments = Facts(), _instruments()
-    if instruments is None:
+    facts, found = Facts(), instruments()
+    if found is None:
         yield facts
         return
     start = time.monotonic()
     labels: dict[str, Any] = {}
-    with instruments.tracer.start_as_current_span("rerank", attributes=dict(attributes)) as span:
+    with found.tracer.start_as_current_span("rerank", attributes=dict(attributes)) as span:
         try:
             yield facts
             labels = {"fallback": facts.attributes()["rerank_plugins.fallback"]}
@@ -82,7 +83,7 @@ def observed(attributes: Mapping[str, Any]) -> Iterator[Facts]:
             if facts.fallback is not None:
                 span.record_exception(facts.fallback)
             labels |= {name: attributes[name] for name in ("reranker.model_name",) if name in attributes}
-            instruments.duration.record(time.monotonic() - start, labels)
-            instruments.queue.record(facts.queue_seconds, labels)
-            instruments.documents.add(facts.scored, labels)
-            instruments.unscored.add(facts.unscored, labels)
+            found.duration.record(time.monotonic() - start, labels)
+            found.queue.record(facts.queue_seconds, labels)
+            found.documents.add(facts.scored, labels)
+            found.unscored.add(facts.unscored, labels)

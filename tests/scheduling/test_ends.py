@@ -37,8 +37,9 @@ def test_close_refuses_what_comes() -> None:
     reranker.rerank("q", ["a"])
     reranker.close()
     reranker.close()
-    with pytest.raises(ClosedError, match="Load another with load_reranker"):
-        reranker.rerank("q", ["a"])
+    for on_error in ("raise", "keep_order"):
+        with pytest.raises(ClosedError, match="Load another with load_reranker"):
+            reranker.rerank("q", ["a"], on_error=on_error)  # type: ignore[arg-type]
 
 
 def test_close_lets_nobody_wait() -> None:
@@ -215,6 +216,37 @@ def test_a_fork_while_others_compute() -> None:
         "print(wrong)\n"
     )
     assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_fork_while_scores_are_kept() -> None:
+    """A fork waits for the batch at work before it takes the lock of the cache, which that batch wants."""
+    done = run(
+        "import os, threading\n"
+        "from rerank_plugins.cross_encoder import CrossEncoderScorer\n"
+        "from rerank_plugins.score_cache import ScoreCache\n"
+        "from rerank_plugins import Reranker\n"
+        "from rerank_plugins.testing import SlowEngine, toy_reranker\n"
+        "encoder = toy_reranker().scorer.encoder\n"
+        "scorer = CrossEncoderScorer(encoder, SlowEngine(seconds=0.005), cache=ScoreCache('toy', 1000))\n"
+        "reranker, ends = Reranker(scorer), threading.Event()\n"
+        "def call(name):\n"
+        "    number = 0\n"
+        "    while not ends.is_set():\n"
+        "        number += 1\n"
+        "        reranker.rerank('q', [f'{name} {number}'])\n"
+        "threads = [threading.Thread(target=call, args=(name,)) for name in 'abc']\n"
+        "[thread.start() for thread in threads]\n"
+        "for _ in range(10):\n"
+        "    child = os.fork()\n"
+        "    if not child:\n"
+        "        os._exit(0 if len(reranker.rerank('q', ['child'])) == 1 else 3)\n"
+        "    assert os.waitpid(child, 0)[1] == 0\n"
+        "ends.set()\n"
+        "[thread.join() for thread in threads]\n"
+        "print('done')\n"
+    )
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
 
 
 def test_an_interrupt_gives_the_call_up() -> None:

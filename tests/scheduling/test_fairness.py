@@ -7,7 +7,7 @@ from gated_engine import GatedEngine
 
 from rerank_plugins import OverloadedError, RankedResult, Reranker
 from rerank_plugins.scheduler import PATIENCE
-from rerank_plugins.testing import toy_reranker
+from rerank_plugins.testing import SlowEngine, toy_reranker
 
 Call = Future[list[RankedResult]]
 
@@ -130,3 +130,16 @@ def test_an_overload_can_be_answered_in_retrieval_order() -> None:
         waiting.result()
     assert [(result.index, result.score, result.truncated) for result in found] == [(0, None, None), (1, None, None)]
     assert (reranker.stats().unranked, reranker.stats().overloaded) == (1, 1)
+
+
+def test_an_overload_says_how_long_the_others_take() -> None:
+    """The forecast is the pairs that wait times what a pair has taken so far."""
+    reranker = toy_reranker(SlowEngine(seconds=0, seconds_a_row=0.02), max_queued_pairs=60)
+    for _ in range(3):
+        reranker.rerank("q", ["a"] * 10)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(reranker.rerank, "q", ["b"] * 50)
+        while reranker.stats().waiting_pairs < 50:
+            assert not waiting.done()
+        with pytest.raises(OverloadedError, match=r"\(about 1\.[0-4] s of work\)"):
+            reranker.rerank("q", ["c"] * 20)

@@ -48,6 +48,8 @@ def test_stats_say_what_was_done() -> None:
     """Requests, pairs, tokens, batches, seconds, padding and what was cut: counted, and consistent."""
     reranker = toy_reranker(max_length=64)
     assert reranker.stats() == Stats(token_budget=2048)
+    reranker.rerank("q", [])
+    reranker.rerank("q", [" "])
     reranker.rerank("q", [*TEXTS, "x" * 100])
     stats = reranker.stats()
     assert (stats.requests, stats.pairs, stats.truncated, stats.waiting_pairs) == (1, 4, 1, 0)
