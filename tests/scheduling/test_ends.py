@@ -254,9 +254,13 @@ def test_an_interrupt_gives_the_call_up() -> None:
     import signal
 
     reranker = toy_reranker(SlowEngine(seconds=0.05), token_budget=100)
-    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
-    with pytest.raises(KeyboardInterrupt):
-        reranker.rerank("q", ["some text"] * 5000)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background ignore it
+    try:
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            reranker.rerank("q", ["some text"] * 5000)
+    finally:
+        signal.signal(signal.SIGINT, before)
     time.sleep(0.1)
     assert (reranker.stats().waiting_pairs, reranker.stats().cancelled) == (0, 1)
     batches = reranker.stats().batches
