@@ -22,8 +22,12 @@ _UNIT_CHARACTERS = 32
 class Work(Protocol):
     """What a worker does for its requests. Only ever called by one thread at a time."""
 
-    def encode(self, pairs: list[Pair]) -> Sequence[EncodedPair | ScoredPair]:
-        """A row for the model a pair, or its score where that is known."""
+    def known(self, pairs: list[Pair]) -> list[ScoredPair | None]:
+        """One a pair: its score, where that is known."""
+        ...
+
+    def encode(self, pairs: list[Pair]) -> Sequence[EncodedPair]:
+        """A row for the model a pair."""
         ...
 
     def width(self, row: EncodedPair) -> int:
@@ -57,11 +61,12 @@ class BatchWorker:
         self.token_budget = token_budget
         self.pairs = 0
         """How many were computed."""
-        self._shared_slots = shared_slots
+        self.shared_slots = shared_slots
         self._work = work
         self._counts = counts
         self._slots_a_second: float | None = None
-        self._tokens, self._characters = 1, 2  # seen so far; at first a guess
+        # Seen so far; at first a guess.
+        self._tokens, self.characters = 1, 2
 
     def serve(self, leader: ScoringRequest, others: Iterable[ScoringRequest], in_hand: list[ScoringRequest]) -> None:
         """Compute the leader's next batch. Puts the others that have a part in it into ``in_hand``."""
@@ -70,9 +75,9 @@ class BatchWorker:
             return
         filling = Filling(budget)
         parts = [_Part(leader, leader.give(filling))]
-        filling.budget = min(budget, self._shared_slots)
+        filling.budget = min(budget, self.shared_slots)
         # The leader waits while others are encoded: no more of them than could be of use.
-        characters = 2 * filling.budget * self._characters // self._tokens
+        characters = 2 * filling.budget * self.characters // self._tokens
         for other in others:
             if filling.slots + filling.width > filling.budget:
                 break
@@ -92,7 +97,7 @@ class BatchWorker:
             return self.token_budget
         if self._slots_a_second is None:
             return 1  # a single row tells how fast this machine is
-        return max(1, min(self.token_budget, int(self._slots_a_second * request.deadline.left() / 2)))
+        return max(1, int(min(self.token_budget, self._slots_a_second * request.deadline.left() / 2)))
 
     def _ready(self, request: ScoringRequest, budget: int) -> bool:
         """Whether the request has rows for a batch; encodes its next unit if it has none."""
@@ -102,14 +107,15 @@ class BatchWorker:
             characters = budget * _UNIT_CHARACTERS
             if request.deadline is not None and request.deadline.partial:
                 # No more than one batch: so the first documents have scores before the others.
-                characters = budget * self._characters // self._tokens
-            pairs = request.next_unit(characters)
+                characters = budget * self.characters // self._tokens
             try:
-                request.put_unit(self._work.encode(pairs), self._work.width)
-            except Exception as exc:  # noqa: BLE001 - it is that request's, and no other's
+                positions = request.next_unit(characters, self._work.known)
+                pairs = [request.pairs[position] for position in positions]
+                request.put_unit(positions, self._work.encode(pairs) if pairs else [], self._work.width)
+            except BaseException as exc:  # noqa: BLE001 - it is that request's; a tokenizer's panic is no Exception
                 request.fail(_scoring_error(exc))
             self._tokens += sum(len(row.encoded.input_ids) for row in request.rows)
-            self._characters += sum(sum(map(len, request.pairs[row.position])) for row in request.rows)
+            self.characters += sum(sum(map(len, request.pairs[row.position])) for row in request.rows)
         return bool(request.rows)
 
     def _compute(self, parts: list[_Part], width: int) -> None:
@@ -155,7 +161,7 @@ class BatchWorker:
         self._work.learn(pairs, scored)
 
 
-def _scoring_error(exc: Exception) -> RerankError:
+def _scoring_error(exc: BaseException) -> RerankError:
     """The error itself if it is one of ours; else one that has it as its cause, so that callers can catch one kind."""
     if isinstance(exc, RerankError):
         return exc

@@ -12,6 +12,7 @@ from rerank_plugins.batching import rounded_up
 from rerank_plugins.deadline import Deadline
 from rerank_plugins.engines import Engine, EngineName, Precision, load_engine, model_folder
 from rerank_plugins.engines.identity import identity
+from rerank_plugins.errors import ScoringError
 from rerank_plugins.pair_encoder import MAX_QUERY_SHARE, EncodedPair, PairEncoder
 from rerank_plugins.scheduler import Scheduler
 from rerank_plugins.score_cache import ScoreCache
@@ -145,15 +146,16 @@ class _Rows:
         self._pad_token_id = pad_token_id
         self._longest_row = longest_row
 
-    def encode(self, pairs: list[Pair]) -> Sequence[EncodedPair | ScoredPair]:
+    def known(self, pairs: list[Pair]) -> list[ScoredPair | None]:
         if self._cache is None:
-            return self._encoder.encode(pairs)
+            return [None] * len(pairs)
         known = self._cache.get(pairs)
-        rows = iter(self._encoder.encode([pair for pair, one in zip(pairs, known, strict=True) if one is None]))
-        found = [next(rows) if one is None else one for one in known]
         hits = sum(one is not None for one in known)
         self.counts.add(cache_hits=hits, cache_misses=len(pairs) - hits)
-        return found
+        return known
+
+    def encode(self, pairs: list[Pair]) -> Sequence[EncodedPair]:
+        return self._encoder.encode(pairs)
 
     def width(self, row: EncodedPair) -> int:
         return rounded_up(len(row.input_ids), self._engine.length_multiple, self._longest_row)
@@ -168,7 +170,10 @@ class _Rows:
             input_ids[number, :length] = row.input_ids
             attention_mask[number, :length] = 1
             token_type_ids[number, :length] = row.token_type_ids
-        return [float(logit) for logit in self._engine.logits(input_ids, attention_mask, token_type_ids)]
+        logits = [float(logit) for logit in self._engine.logits(input_ids, attention_mask, token_type_ids)]
+        if len(logits) != len(rows):
+            raise ScoringError(f"The engine gave {len(logits)} logits for {len(rows)} rows, expected one a row.")
+        return logits
 
     def learn(self, pairs: list[Pair], scored: list[ScoredPair]) -> None:
         if self._cache is not None:

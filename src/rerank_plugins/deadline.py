@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from numbers import Real
 from typing import Literal, NamedTuple
@@ -11,6 +12,9 @@ from rerank_plugins.errors import InvalidInputError
 
 OnDeadline = Literal["partial", "raise"]
 """What a call does whose time is up: answer with the scores there are, or raise `DeadlineExceededError`."""
+
+# What locks can wait for, and more than anybody will.
+_LONGEST = threading.TIMEOUT_MAX / 2
 
 
 class Deadline(NamedTuple):
@@ -32,7 +36,7 @@ def deadline_from_now(seconds: float | None, on_deadline: OnDeadline) -> Deadlin
     check_deadline(seconds, on_deadline)
     if seconds is None:
         return None
-    return Deadline(float(seconds), time.monotonic() + float(seconds), on_deadline == "partial")
+    return Deadline(float(seconds), time.monotonic() + min(float(seconds), _LONGEST), on_deadline == "partial")
 
 
 def check_deadline(seconds: object, on_deadline: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -114,9 +115,10 @@ class LoadedReranker(Reranker):
 
     def close(self) -> None:
         """As `Reranker.close`. Adapters that named the same model load it anew."""
+        with _loading:
+            if _shared.get(self.loaded_from) is self:
+                del _shared[self.loaded_from]
         super().close()
-        if _shared.get(self.loaded_from) is self:
-            del _shared[self.loaded_from]
 
     def _model_label(self) -> str:
         return self.loaded_from.model
@@ -196,6 +198,16 @@ def load_reranker(  # noqa: PLR0913 - every option of loading, in one place
 
 _shared: dict[LoadingOptions, LoadedReranker] = {}
 _loading = threading.Lock()
+
+
+def _after_fork() -> None:
+    # The thread of the parent that was loading does not exist here.
+    global _loading  # noqa: PLW0603 - a lock that nobody holds
+    _loading = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def loaded_already(options: LoadingOptions) -> LoadedReranker | None:

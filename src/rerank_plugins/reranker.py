@@ -17,6 +17,7 @@ from rerank_plugins.scorer import Pair, Scale, ScoredPair, Scorer
 from rerank_plugins.scoring import Asked, Scored
 from rerank_plugins.stats import Counts, Stats
 from rerank_plugins.telemetry import Facts, instruments, observed
+from rerank_plugins.threads import on_thread
 
 OnError = Literal["raise", "keep_order"]
 """What a call does when scoring fails: raise, or answer in retrieval order."""
@@ -79,7 +80,8 @@ class Reranker:
                 and the clock is read in between.
             on_deadline: ``"partial"``: documents are scored in the order they were given in, and what has no score
                 at the deadline follows the others in this order, with ``score=None``. ``"raise"``: an error instead.
-            on_error: ``"keep_order"`` answers a failure of the model, or an overload, with the documents in the order
+            on_error: ``"keep_order"`` answers a failure of the model, an overload, or what ``on_deadline="raise"``
+                would raise, with the documents in the order
                 they were given in, without scores. What is wrong with the arguments is raised all the same,
                 and so is `ClosedError`.
 
@@ -144,10 +146,25 @@ class Reranker:
         return Stats(**self._counts.plus(counts() if callable(counts) else {}))
 
     def close(self) -> None:
-        """End the model's thread, or whatever the scorer's own ``close`` ends. Calls that wait get `ClosedError`."""
+        """End the model's thread, or whatever the scorer's own ``close`` ends. Calls that wait get `ClosedError`.
+
+        Waits for the batch at work, ten seconds at most.
+        """
         close = getattr(self.scorer, "close", None)
         if callable(close):
             close()
+
+    async def aclose(self) -> None:
+        """`close` without blocking the event loop."""
+        await on_thread(self.close)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
 
     def __enter__(self) -> Self:
         return self
@@ -193,7 +210,9 @@ class Reranker:
             try:
                 yield asked
             except Exception as exc:
-                self._counts.add(expired=isinstance(exc, DeadlineExceededError))
+                facts.unscored = len(call.filled)
+                late, refused = isinstance(exc, DeadlineExceededError), isinstance(exc, OverloadedError)
+                self._counts.add(expired=late, overloaded=refused)
                 if call.on_error == "raise" or isinstance(exc, ClosedError):
                     raise
                 call.scored, facts.fallback = None, exc

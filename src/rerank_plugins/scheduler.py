@@ -1,18 +1,21 @@
 """Many callers, one model: whose pairs are computed next, and together with whose.
 
 One worker thread for a model takes a batch at a time. A batch belongs to the request with the least left to do, so
-that nobody waits for a large one who has little to ask; of equal ones the first comes first. The request that has
-waited longest gets a batch at the latest after `PATIENCE` others. Where the engine gains by it, small batches are
-filled up with rows of others.
+that nobody waits for a large one who has little to ask; of equal ones the first comes first. So that nobody starves,
+what a request has left counts for less the more was done for others since it came (`AGEING`), and the one that came
+first leads a batch after `PATIENCE` others. Such a turn comes at most every second batch. Where the engine gains by
+it, small batches are filled up with rows of others.
 """
 
 from __future__ import annotations
 
 import atexit
+import heapq
 import logging
 import os
 import threading
 from collections.abc import Sequence
+from functools import partial
 from weakref import WeakSet, finalize
 
 # Before this module has its hooks for forks: the last to register is asked first. A fork must wait for the batch at
@@ -26,7 +29,14 @@ from rerank_plugins.scoring_request import ScoringRequest
 from rerank_plugins.stats import Counts
 
 PATIENCE = 8
-"""Batches in a row that may pass over the request that came first."""
+"""Batches in a row that others may lead before the request that came first leads one."""
+
+AGEING = 1 / 8
+"""Characters that a request gains on others for every character that was done since it came: one that is not the
+shortest waits for about eight times its own work, and then takes turns with the shortest."""
+
+# Others that are looked at to fill a batch: more than fit into one.
+_FILLERS = 64
 
 
 class Scheduler:
@@ -60,7 +70,7 @@ class Scheduler:
         return self._queue.waiting_pairs()
 
     def close(self) -> None:
-        """Refuse what comes, fail what waits, and wait for the batch that is being computed."""
+        """Refuse what comes, fail what waits, and wait for the batch that is being computed, ten seconds at most."""
         self._queue.close()
         self._queue.join()
 
@@ -72,12 +82,10 @@ class _Queue:
         self.counts = Counts()
         self._worker = BatchWorker(work, token_budget, shared_slots, self.counts)
         self._max_queued_pairs = max_queued_pairs
-        self._requests: dict[int, ScoringRequest] = {}
-        self._passed_over = 0
         self._closed = False
-        self._thread: threading.Thread | None = None
         self.after_fork()
-        _queues.add(self)
+        with _adding:
+            _queues.add(self)
 
     # From the callers' threads.
 
@@ -88,26 +96,34 @@ class _Queue:
         with self._changed:
             if self._closed:
                 raise ClosedError("The reranker is closed. Load another with load_reranker(...).")
-            waiting = self.waiting_pairs()
+            waiting = self._waiting
             if waiting and waiting + len(request.pairs) > self._max_queued_pairs:
-                self.counts.add(overloaded=1)
                 raise OverloadedError(
                     f"{waiting} pairs of {len(self._requests)} calls wait already{self._forecast(waiting)}, and "
                     f"{len(request.pairs)} more would exceed max_queued_pairs={self._max_queued_pairs}. Try again "
                     f"later, send fewer documents, or answer in retrieval order with on_error='keep_order'."
                 )
-            self._requests[id(request)] = request
-            # Whoever gives up, at a deadline or because its task was cancelled, is forgotten at once.
-            request.future.add_done_callback(lambda _: self._forget(request))
             if self._thread is None or not self._thread.is_alive():
-                self._start()
+                self._start()  # before anything waits for it
+            request.came_at = self._worker.characters
+            self._requests[id(request)] = request
+            self._count(request)
+            # Whoever gives up, at a deadline or because its task was cancelled, is forgotten at once. By its key: a
+            # future that held its request would be garbage only the collector finds.
+            request.future.add_done_callback(partial(self._forget, id(request)))
             self._changed.notify_all()
 
     def token_budget(self) -> int:
         return self._worker.token_budget
 
     def waiting_pairs(self) -> int:
-        return sum(request.waiting for request in list(self._requests.values()))
+        return self._waiting
+
+    def _count(self, request: ScoringRequest, waiting: int | None = None) -> None:
+        """Keep the sum of what waits; the lock is held."""
+        now = request.waiting if waiting is None else waiting
+        self._waiting += now - request.counted
+        request.counted = now
 
     def _forecast(self, waiting: int) -> str:
         computed = self._worker.pairs
@@ -116,9 +132,14 @@ class _Queue:
         seconds = waiting * self.counts.plus({})["compute_seconds"] / computed
         return f" (about {seconds:.1f} s of work)"
 
-    def _forget(self, request: ScoringRequest) -> None:
+    def _forget(self, key: int, _: object = None) -> None:
         with self._changed:
-            self._requests.pop(id(request), None)
+            request = self._requests.pop(key, None)
+            if request is None:
+                return
+            self._count(request, 0)
+        if request.begin():  # its turn never came
+            self.counts.add(queue_seconds=request.queue_seconds)
         if request.future.cancelled() and not request.expired and not request.closed:
             self.counts.add(cancelled=1)
 
@@ -152,17 +173,27 @@ class _Queue:
 
     def after_fork(self) -> None:
         """What waits belongs to threads of the parent; the next caller starts a thread of this process."""
-        self._requests, self._thread, self._passed_over, self._forks = {}, None, 0, 0
+        self._requests: dict[int, ScoringRequest] = {}
+        self._waiting = 0
+        self._thread: threading.Thread | None = None
+        self._passed_over = 0
+        self._out_of_turn = False
+        self._forks = 0
         self._changed = threading.Condition()
         self._busy = threading.RLock()
 
     # From here on: the worker's thread.
 
     def _start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="rerank-plugins worker", daemon=True)
-        self._thread.start()
-        _threads.difference_update([thread for thread in _threads if not thread.is_alive()])
-        _threads.add(self._thread)
+        thread = threading.Thread(target=self._run, name="rerank-plugins worker", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as exc:
+            raise ScoringError(f"No thread can be started to compute on ({exc}). Let this process have more.") from exc
+        self._thread = thread
+        with _starting:
+            _threads.difference_update([known for known in _threads if not known.is_alive()])
+            _threads.add(thread)
 
     def _run(self) -> None:
         in_hand: list[ScoringRequest] = []
@@ -177,9 +208,13 @@ class _Queue:
         _log.error("The thread that computes ended with %s: %s. Another takes its place.", type(exc).__name__, exc)
         for request in in_hand:
             request.fail(ScoringError(f"The thread that computes ended while at work: {type(exc).__name__}: {exc}"))
-        with self._changed:
-            if not self._closed:
-                self._start()
+        try:
+            with self._changed:
+                if not self._closed:
+                    self._start()
+        except ScoringError as error:
+            for request in list(self._requests.values()):
+                request.fail(error)
 
     def _step(self, in_hand: list[ScoringRequest]) -> bool:
         """One batch, of the requests that it puts in hand. False when there will be no more."""
@@ -188,15 +223,40 @@ class _Queue:
                 self._changed.wait()
             if self._closed:
                 return False
-            first = next(iter(self._requests.values()))
-            waiting = sorted(self._requests.values(), key=lambda request: request.characters)
-        leader = first if self._passed_over >= PATIENCE else waiting[0]
+            for key in [key for key, request in self._requests.items() if request.future.done()]:
+                self._forget(key)  # its callback was cut off; it would lead for ever
+            waiting = list(self._requests.values())
+        if not waiting:
+            return True
+        leader = self._leader(waiting)
         in_hand.append(leader)
-        others = (request for request in waiting if request is not leader)
         with self._busy:
-            leader.context.run(self._worker.serve, leader, others, in_hand)
-        self._passed_over = 0 if first in in_hand else self._passed_over + 1
+            leader.context.run(self._worker.serve, leader, self._fillers(leader, waiting), in_hand)
+        with self._changed:
+            for request in in_hand:
+                if id(request) in self._requests:
+                    self._count(request)
         return True
+
+    def _leader(self, waiting: list[ScoringRequest]) -> ScoringRequest:
+        """Whose batch is next, of those that wait, the first that came first."""
+        leader = shortest = min(waiting, key=lambda request: request.characters)
+        done = self._worker.characters
+        if self._out_of_turn:
+            pass
+        elif self._passed_over >= PATIENCE:
+            leader = waiting[0]
+        else:
+            leader = min(waiting, key=lambda request: request.characters - AGEING * (done - request.came_at))
+        self._out_of_turn = leader is not shortest
+        self._passed_over = 0 if leader is waiting[0] else self._passed_over + 1
+        return leader
+
+    def _fillers(self, leader: ScoringRequest, waiting: list[ScoringRequest]) -> list[ScoringRequest]:
+        if not self._worker.shared_slots:
+            return []
+        others = (request for request in waiting if request is not leader)
+        return heapq.nsmallest(_FILLERS, others, key=lambda request: request.characters)
 
 
 _log = logging.getLogger("rerank_plugins.runtime")
@@ -206,6 +266,8 @@ _LONGEST_GOODBYE = 10.0
 
 _queues: WeakSet[_Queue] = WeakSet()
 _threads: set[threading.Thread] = set()
+# A set must not change while it is walked. The one for queues is held over a fork, and taken before any other.
+_adding, _starting = threading.Lock(), threading.Lock()
 _forking = threading.local()
 
 
@@ -213,13 +275,18 @@ _forking = threading.local()
 def _close_all() -> None:
     # A thread that computes, or takes an engine apart, while the interpreter is taken apart crashes the process. So
     # threads are joined also whose queue is gone.
-    for queue in list(_queues):
+    with _adding:
+        queues = list(_queues)
+    for queue in queues:
         queue.close()
-    for thread in list(_threads):
+    with _starting:
+        threads = list(_threads)
+    for thread in threads:
         thread.join(_LONGEST_GOODBYE)
 
 
 def _before_fork() -> None:
+    _adding.acquire()
     # In one order for all threads that fork, so that none waits for what another holds.
     _forking.queues = sorted(_queues, key=id)
     for queue in _forking.queues:
@@ -230,9 +297,12 @@ def _after_fork_in_parent() -> None:
     for queue in _forking.queues:
         queue.after_fork_in_parent()
     _forking.queues = []
+    _adding.release()
 
 
 def _after_fork_in_child() -> None:
+    global _adding, _starting
+    _adding, _starting = threading.Lock(), threading.Lock()
     _threads.clear()
     for queue in _forking.queues:
         queue.after_fork()

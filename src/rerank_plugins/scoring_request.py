@@ -12,9 +12,12 @@ from typing import NamedTuple
 
 from rerank_plugins.batching import Filling
 from rerank_plugins.deadline import Deadline
-from rerank_plugins.errors import ClosedError, DeadlineExceededError
+from rerank_plugins.errors import ClosedError, DeadlineExceededError, ScoringError
 from rerank_plugins.pair_encoder import EncodedPair
 from rerank_plugins.scorer import Pair, ScoredPair
+
+# Pairs that are looked up in a cache at a time, and that a unit has at most: others wait meanwhile.
+_LOOKED_UP, _UNIT_PAIRS = 512, 4096
 
 
 class Row(NamedTuple):
@@ -40,6 +43,10 @@ class ScoringRequest:
         self.context = contextvars.copy_context()
         self.characters = sum(len(query) + len(passage) for query, passage in pairs)
         """What is left to do, roughly: of the pairs that have no score."""
+        self.came_at = 0
+        """What was done for all by the time it came, in characters."""
+        self.counted = 0
+        """What the queue counts as waiting of it."""
         self.expired = False
         self.closed = False
         self.rows: list[Row] = []
@@ -50,6 +57,7 @@ class ScoringRequest:
         self._begun = False
         self._scores: list[ScoredPair | None] = [None] * len(pairs)
         self._unit_end = 0
+        self._looked_up = 0
         self._complete = 0
 
     # For those who wait.
@@ -100,10 +108,11 @@ class ScoringRequest:
             raise ClosedError("The reranker was closed while this call waited. Close it after the last call.")
         if self.deadline is None or not (self.expired and self.future.cancelled()):
             return [*self.future.result()]
+        complete = self._complete  # read once: the worker may go on
         if self.deadline.partial:
-            return [*self._scores[: self._complete], *[None] * (len(self.pairs) - self._complete)]
+            return [*self._scores[:complete], *[None] * (len(self.pairs) - complete)]
         raise DeadlineExceededError(
-            f"{self._complete} of {len(self.pairs)} documents had a score after deadline={self.deadline.seconds:g} s "
+            f"{complete} of {len(self.pairs)} documents had a score after deadline={self.deadline.seconds:g} s "
             f"({self.queue_seconds:.3f} s of it before their turn came). Give more time or fewer documents, or take "
             f"what is there with on_deadline='partial'."
         )
@@ -128,22 +137,35 @@ class ScoringRequest:
         self.queue_seconds = time.monotonic() - self._arrived
         return True
 
-    def next_unit(self, characters: int) -> list[Pair]:
-        """The next pairs to encode: at least one, and no more than ``characters`` beside it."""
-        start = self._unit_end
-        while self._unit_end < len(self.pairs) and (self._unit_end == start or characters > 0):
-            characters -= sum(map(len, self.pairs[self._unit_end]))
-            self._unit_end += 1
-        return list(self.pairs[start : self._unit_end])
+    def next_unit(self, characters: int, look_up: Callable[[list[Pair]], list[ScoredPair | None]]) -> list[int]:
+        """Positions of the next pairs to encode: one at least, no more than ``characters`` beside it.
 
-    def put_unit(self, encoded: Sequence[EncodedPair | ScoredPair], width: Callable[[EncodedPair], int]) -> None:
-        """What `next_unit` gave, encoded; or scored, where the score was known."""
-        start = self._unit_end - len(encoded)
-        for position, item in enumerate(encoded, start):
-            if isinstance(item, ScoredPair):
-                self._set(position, item)
-            else:
-                self.rows.append(Row(position, item, width(item)))
+        Pairs whose score ``look_up`` knows are passed over and cost nothing; where the unit has no others, it is empty.
+        """
+        found: list[int] = []
+        for position in range(self._unit_end, min(len(self.pairs), self._unit_end + _UNIT_PAIRS)):
+            if position == self._looked_up:
+                self._look_up(look_up)
+            if self._scores[position] is None:
+                if found and characters <= 0:
+                    break
+                characters -= sum(map(len, self.pairs[position]))
+                found.append(position)
+            self._unit_end = position + 1
+        return found
+
+    def _look_up(self, look_up: Callable[[list[Pair]], list[ScoredPair | None]]) -> None:
+        pairs = list(self.pairs[self._looked_up : self._looked_up + _LOOKED_UP])
+        for position, scored in enumerate(look_up(pairs), self._looked_up):
+            if scored is not None:
+                self._set(position, scored)
+        self._looked_up += len(pairs)
+
+    def put_unit(
+        self, positions: Sequence[int], encoded: Sequence[EncodedPair], width: Callable[[EncodedPair], int]
+    ) -> None:
+        """What `next_unit` gave, encoded."""
+        self.rows = [Row(position, row, width(row)) for position, row in zip(positions, encoded, strict=True)]
         self.rows.sort(key=lambda row: -row.width)
         self.settle()
 
@@ -172,8 +194,13 @@ class ScoringRequest:
         if self.rows:
             return
         self._complete = self._unit_end
-        if self._complete == len(self.pairs) and self._wanted():
-            self.future.set_result([one for one in self._scores if one is not None])
+        if self._complete < len(self.pairs):
+            return
+        scores = [one for one in self._scores if one is not None]
+        if len(scores) < len(self.pairs):
+            self.fail(ScoringError(f"{len(self.pairs) - len(scores)} of {len(self.pairs)} pairs were lost on the way."))
+        elif self._wanted():
+            self.future.set_result(scores)
 
     def fail(self, error: BaseException) -> None:
         """Give the callers an error instead."""

@@ -8,6 +8,9 @@ from typing import Any
 
 from rerank_plugins.engines import Engine, model_folder
 
+# How pairs are cut and composed; another number where that changes, or kept scores would be of other rows.
+_ENCODING = 1
+
 
 def identity(folder: Path, engine: Engine) -> str:
     """Names the contents of the files that ``engine`` was loaded from, and how it computes.
@@ -24,4 +27,4 @@ def identity(folder: Path, engine: Engine) -> str:
         files += [graph, graph.with_suffix(".bin")]
         arithmetic += [rest_in_bf16(folder), int8_is_exact()]
     digests = [model_folder.digest(file) for file in files if file.is_file()]
-    return json.dumps([digests, arithmetic])
+    return json.dumps([_ENCODING, digests, arithmetic])
