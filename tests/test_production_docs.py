@@ -84,7 +84,7 @@ async def test_the_server_closes_its_reranker() -> None:
 def test_the_numbers_on_the_page_are_the_codes_own() -> None:
     """Patience, the queue's default and the step of a scorer of one's own are named as they are."""
     queued = signature(load_reranker).parameters["max_queued_pairs"].default
-    assert f"latest after {PATIENCE} others" in " ".join(PAGE.split())
+    assert f"leads a batch after {PATIENCE} others" in " ".join(PAGE.split())
     assert f"({queued:,} unless you say otherwise)" in PAGE
     assert f"{scoring._STEP} documents at a time" in PAGE
 
