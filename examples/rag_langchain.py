@@ -23,6 +23,7 @@ from langchain_core.retrievers import BaseRetriever
 from rich.console import Console
 
 from rerank_plugins import RerankError, demo, load_reranker
+from rerank_plugins.embedder import load_embedder
 from rerank_plugins.langchain import RerankCompressor
 
 PROMPT = ChatPromptTemplate.from_messages(
@@ -85,7 +86,7 @@ def main() -> None:
     if options.chinese:
         demo.show_chinese_warnings(console, options.model, options.embedder)
     documents = [Document(p.text, id=p.id, metadata={"title": p.title}) for p in options.passages]
-    retriever = FaissRetriever(documents=documents, embedder=demo.load_embedder(options.embedder))
+    retriever = FaissRetriever(documents=documents, embedder=load_embedder(options.embedder))
     reranker = load_reranker(options.model)
     compressor = RerankCompressor(reranker=reranker, top_n=demo.KEPT)
     # In a chain the two are one: ContextualCompressionRetriever(base_compressor=compressor,

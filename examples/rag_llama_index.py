@@ -21,6 +21,7 @@ from llama_index.vector_stores.faiss import FaissVectorStore
 from rich.console import Console
 
 from rerank_plugins import RerankError, demo, load_reranker
+from rerank_plugins.embedder import load_embedder
 from rerank_plugins.llama_index import RerankPostprocessor
 
 
@@ -74,7 +75,7 @@ def main() -> None:
         TextNode(id_=p.id, text=p.text, metadata={"title": p.title}, excluded_embed_metadata_keys=["title"])
         for p in options.passages
     ]
-    embedding = Embedding(encode=demo.load_embedder(options.embedder), embed_batch_size=512)
+    embedding = Embedding(encode=load_embedder(options.embedder), embed_batch_size=512)
     store = FaissVectorStore(faiss_index=faiss.IndexFlatIP(len(embedding.get_text_embedding("dimensions"))))
     storage = StorageContext.from_defaults(vector_store=store)
     retriever = VectorStoreIndex(nodes, storage_context=storage, embed_model=embedding).as_retriever(

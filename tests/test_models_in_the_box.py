@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from rerank_plugins import Reranker, demo, load_reranker
+from rerank_plugins import Reranker, load_reranker
+from rerank_plugins.embedder import load_embedder
 from rerank_plugins.hub import find_model
 
 ROOT = Path(__file__).parents[1]
@@ -35,7 +36,7 @@ def reciprocal_ranks(folder: Path, reranker: Reranker, *, most: int, depth: int 
         ]
     best = max(score for *_, score in judged)
     wanted = {query: passage for query, passage, score in judged if score == best}
-    embed = demo.load_embedder("embed-static-en")
+    embed = load_embedder("embed-static-en")
     vectors, names = embed(list(texts.values())), list(texts)
     random.Random(0).shuffle(queries)
     for query in queries[:most]:

@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from rerank_plugins.beir import example_collection
-from rerank_plugins.errors import InvalidInputError, MissingExtraError, ModelNotFoundError
-from rerank_plugins.hub import box_folders
+from rerank_plugins.embedder import BOX_EMBEDDER
+from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.loading import DEFAULT_MODEL
 from rerank_plugins.reranker import Reranker
 from rerank_plugins.text_lines import json_object, read_file, read_lines
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-Embedder = Callable[[Sequence[str]], "NDArray[np.float32]"]
-"""Texts to unit vectors, float32 [texts, dimensions]: their inner product is the cosine."""
-
-BOX_RERANKER, BOX_EMBEDDER = "rerank-mini-en", "embed-static-en"
+BOX_RERANKER = "rerank-mini-en"
 CANDIDATES, KEPT = 50, 5
 DEFAULT_QUERY = "What is the newest Apple phone made of?"
 
@@ -77,49 +69,6 @@ def read_corpus(path: Path) -> list[Passage]:
     if not passages:
         raise InvalidInputError(f"{path} holds no passages. Expected one JSON object with 'text' a line.")
     return passages
-
-
-def load_embedder(name: str) -> Embedder:
-    """A static embedder (model2vec folder, or one in the box), else a sentence-transformers model."""
-    import numpy as np
-
-    folder = next((box for box in box_folders() if box.name == name), Path(name))
-    if _is_static(folder):
-        try:
-            from model2vec import StaticModel
-        except ImportError as exc:
-            raise MissingExtraError("faiss", f"The embedder {name}", str(exc.name)) from exc
-        encode: Callable[[list[str]], object] = StaticModel.from_pretrained(folder).encode
-    else:
-        encode = _sentence_transformer(name)
-
-    def unit_vectors(texts: Sequence[str]) -> NDArray[np.float32]:
-        vectors = np.asarray(encode(list(texts)), dtype=np.float32)
-        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        units: NDArray[np.float32] = vectors / np.maximum(norms, np.float32(1e-12))
-        return units
-
-    return unit_vectors
-
-
-def _is_static(folder: Path) -> bool:
-    config = folder / "config.json"
-    return config.is_file() and json.loads(config.read_text(encoding="utf-8")).get("model_type") == "model2vec"
-
-
-def _sentence_transformer(name: str) -> Callable[[list[str]], object]:
-    try:
-        from sentence_transformers import SentenceTransformer
-    except ImportError as exc:
-        raise MissingExtraError("torch", f"The embedder {name}", str(exc.name)) from exc
-    try:
-        return SentenceTransformer(name).encode
-    except Exception as exc:  # the hub's client and transformers raise many kinds for one cause
-        raise ModelNotFoundError(
-            f"The embedder {name!r} cannot be loaded ({type(exc).__name__}: {str(exc).splitlines()[0]}). "
-            f"Expected the folder or the hub's name of a sentence-transformers model; "
-            f"{BOX_EMBEDDER!r} (English) needs no download."
-        ) from exc
 
 
 def is_chinese(text: str) -> bool:

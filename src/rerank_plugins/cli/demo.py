@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from rerank_plugins import demo as shared
+from rerank_plugins.embedder import BOX_EMBEDDER, load_embedder
 from rerank_plugins.errors import MissingExtraError
 from rerank_plugins.loading import load_reranker
 
@@ -24,9 +25,9 @@ def demo(
         raise MissingExtraError("faiss", "The demo's index", str(exc.name)) from exc
     console = Console()
     if shared.is_chinese(query):
-        shared.show_chinese_warnings(console, model, shared.BOX_EMBEDDER)
+        shared.show_chinese_warnings(console, model, BOX_EMBEDDER)
     passages = shared.read_corpus(shared.example_corpus())
-    embed = shared.load_embedder(shared.BOX_EMBEDDER)
+    embed = load_embedder(BOX_EMBEDDER)
     vectors = embed([passage.text for passage in passages])
     index = faiss.IndexFlatIP(vectors.shape[1])
     index.add(vectors)
