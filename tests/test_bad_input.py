@@ -238,9 +238,9 @@ def test_an_encoder_without_a_head_is_an_error(fresh_bert: Path, engine: Any) ->
         ({"nonsense": 1}, r"no option 'nonsense'.*help\(load_reranker\)"),
         ({"engine": "onnx"}, "engine must be one of"),
         ({"precision": "fp8"}, "precision must be one of"),
-        ({"max_length": 0}, "max_length must be a positive number"),
-        ({"max_length": True}, "max_length must be a positive number"),
-        ({"max_length": "512"}, "max_length must be a positive number"),
+        ({"max_length": 0}, "max_length must be a whole number of at least 1"),
+        ({"max_length": True}, "max_length must be a whole number of at least 1"),
+        ({"max_length": "512"}, "max_length must be a whole number of at least 1"),
     ],
 )
 def test_load_reranker_refuses_wrong_options(options: dict[str, Any], message: str) -> None:

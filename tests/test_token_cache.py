@@ -91,5 +91,5 @@ def test_scores_are_those_without_a_cache(fresh_ir: Path, pairs: list[Pair]) -> 
 @pytest.mark.parametrize("wrong", [-1, True, 1.5, "many", None])
 def test_wrong_sizes_are_refused(wrong: Any) -> None:
     """What is no number of passages is an error before anything is looked for."""
-    with pytest.raises(InvalidInputError, match="token_cache must be a number of passages, 0 for none"):
+    with pytest.raises(InvalidInputError, match="token_cache must be a whole number of at least 0"):
         load_reranker("no/such-model", token_cache=wrong)

@@ -30,6 +30,7 @@ from rerank_plugins.loading import (
     DEFAULT_MODEL,
     LoadedReranker,
     LoadingOptions,
+    LongDocuments,
     loaded_already,
     refuse_unknown,
     shared_reranker,
@@ -103,13 +104,15 @@ class ModelFields(BaseModel):
     LangChain's cross-encoders included. Scores without a ``scale`` are taken for logits; where they are
     probabilities give ``Reranker(scorer, scale="probability")``."""
     engine: EngineName = "auto"
-    """As in `load_reranker`, like the twelve below."""
+    """As in `load_reranker`, like those below."""
     precision: Precision = "auto"
     device: str | None = None
     threads: Annotated[int, Field(strict=True)] | None = None
     max_length: int = Field(default=1024, strict=True)
     max_query_share: float = 0.5
     token_cache: int = Field(default=0, strict=True)
+    long_documents: LongDocuments = "truncate"
+    max_windows: int = Field(default=16, strict=True)
     max_queued_pairs: int = Field(default=10_000, strict=True)
     score_cache: int = Field(default=0, strict=True)
     score_cache_folder: _Path | None = None

@@ -26,8 +26,8 @@ class Work(Protocol):
         """One a pair: its score, where that is known."""
         ...
 
-    def encode(self, pairs: list[Pair]) -> Sequence[EncodedPair]:
-        """A row for the model a pair."""
+    def encode(self, pairs: list[Pair]) -> Sequence[Sequence[EncodedPair]]:
+        """The rows of each pair: one, or several whose best score is the pair's."""
         ...
 
     def width(self, row: EncodedPair) -> int:
@@ -112,10 +112,10 @@ class BatchWorker:
                 positions = request.next_unit(characters, self._work.known)
                 pairs = [request.pairs[position] for position in positions]
                 request.put_unit(positions, self._work.encode(pairs) if pairs else [], self._work.width)
+                self.characters += sum(sum(map(len, pair)) for pair in pairs)
             except BaseException as exc:  # noqa: BLE001 - it is that request's; a tokenizer's panic is no Exception
                 request.fail(_scoring_error(exc))
             self._tokens += sum(len(row.encoded.input_ids) for row in request.rows)
-            self.characters += sum(sum(map(len, request.pairs[row.position])) for row in request.rows)
         return bool(request.rows)
 
     def _compute(self, parts: list[_Part], width: int) -> None:
@@ -147,15 +147,17 @@ class BatchWorker:
 
     def _deliver(self, parts: list[_Part], logits: list[float], slots: int, seconds: float) -> None:
         tokens = sum(len(row.encoded.input_ids) for part in parts for row in part.rows)
-        self._counts.add(batches=1, slots=slots, tokens=tokens, compute_seconds=seconds)
+        self._counts.add(batches=1, rows=len(logits), slots=slots, tokens=tokens, compute_seconds=seconds)
         speed = slots / max(seconds, 1e-9)
         self._slots_a_second = speed if self._slots_a_second is None else 0.7 * self._slots_a_second + 0.3 * speed
         pairs: list[Pair] = []
         scored: list[ScoredPair] = []
+        start = 0
         for request, rows in parts:
-            start = len(scored)
-            scored += request.put_scores(rows, logits[start : start + len(rows)], seconds)
-            pairs += [request.pairs[row.position] for row in rows]
+            completed = request.put_scores(rows, logits[start : start + len(rows)], seconds)
+            start += len(rows)
+            pairs += [request.pairs[position] for position in completed]
+            scored += completed.values()
         self.pairs += len(pairs)
         # When everybody has what is theirs.
         self._work.learn(pairs, scored)

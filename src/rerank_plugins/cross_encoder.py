@@ -73,18 +73,24 @@ class CrossEncoderScorer:
         max_length: int = 1024,
         max_query_share: float = MAX_QUERY_SHARE,
         token_cache: int = 0,
+        max_windows: int = 1,
         max_queued_pairs: int = MAX_QUEUED_PAIRS,
         score_cache: int = 0,
         score_cache_folder: str | None = None,
     ) -> CrossEncoderScorer:
-        """Load a model folder. ``max_length`` is lowered to what the model can read; the rest as in `load_reranker`."""
+        """Load a model folder. ``max_length`` is lowered to what the model can read.
+
+        ``max_windows`` is 1 where long documents are truncated; the rest is as in `load_reranker`.
+        """
         longest = model_folder.longest_input(folder)
         length = max_length if longest is None else min(max_length, longest)
-        encoder = PairEncoder.from_folder(folder, length, max_query_share=max_query_share, token_cache=token_cache)
+        encoder = PairEncoder.from_folder(
+            folder, length, max_query_share=max_query_share, token_cache=token_cache, max_windows=max_windows
+        )
         loaded = load_engine(folder, engine=engine, precision=precision, device=device, threads=threads)
         cache = None
         if score_cache:
-            scope = f"{identity(folder, loaded)} {encoder.max_length} {encoder.max_query_tokens}"
+            scope = f"{identity(folder, loaded)} {encoder.max_length} {encoder.max_query_tokens} {max_windows}"
             cache = ScoreCache(scope, score_cache, None if score_cache_folder is None else Path(score_cache_folder))
         return cls(
             encoder,
@@ -119,7 +125,7 @@ class CrossEncoderScorer:
         return [scored.score for scored in self.score_detailed(pairs)]
 
     def score_detailed(self, pairs: list[Pair], /) -> list[ScoredPair]:
-        """One logit a pair, in order, and whether the pair was cut to ``max_length``."""
+        """One logit a pair, in order, and whether the model saw less than the whole pair."""
         return [scored for scored in self.submit(pairs).result() if scored is not None]  # no deadline: all are there
 
     def counts(self) -> dict[str, Any]:
@@ -154,8 +160,8 @@ class _Rows:
         self.counts.add(cache_hits=hits, cache_misses=len(pairs) - hits)
         return known
 
-    def encode(self, pairs: list[Pair]) -> Sequence[EncodedPair]:
-        return self._encoder.encode(pairs)
+    def encode(self, pairs: list[Pair]) -> Sequence[Sequence[EncodedPair]]:
+        return self._encoder.windows(pairs)
 
     def width(self, row: EncodedPair) -> int:
         return rounded_up(len(row.input_ids), self._engine.length_multiple, self._longest_row)

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Never
+from typing import TYPE_CHECKING, Literal, Never, get_args
 
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.reranker import Reranker
@@ -15,6 +15,9 @@ from rerank_plugins.scorer import Scorer
 
 if TYPE_CHECKING:
     from rerank_plugins.engines import EngineName, Precision
+
+LongDocuments = Literal["truncate", "windows"]
+"""What becomes of a document that is longer than the model reads at a time."""
 
 DEFAULT_MODEL = "BAAI/bge-reranker-v2-m3"
 
@@ -35,6 +38,8 @@ class LoadingOptions:
     max_length: int
     max_query_share: float
     token_cache: int
+    long_documents: LongDocuments
+    max_windows: int
     max_queued_pairs: int
     score_cache: int
     score_cache_folder: str | None
@@ -49,24 +54,19 @@ class LoadingOptions:
         if not isinstance(self.model, str) or not self.model.strip():
             raise InvalidInputError(f"model must be a folder or a model's name, got {self.model!r}.")
         check_names(self.engine, self.precision)
-        if isinstance(self.max_length, bool) or not isinstance(self.max_length, int) or self.max_length < 1:
-            raise InvalidInputError(f"max_length must be a positive number of tokens, got {self.max_length!r}.")
-        threads = self.threads
-        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-            raise InvalidInputError(f"threads must be a whole number of at least 1, or None, got {threads!r}.")
+        _check_count("max_length", self.max_length, 1, "tokens")
+        if self.threads is not None:
+            _check_count("threads", self.threads, 1, "processors, or None")
         share = self.max_query_share
         if isinstance(share, bool) or not isinstance(share, float) or not 0 < share < 1:
             raise InvalidInputError(f"max_query_share must lie between 0 and 1, got {share!r}.")
-        kept = self.token_cache
-        if isinstance(kept, bool) or not isinstance(kept, int) or kept < 0:
-            raise InvalidInputError(f"token_cache must be a number of passages, 0 for none, got {kept!r}.")
-        queued = self.max_queued_pairs
-        if isinstance(queued, bool) or not isinstance(queued, int) or queued < 1:
-            raise InvalidInputError(f"max_queued_pairs must be a whole number of at least 1, got {queued!r}.")
-        scores = self.score_cache
-        if isinstance(scores, bool) or not isinstance(scores, int) or scores < 0:
-            raise InvalidInputError(f"score_cache must be a number of scores, 0 for none, got {scores!r}.")
-        if self.score_cache_folder is not None and not scores:
+        _check_count("token_cache", self.token_cache, 0, "passages, 0 for none")
+        if self.long_documents not in get_args(LongDocuments):
+            raise InvalidInputError(f"long_documents must be 'truncate' or 'windows', got {self.long_documents!r}.")
+        _check_count("max_windows", self.max_windows, 1, "windows")
+        _check_count("max_queued_pairs", self.max_queued_pairs, 1, "pairs")
+        _check_count("score_cache", self.score_cache, 0, "scores, 0 for none")
+        if self.score_cache_folder is not None and not self.score_cache:
             raise InvalidInputError(
                 f"score_cache_folder={self.score_cache_folder!r} needs score_cache, the number of scores to keep: "
                 f"score_cache=100_000 takes about 6 MB on disk."
@@ -92,11 +92,17 @@ class LoadingOptions:
             max_length=self.max_length,
             max_query_share=self.max_query_share,
             token_cache=self.token_cache,
+            max_windows=self.max_windows if self.long_documents == "windows" else 1,
             max_queued_pairs=self.max_queued_pairs,
             score_cache=self.score_cache,
             score_cache_folder=self.score_cache_folder,
         )
         return LoadedReranker(scorer, self)
+
+
+def _check_count(name: str, value: object, least: int, what: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InvalidInputError(f"{name} must be a whole number of at least {least} ({what}), got {value!r}.")
 
 
 class LoadedReranker(Reranker):
@@ -134,6 +140,8 @@ def load_reranker(  # noqa: PLR0913 - every option of loading, in one place
     max_length: int = 1024,
     max_query_share: float = 0.5,
     token_cache: int = 0,
+    long_documents: LongDocuments = "truncate",
+    max_windows: int = 16,
     max_queued_pairs: int = 10_000,
     score_cache: int = 0,
     score_cache_folder: str | Path | None = None,
@@ -158,6 +166,11 @@ def load_reranker(  # noqa: PLR0913 - every option of loading, in one place
         max_query_share: In (0, 1): the most of ``max_length`` that a query takes; what is over is cut.
         token_cache: How many passages' token ids are kept for when the same text comes again, four bytes a token; what
             was used longest ago goes first. On CPUs tokenizing is little beside the model: see docs/performance.md.
+        long_documents: ``"truncate"``: what is longer than ``max_length`` is cut, and ``truncated`` says so.
+            ``"windows"``: such a document is read in overlapping windows of ``max_length``, each beside the query, and
+            gets the score of its best one. It costs as much as so many documents.
+        max_windows: How many windows a document has, at most: 16 of 1,024 tokens read about 12,000. What is behind
+            them is not read, and ``truncated`` says so.
         max_queued_pairs: How many query-document pairs of all callers may wait for the model. A call that would exceed
             it fails at once with `OverloadedError`, unless nothing waits. What a pair takes depends on the model and
             the machine: choose what can be computed in the time that your callers are ready to wait.
@@ -187,6 +200,8 @@ def load_reranker(  # noqa: PLR0913 - every option of loading, in one place
         max_length=max_length,
         max_query_share=max_query_share,
         token_cache=token_cache,
+        long_documents=long_documents,
+        max_windows=max_windows,
         max_queued_pairs=max_queued_pairs,
         score_cache=score_cache,
         score_cache_folder=None if score_cache_folder is None else str(score_cache_folder),

@@ -20,6 +20,9 @@ from rerank_plugins.token_cache import TokenCache, Tokens
 MAX_QUERY_SHARE = 0.5
 """Share of ``max_length`` that a query may take; the rest is the passage's."""
 
+WINDOW_OVERLAP = 0.25
+"""Share of a window that the next one reads again, so that no sentence is only seen in halves. Chosen, not measured."""
+
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -53,7 +56,7 @@ class PairEncoder:
 
     Safe to use from many threads. Where nothing is cut the ids equal those of
     ``AutoTokenizer(query, passage)``. The query is cut to ``max_query_share`` of ``max_length``,
-    then the passage to what is left, both at the end.
+    then the passage to what is left, both at the end; or the passage is read in overlapping windows.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class PairEncoder:
         *,
         max_query_share: float = MAX_QUERY_SHARE,
         token_cache: int = 0,
+        max_windows: int = 1,
     ) -> None:
         """Take ownership of ``tokenizer``: its truncation and padding are switched off for good.
 
@@ -71,6 +75,7 @@ class PairEncoder:
             max_length: Most tokens of a row, special tokens included.
             max_query_share: In (0, 1).
             token_cache: How many passages' token ids are kept for when they come again.
+            max_windows: How many windows `windows` gives of a passage, at most.
         """
         tokenizer.no_truncation()
         tokenizer.no_padding()
@@ -83,12 +88,19 @@ class PairEncoder:
                 f"special tokens: got {max_length}, expected at least {self._template.specials + 2}."
             )
         self.max_length = max_length
+        self.max_windows = max_windows
         self.max_query_tokens = min(room - 1, max(1, int(max_query_share * max_length)))
         self._kept = TokenCache(token_cache) if token_cache else None
 
     @classmethod
     def from_folder(
-        cls, folder: Path, max_length: int, *, max_query_share: float = MAX_QUERY_SHARE, token_cache: int = 0
+        cls,
+        folder: Path,
+        max_length: int,
+        *,
+        max_query_share: float = MAX_QUERY_SHARE,
+        token_cache: int = 0,
+        max_windows: int = 1,
     ) -> PairEncoder:
         """Read ``folder/tokenizer.json``; `ModelLoadError` if it is missing or damaged."""
         path = folder / "tokenizer.json"
@@ -101,22 +113,52 @@ class PairEncoder:
             tokenizer = Tokenizer.from_file(str(path))
         except Exception as exc:  # tokenizers raises a bare Exception for a damaged file
             raise ModelLoadError(f"{path} cannot be read ({exc}). Download the model again.") from exc
-        return cls(tokenizer, max_length, max_query_share=max_query_share, token_cache=token_cache)
+        return cls(
+            tokenizer,
+            max_length,
+            max_query_share=max_query_share,
+            token_cache=token_cache,
+            max_windows=max_windows,
+        )
 
     def encode(self, pairs: list[Pair]) -> list[EncodedPair]:
         """One row a pair, in order. A query that stands in many pairs is encoded once."""
+        return [self._compose(query, passage) for query, passage in self._tokenized(pairs)]
+
+    def windows(self, pairs: list[Pair]) -> list[list[EncodedPair]]:
+        """The rows of each pair, in order: one if the passage fits into it, else overlapping windows over the passage.
+
+        What ``max_windows`` leaves unread is the passage's end; then every row of the pair is called truncated.
+        """
+        return [self._rows(query, passage) for query, passage in self._tokenized(pairs)]
+
+    def _tokenized(self, pairs: list[Pair]) -> list[tuple[Tokens, Tokens]]:
         distinct = list(dict.fromkeys(query for query, _ in pairs))
         queries = dict(zip(distinct, self._tokens(distinct), strict=True))
         texts = [passage for _, passage in pairs]
         passages = self._tokens(texts) if self._kept is None else self._kept.tokens(texts, self._tokens)
-        return [self._compose(queries[query], passage) for (query, _), passage in zip(pairs, passages, strict=True)]
+        return [(queries[query], passage) for (query, _), passage in zip(pairs, passages, strict=True)]
 
     def _tokens(self, texts: list[str]) -> list[Tokens]:
         encodings = self._tokenizer.encode_batch_fast(
             [_without_surrogates(text) for text in texts], add_special_tokens=False
         )
-        # No row has more than ``max_length`` of any text.
-        return [Tokens(encoding.ids[: self.max_length], len(encoding) <= self.max_length) for encoding in encodings]
+        # The rows of a pair have no more of any text.
+        most = self.max_length * self.max_windows
+        return [Tokens(encoding.ids[:most], len(encoding) <= most) for encoding in encodings]
+
+    def _rows(self, query: Tokens, passage: Tokens) -> list[EncodedPair]:
+        room = self.max_length - self._template.specials - min(len(query.ids), self.max_query_tokens)
+        length = len(passage.ids)
+        if length <= room or self.max_windows == 1:
+            return [self._compose(query, passage)]
+        overlap = int(WINDOW_OVERLAP * room)
+        count = min(self.max_windows, -(-(length - overlap) // (room - overlap)))
+        end = min(length, count * (room - overlap) + overlap)
+        # Spread evenly: the last one ends where the text does, and overlaps no more than the others.
+        starts = [number * (end - room) // (count - 1) for number in range(count)]
+        complete = passage.complete and end == length
+        return [self._compose(query, Tokens(passage.ids[start : start + room], complete)) for start in starts]
 
     def _compose(self, query: Tokens, passage: Tokens) -> EncodedPair:
         template = self._template

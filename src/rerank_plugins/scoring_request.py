@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import contextvars
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -21,12 +22,19 @@ _LOOKED_UP, _UNIT_PAIRS = 512, 4096
 
 
 class Row(NamedTuple):
-    """A pair that is ready for the model."""
+    """A pair, or a window of one, that is ready for the model."""
 
     position: int
     encoded: EncodedPair
     width: int
     """Slots it takes, padding to the engine's multiple included."""
+
+
+class _Windows(NamedTuple):
+    """How many rows a pair has, and the scores of those that were computed."""
+
+    expected: int
+    scores: list[float]
 
 
 class ScoringRequest:
@@ -56,6 +64,8 @@ class ScoringRequest:
         self._arrived = time.monotonic()
         self._begun = False
         self._scores: list[ScoredPair | None] = [None] * len(pairs)
+        self._windows: dict[int, _Windows] = {}
+        """Of the pairs that are encoded and have no score yet, by position."""
         self._unit_end = 0
         self._looked_up = 0
         self._complete = 0
@@ -162,10 +172,13 @@ class ScoringRequest:
         self._looked_up += len(pairs)
 
     def put_unit(
-        self, positions: Sequence[int], encoded: Sequence[EncodedPair], width: Callable[[EncodedPair], int]
+        self, positions: Sequence[int], encoded: Sequence[Sequence[EncodedPair]], width: Callable[[EncodedPair], int]
     ) -> None:
-        """What `next_unit` gave, encoded."""
-        self.rows = [Row(position, row, width(row)) for position, row in zip(positions, encoded, strict=True)]
+        """What `next_unit` gave, encoded: one row a pair at least."""
+        self._windows = {position: _Windows(len(rows), []) for position, rows in zip(positions, encoded, strict=True)}
+        self.rows = [
+            Row(position, row, width(row)) for position, rows in zip(positions, encoded, strict=True) for row in rows
+        ]
         self.rows.sort(key=lambda row: -row.width)
         self.settle()
 
@@ -180,14 +193,19 @@ class ScoringRequest:
         """Rows whose batch was not computed."""
         self.rows = sorted([*self.rows, *rows], key=lambda row: (-row.width, row.position))
 
-    def put_scores(self, rows: list[Row], scores: Sequence[float], seconds: float) -> list[ScoredPair]:
-        """Of rows that were given, and how long their batch took."""
-        scored = [ScoredPair(score, row.encoded.truncated) for row, score in zip(rows, scores, strict=True)]
-        for row, one in zip(rows, scored, strict=True):
-            self._set(row.position, one)
+    def put_scores(self, rows: list[Row], scores: Sequence[float], seconds: float) -> dict[int, ScoredPair]:
+        """Of rows that were given, and how long their batch took. Returns what it completed, by position."""
+        completed = {}
+        for row, score in zip(rows, scores, strict=True):
+            windows = self._windows[row.position]
+            windows.scores.append(score)
+            if len(windows.scores) == windows.expected:
+                completed[row.position] = ScoredPair(_best(windows.scores), row.encoded.truncated)
+        for position, scored in completed.items():
+            self._set(position, scored)
         self.compute_seconds += seconds
         self.settle()
-        return scored
+        return completed
 
     def settle(self) -> None:
         """Notice that a unit is complete, and that all are."""
@@ -214,3 +232,8 @@ class ScoringRequest:
     def _set(self, position: int, scored: ScoredPair) -> None:
         self._scores[position] = scored
         self.characters -= sum(map(len, self.pairs[position]))
+
+
+def _best(scores: Sequence[float]) -> float:
+    """The highest; but one that is no finite number, so that it is noticed."""
+    return max(scores, key=lambda score: (not math.isfinite(score), score))

@@ -36,6 +36,8 @@ class Stats:
     """Tokens that the model read, without padding."""
     slots: int = 0
     """Tokens and padding."""
+    rows: int = 0
+    """What the model read: one a pair, or the windows of a long document."""
     batches: int = 0
     queue_seconds: float = 0.0
     """Seconds between a call's arrival and its first work, all calls together."""

@@ -166,12 +166,14 @@ def toy_reranker(
     engine: Any = None,
     *,
     max_length: int = 512,
+    max_windows: int = 1,
     token_budget: int | None = None,
     max_queued_pairs: int = MAX_QUEUED_PAIRS,
 ) -> Reranker:
     """A reranker around an engine of this module, or any `Engine`; a `ToyEngine` without one.
 
-    Its tokens are characters; a pair has 3 more. ``token_budget`` None takes the engine's.
+    Its tokens are characters; a pair has 3 more. With ``max_windows`` above 1 long documents are read in so many
+    windows at most. ``token_budget`` None takes the engine's.
     """
     tokenizer = Tokenizer(models.WordLevel(_VOCABULARY, unk_token="[UNK]"))  # noqa: S106 - no password
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
@@ -180,7 +182,7 @@ def toy_reranker(
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[(name, _VOCABULARY[name]) for name in ("[CLS]", "[SEP]")],
     )
-    encoder = PairEncoder(tokenizer, max_length)
+    encoder = PairEncoder(tokenizer, max_length, max_windows=max_windows)
     return Reranker(
         CrossEncoderScorer(encoder, engine or ToyEngine(), token_budget=token_budget, max_queued_pairs=max_queued_pairs)
     )

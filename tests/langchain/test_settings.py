@@ -57,7 +57,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"score_key": " "}, "should match pattern"),
     ({"engine": "onnx"}, "'auto', 'torch' or 'openvino'"),
     ({"precision": "half"}, "'fp32'"),
-    ({"max_length": 0}, "max_length must be a positive number"),
+    ({"max_length": 0}, "max_length must be a whole number of at least 1"),
     ({"max_query_share": 1.0}, "max_query_share must lie between 0 and 1"),
     ({"model": " "}, "model must be a folder or a model's name"),
     ({"reranker": "rerank-mini-en"}, "Name a model with model="),

@@ -54,7 +54,7 @@ def test_defaults() -> None:
         ({"score_threshold": 1.5}, r"score_threshold must lie in \[0, 1\]"),
         ({"metadata_mode": "everything"}, "'all', 'embed', 'llm' or 'none'"),
         ({"engine": "onnx"}, "'auto', 'torch' or 'openvino'"),
-        ({"max_length": 0}, "max_length must be a positive number"),
+        ({"max_length": 0}, "max_length must be a whole number of at least 1"),
         ({"reranker": "rerank-mini-en"}, "Name a model with model="),
         ({"topn": 3}, "RerankPostprocessor has no option 'topn'"),
         ({"top_k": 3}, "It is called top_n"),

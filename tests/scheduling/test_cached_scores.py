@@ -49,8 +49,8 @@ def test_scores_on_disk_serve_the_next_start(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"score_cache": -1}, "score_cache must be a number of scores"),
-        ({"score_cache": True}, "score_cache must be a number of scores"),
+        ({"score_cache": -1}, "score_cache must be a whole number of at least 0"),
+        ({"score_cache": True}, "score_cache must be a whole number of at least 0"),
         ({"score_cache_folder": "here"}, "score_cache_folder='here' needs score_cache"),
         ({"max_queued_pairs": 0}, "max_queued_pairs must be a whole number of at least 1"),
     ],
