@@ -89,6 +89,14 @@ def test_rank_takes_chinese_emoji_and_brackets_as_they_are(here: Here) -> None:
     assert "苹果是一种健康的水果" in done.stdout
 
 
+def test_rank_reads_long_lines_in_windows(here: Here) -> None:
+    """What is too long for the model is cut and called truncated, or with --windows read to the end."""
+    given = f"{'The weather was fine that day. ' * 120}{LINES[1]}\n"
+    for windows, truncated in ((), True), (("--windows",), False):
+        done = here("rank", QUERY, "--documents", "-", *MODEL, "--json", *windows, given=given)
+        assert json.loads(done.stdout)["truncated"] is truncated
+
+
 def test_rank_of_nothing_prints_nothing_and_loads_no_model(here: Here) -> None:
     """No documents, no output, no error, although the model does not exist."""
     done = here("rank", QUERY, "--documents", "-", "--model", "no/such-model", given="\n\n")

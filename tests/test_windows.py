@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from doc_pages import names_left_by
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -271,3 +272,9 @@ def test_both_adapters_read_windows(long_documents: list[str]) -> None:
     nodes = [NodeWithScore(node=TextNode(text=text)) for text in texts]
     (node,) = RerankPostprocessor(**fields).postprocess_nodes(nodes, query_str=query)
     assert node.node.get_content() == texts[1]
+
+
+def test_the_page_s_code_runs() -> None:
+    """The code of docs/long_documents.md loads the model as it says."""
+    options = names_left_by("long_documents.md")["reranker"].loaded_from
+    assert (options.long_documents, options.max_windows) == ("windows", 16)

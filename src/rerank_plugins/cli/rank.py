@@ -56,6 +56,9 @@ def rank(
     top_n: Annotated[int | None, typer.Option(help="How many to print; all without it.")] = None,
     score_threshold: Annotated[float | None, typer.Option(help="Print scores at or above this, 0 to 1.")] = None,
     *,
+    windows: Annotated[
+        bool, typer.Option("--windows", help="Read what is longer than the model's input in windows; else it is cut.")
+    ] = False,
     json_output: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Print documents with their scores, best first.
@@ -70,7 +73,7 @@ def rank(
     texts = [_text(row) for row in rows]
     if not texts:
         return
-    reranker = load_reranker(model)
+    reranker = load_reranker(model, long_documents="windows" if windows else "truncate")
     if sys.stderr.isatty() and len(texts) > _STEP and isinstance(reranker.scorer, DetailedScorer):
         reranker = Reranker(_WithProgress(reranker.scorer, Console(stderr=True)))
     results = reranker.rerank(query, texts, top_n=top_n, score_threshold=score_threshold)
