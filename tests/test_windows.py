@@ -214,6 +214,15 @@ def test_windows_survive_running_out_of_memory() -> None:
     assert small.stats().out_of_memory > 0
 
 
+def test_a_document_is_counted_once_however_many_windows_it_has() -> None:
+    """The turn of a call is chosen by what it has left: nothing, when its windows were computed batch by batch."""
+    reranker = toy_reranker(max_length=64, max_windows=100, token_budget=64)
+    request = reranker.scorer.submit([("query", "b" * 900), ("query", "c")])  # type: ignore[attr-defined]
+    assert request.characters == 911
+    request.result()
+    assert (request.characters, request.waiting) == (0, 0)
+
+
 def test_a_document_read_in_part_has_no_score_at_a_deadline() -> None:
     """A deadline in the middle of a document's windows leaves it without a score, behind those that have one."""
     reranker = toy_reranker(SlowEngine(seconds=0.05), max_length=64, max_windows=100, token_budget=64)
