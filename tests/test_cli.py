@@ -110,6 +110,7 @@ def test_rank_of_nothing_prints_nothing_and_loads_no_model(here: Here) -> None:
         (("rank", " ", "--documents", "-", *MODEL), "query is blank"),
         (("rank", QUERY, "--documents", "-", *MODEL, "--top-n", "-1"), "top_n must be 0 or more"),
         (("rank", QUERY, "--documents", "-", *MODEL, "--score-threshold", "7"), "must lie in [0, 1]"),
+        (("verify", "rerank-mini-en"), "no published scores of 'rerank-mini-en'"),
     ],
 )
 def test_errors_are_one_message_and_status_2(here: Here, arguments: tuple[str, ...], message: str) -> None:

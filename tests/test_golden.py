@@ -1,45 +1,57 @@
-"""Published scores of BAAI/bge-reranker-v2-m3, for machines that have its weights (marker `hub`)."""
+"""Published scores, on machines that have the weights (marker `hub`): `rerank-plugins verify`, at every precision."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
-from rerank_plugins import Reranker, load_reranker
+from rerank_plugins import ModelNotFoundError, load_reranker
+from rerank_plugins.engines import accelerator
+from rerank_plugins.engines.openvino import cpu_has_bf16
+from rerank_plugins.verification import PUBLISHED, explain, verify
 
 pytestmark = pytest.mark.hub
-
-AI = "What event in 1956 marked the official birth of artificial intelligence as a discipline?"
-# Sigmoids in fp32 on a CPU, as published by users of the model.
-AI_SCORES = {
-    "In 1950, Alan Turing published his seminal paper, 'Computing Machinery and Intelligence,' proposing the Turing "
-    "Test as a criterion of intelligence, a foundational concept in the philosophy and development of artificial "
-    "intelligence.": 0.0326971950177779,
-    "The Dartmouth Conference in 1956 is considered the birthplace of artificial intelligence as a field; here, John "
-    "McCarthy and others coined the term 'artificial intelligence' and laid out its basic goals.": 0.9911615761470803,
-    "In 1951, British mathematician and computer scientist Alan Turing also developed the first program designed to "
-    "play chess, demonstrating an early example of AI in game strategy.": 0.0042116724917325935,
-    "The invention of the Logic Theorist by Allen Newell, Herbert A. Simon, and Cliff Shaw in 1955 marked the creation "
-    "of the first true AI program, which was capable of solving logic problems, akin to proving mathematical "
-    "theorems.": 0.006514905766152258,
-}
-PANDA = (
-    "The giant panda (Ailuropoda melanoleuca), sometimes called a panda bear or simply panda, is a bear species "
-    "endemic to China."
-)
+NAME = "bge-reranker-v2-m3"
 
 
-@pytest.fixture(scope="module")
-def exact() -> Reranker:
-    return load_reranker("BAAI/bge-reranker-v2-m3", engine="openvino", precision="fp32")
+def check(name: str, model: Path | None = None, **options: Any) -> None:
+    try:
+        reranker = load_reranker(model or f"BAAI/{name}", **options)
+    except ModelNotFoundError:
+        if name == NAME:
+            raise
+        pytest.skip(f"BAAI/{name} is not here; the marker promises BAAI/{NAME} only")
+    with reranker:
+        found = verify(reranker, name)
+    assert found.ok, explain(found, name)
 
 
-def test_sigmoids_equal_the_published_ones_in_fp32(exact: Reranker) -> None:
-    """Four passages of one query score what is published for fp32, within 1e-3."""
-    scores = {result.document: result.score for result in exact.rerank(AI, list(AI_SCORES))}
-    assert scores == pytest.approx(AI_SCORES, abs=1e-3)
+@pytest.mark.parametrize("engine", ["openvino", "torch"])
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_fp32_computes_what_was_published(name: str, engine: str) -> None:
+    """Both engines give every published score of every model, each within its own precision's tolerance."""
+    check(name, engine=engine, precision="fp32", device="cpu")
 
 
-def test_logits_are_near_the_published_fp16_ones(exact: Reranker) -> None:
-    """Three pairs have the logits published for fp16, within 0.05: fp16 itself moves by 0.02."""
-    pairs = [("query", "passage"), ("what is panda?", "hi"), ("what is panda?", PANDA)]
-    assert exact.scorer.score(pairs) == pytest.approx([-5.65234375, -8.1875, 5.26171875], abs=0.05)
+def test_bf16_computes_what_was_published() -> None:
+    """On a processor that has it."""
+    if not cpu_has_bf16():
+        pytest.skip("this processor has no bf16")
+    check(NAME, engine="openvino", precision="bf16")
+
+
+def test_fp16_computes_what_was_published() -> None:
+    """On an accelerator, where the published fp16 logits come from as well."""
+    if accelerator() is None:
+        pytest.skip("there is no accelerator")
+    check(NAME, engine="torch", precision="fp16")
+
+
+def test_an_int8_export_computes_what_was_published(tmp_path: Path) -> None:
+    """Within what is granted to int8; the folder has a name of its own."""
+    from rerank_plugins.export import export_model
+
+    export_model(f"BAAI/{NAME}", "int8", out=tmp_path / "exported")
+    check(NAME, tmp_path / "exported", precision="int8")
