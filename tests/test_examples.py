@@ -1,4 +1,4 @@
-"""The two example pipelines, run as a person runs them, against a real chat server on loopback."""
+"""The examples, run as a person runs them; the two pipelines against a real chat server on loopback."""
 
 from __future__ import annotations
 
@@ -120,4 +120,44 @@ def test_a_corpus_that_cannot_be_read_names_the_line(tmp_path: Path) -> None:
     done = run(SCRIPTS[0], "--corpus", str(corpus))
     assert done.returncode == 1
     assert "line 1 is not JSON" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_smallest_program_scores_the_right_passage_higher() -> None:
+    """It prints three pairs with their scores, says that the model in the box reads no Chinese, and is short."""
+    done = run("first_scores.py")
+    assert done.returncode == 0, done.stderr
+    said, *lines = done.stdout.splitlines()
+    assert "reads English only" in said
+    scores = {line.split(" | ")[1]: float(line.split()[0]) for line in lines}
+    assert len(scores) == 3
+    assert scores["The iPhone 15 Pro has a frame of titanium."] > scores["Apples are a healthy fruit, rich in fibre."]
+    assert len((ROOT / "examples/first_scores.py").read_text(encoding="utf-8").splitlines()) < 25
+
+
+def test_the_smallest_program_scores_chinese_where_it_is_read(fresh_ir: Path) -> None:
+    """With another model there is a Chinese pair more, and no warning."""
+    done = run("first_scores.py", "--model", str(fresh_ir))
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 4
+    assert "苹果公司最新发布的手机 | iPhone 15 Pro 支持钛合金边框" in done.stdout
+
+
+def test_the_traps_are_shown_and_counted() -> None:
+    """Six English traps with bars and marks, the Chinese ones left out with a word, and the count at the end."""
+    done = run("keyword_traps.py")
+    assert done.returncode == 0, done.stderr
+    assert "Chinese traps are left out" in done.stderr
+    assert "How fast can a jaguar run? (homonym)" in done.stdout
+    assert done.stdout.count("✓") == 8
+    assert "█" in done.stdout
+    assert re.search(r"reranking .*\d of 6", done.stdout)
+
+
+@pytest.mark.parametrize("script", ["first_scores.py", "keyword_traps.py"])
+def test_a_model_that_is_nowhere_is_one_message(script: str, tmp_path: Path) -> None:
+    """The first scripts end with how to get it, and no traceback."""
+    done = run(script, "--model", "no/such-model", HF_HUB_OFFLINE="1", HF_HUB_CACHE=str(tmp_path))
+    assert done.returncode == 1
+    assert "hf download no/such-model" in done.stderr
     assert "Traceback" not in done.stderr

@@ -32,6 +32,7 @@ def run(program: str, *blocked: str, **environment: str) -> subprocess.Completed
         ("import rerank_plugins.langchain", "langchain_core", "langchain"),
         ("import rerank_plugins.llama_index", "llama_index.core", "llama-index"),
         ("from rerank_plugins.cli.demo import demo; demo()", "faiss", "faiss"),
+        ("from rerank_plugins import traps; traps.by_bm25(traps.read_traps('en'))", "bm25s", "faiss"),
         ("from rerank_plugins.embedder import load_embedder; load_embedder('embed-static-en')", "model2vec", "faiss"),
     ],
 )

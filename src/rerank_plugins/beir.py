@@ -24,11 +24,16 @@ class Collection:
     """query id → passage id → grade, 0 for judged and not relevant; empty if the folder has none."""
 
 
-def example_collection(language: Literal["english", "chinese"]) -> Path:
-    """One of the collections written for this project: in the wheel, or in ``examples/data`` of a checkout."""
+def example_folder(name: str) -> Path:
+    """A folder of texts written for this project: in the wheel, or in ``examples/data`` of a checkout."""
     package = Path(__file__).parent
-    installed = package / "data" / language
-    return installed if installed.is_dir() else package.parents[1] / "examples" / "data" / language
+    installed = package / "data" / name
+    return installed if installed.is_dir() else package.parents[1] / "examples" / "data" / name
+
+
+def example_collection(language: Literal["english", "chinese"]) -> Path:
+    """The folder of one of the two collections written for this project."""
+    return example_folder(language)
 
 
 def read_collection(folder: Path, split: str | None = None) -> Collection:

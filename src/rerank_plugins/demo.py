@@ -76,9 +76,14 @@ def is_chinese(text: str) -> bool:
     return bool(_CHINESE.search(text))
 
 
+def reads_chinese(model: str) -> bool:
+    """False for the reranker in the box; others are taken to read it."""
+    return Path(model).name != BOX_RERANKER
+
+
 def show_chinese_warnings(console: Console, model: str, embedder: str) -> None:
     """Say so where Chinese meets a model in the box, which are both English."""
-    if Path(model).name == BOX_RERANKER:
+    if not reads_chinese(model):
         last = DEFAULT_MODEL.rsplit("/", maxsplit=1)[-1]
         console.print(
             f"{BOX_RERANKER} reads English only; its scores for Chinese mean nothing. Use --model {DEFAULT_MODEL}, "

@@ -11,6 +11,7 @@ from llama_index.core.schema import MetadataMode, NodeWithScore
 from rerank_plugins import Pair, RankedResult, Reranker, Scorer, load_reranker
 from rerank_plugins.langchain import RerankCompressor, RerankCrossEncoder, RerankMiddleware, RerankRetriever
 from rerank_plugins.llama_index import RerankPostprocessor
+from rerank_plugins.verification import Verification, verify
 
 
 class Constant:
@@ -52,3 +53,4 @@ def reranked(base: BaseRetriever) -> list[Document]:
 postprocessor = RerankPostprocessor(reranker=scorer, top_n=None, metadata_mode=MetadataMode.LLM)
 assert_type(postprocessor.postprocess_nodes([], query_str="query"), list[NodeWithScore])
 RerankPostprocessor(top_k=3)  # type: ignore[call-arg]
+assert_type(verify(Reranker(scorer), "bge-reranker-v2-m3", precision="int8"), Verification)

@@ -1,4 +1,4 @@
-"""`rerank-plugins`: rank, export, demo, models, verify, doctor."""
+"""`rerank-plugins`: rank, export, demo, traps, models, verify, doctor."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rerank_plugins.cli.doctor import doctor
 from rerank_plugins.cli.export import export
 from rerank_plugins.cli.models import models
 from rerank_plugins.cli.rank import rank
+from rerank_plugins.cli.traps import traps
 from rerank_plugins.cli.verify import verify
 from rerank_plugins.errors import RerankError
 
@@ -21,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Rerank retrieved documents with a cross-encoder.",
 )
-for command in (rank, export, demo, models, verify, doctor):
+for command in (rank, export, demo, traps, models, verify, doctor):
     app.command()(command)
 
 

@@ -27,6 +27,7 @@ _PACKAGES = {
     "llama-index-core": "llama-index",
     "nncf": "export",
     "faiss-cpu": "faiss",
+    "bm25s": "faiss",
     "model2vec": "faiss",
 }
 

@@ -1,0 +1,24 @@
+"""The smallest program: load a model, score three pairs, print. With another model: --model NAME."""
+
+import argparse
+
+from rich.console import Console
+
+from rerank_plugins import RerankError, demo, load_reranker, sigmoid
+
+PAIRS = [
+    ("What is Apple's phone made of?", "The iPhone 15 Pro has a frame of titanium."),
+    ("What is Apple's phone made of?", "Apples are a healthy fruit, rich in fibre."),
+    ("How do I keep bread fresh?", "A loaf stays soft longest in a wooden or clay box, at room temperature."),
+]
+parser = argparse.ArgumentParser()
+parser.add_argument("--model", default=demo.BOX_RERANKER, help="a folder, a model in the box, or a name on the hub")
+model = parser.parse_args().model
+demo.show_chinese_warnings(Console(), model, embedder="")
+chinese = [("苹果公司最新发布的手机", "iPhone 15 Pro 支持钛合金边框")] if demo.reads_chinese(model) else []
+try:
+    scores = load_reranker(model).score(PAIRS + chinese)
+except RerankError as error:
+    raise SystemExit(str(error)) from None
+for (query, passage), logit in zip(PAIRS + chinese, scores, strict=True):
+    print(f"{sigmoid(logit):.4f} (logit {logit:+.3f})  {query} | {passage}")
