@@ -75,6 +75,13 @@ def test_bm25_prefers_shared_words_and_ties_stay_in_order() -> None:
     assert (second.positions, second.scores) == ((0, 1), (0, 0))
 
 
+def test_each_trap_gets_its_own_order() -> None:
+    """Of several traps each one's passages are ordered for its query."""
+    other = Trap("d", "en", "synonym", "blue car", "", ("red train", "a train", "the car", "a blue car"), (3,))
+    for orders in (traps.by_bm25([SMALL, other]), traps.by_reranker([SMALL, other], Reranker(WordOverlap()))):
+        assert [order.positions for order in orders] == [(1, 2, 0), (3, 2, 0, 1)]
+
+
 def test_the_rerankers_order_is_taken_as_it_is() -> None:
     """Positions best first, scores in the order of the trap, and whether the first one answers."""
     (order,) = traps.by_reranker([SMALL], Reranker(WordOverlap()))
