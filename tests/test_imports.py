@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import rerank_plugins
+import rerank_plugins.evaluation
 
 HEAVY = (
     "torch",
@@ -77,3 +78,24 @@ def test_every_public_name_is_there() -> None:
 def test_the_default_model_is_the_multilingual_one() -> None:
     """Without a name, BAAI/bge-reranker-v2-m3 is meant."""
     assert rerank_plugins.DEFAULT_MODEL == "BAAI/bge-reranker-v2-m3"
+
+
+def test_the_public_names_of_the_evaluation_are_pinned() -> None:
+    """They too appear or disappear only on purpose."""
+    assert rerank_plugins.evaluation.__all__ == [
+        "METRICS",
+        "Evaluation",
+        "Interval",
+        "QueryChange",
+        "Ranking",
+        "Reranked",
+        "evaluate",
+    ]
+    assert callable(rerank_plugins.evaluation.evaluate)
+
+
+def test_results_of_an_evaluation_are_read_without_its_extra() -> None:
+    """Whoever reads or draws an `Evaluation` need not wait for scipy, nor have it."""
+    heavy = (*HEAVY, "numpy", "scipy", "ir_measures")
+    code = f"import sys, rerank_plugins.evaluation; print([name for name in {heavy} if name in sys.modules])"
+    assert run_python(code) == "[]"

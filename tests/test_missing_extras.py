@@ -33,6 +33,8 @@ def run(program: str, *blocked: str, **environment: str) -> subprocess.Completed
         ("import rerank_plugins.llama_index", "llama_index.core", "llama-index"),
         ("from rerank_plugins.cli.demo import demo; demo()", "faiss", "faiss"),
         ("from rerank_plugins import traps; traps.by_bm25(traps.read_traps('en'))", "bm25s", "faiss"),
+        ("from rerank_plugins.evaluation import evaluate", "ir_measures", "eval"),
+        ("from rerank_plugins.evaluation import evaluate", "scipy.stats", "eval"),
         ("from rerank_plugins.embedder import load_embedder; load_embedder('embed-static-en')", "model2vec", "faiss"),
     ],
 )

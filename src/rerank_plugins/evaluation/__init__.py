@@ -1,1 +1,24 @@
-"""Does reranking help, on whose data, and where to cut: measured on a collection in BEIR layout."""
+"""Does reranking help, on whose data, and where to cut: measured on a collection in BEIR layout.
+
+`evaluate` needs the extra ``eval``; the values it gives do not.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rerank_plugins.evaluation.results import METRICS, Evaluation, Interval, QueryChange, Ranking, Reranked
+
+if TYPE_CHECKING:
+    from rerank_plugins.evaluation.job import evaluate as evaluate
+
+__all__ = ["METRICS", "Evaluation", "Interval", "QueryChange", "Ranking", "Reranked", "evaluate"]
+
+
+def __getattr__(name: str) -> Any:
+    # It brings scipy and ir-measures, which whoever reads or draws results need not have.
+    if name == "evaluate":
+        from rerank_plugins.evaluation.job import evaluate
+
+        return evaluate
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
