@@ -1,4 +1,4 @@
-"""`rerank-plugins`: rank, export, demo, traps, models, verify, doctor."""
+"""`rerank-plugins`: rank, eval, export, demo, traps, models, verify, doctor."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from rerank_plugins.cli.demo import demo
 from rerank_plugins.cli.doctor import doctor
+from rerank_plugins.cli.eval import evaluate
 from rerank_plugins.cli.export import export
 from rerank_plugins.cli.models import models
 from rerank_plugins.cli.rank import rank
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 for command in (rank, export, demo, traps, models, verify, doctor):
     app.command()(command)
+app.command("eval")(evaluate)  # a function of that name would hide Python's own
 
 
 def main() -> None:
