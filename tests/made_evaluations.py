@@ -40,7 +40,7 @@ def reranked(
         better=sum(difference > 0 for difference in differences),
         worse=sum(difference < 0 for difference in differences),
         seconds={f"q{number}": chance.uniform(0.1, 0.3) * (seed + 1) for number in range(len(before))},
-        by_depth={depth: fmean(before) + gain * depth / 200 for depth in (5, 10, 20, 50)},
+        by_depth={depth: fmean(before) + gain * (depth / (150 + 20 * seed)) for depth in (5, 10, 20, 50)},
         changes=sorted(changes, key=lambda change: change.after - change.before),
         scores={
             f"q{number}": [(chance.random(), relevant and place == 0) for place in range(top_k)]

@@ -109,14 +109,18 @@ def enough_candidates(evaluation: Evaluation, prefix: str) -> Plot:
 
 def _says_depth(evaluation: Evaluation) -> str:
     before = evaluation.before.means["nDCG@10"].mean
-    found = [f"{reranked.model} {_enough(reranked, before)}" for reranked in evaluation.rerankers]
-    return "Of the gain with all candidates, 95 % come with: " + "; ".join(found) + "."
+    found = {reranked.model: _enough(reranked, before) for reranked in evaluation.rerankers}
+    if len(evaluation.rerankers) == 1:
+        (enough,) = found.values()
+        return f"95 % of the gain takes {enough} candidates." if enough else "Nothing is gained here."
+    listed = "; ".join(f"{model} {enough or '(gains nothing)'}" for model, enough in found.items())
+    return f"Candidates that 95 % of the gain takes: {listed}."
 
 
 def _enough(reranked: Reranked, before: float) -> str:
     gains = {depth: mean - before for depth, mean in sorted(reranked.by_depth.items()) if isfinite(mean)}
     if not gains or gains[max(gains)] < _LEAST_GAIN:
-        return "(gains nothing)"
+        return ""
     enough = next(depth for depth, gain in gains.items() if gain >= 0.95 * gains[max(gains)])
     return f"{enough:,} of {max(gains):,}"
 

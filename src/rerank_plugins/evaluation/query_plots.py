@@ -45,8 +45,7 @@ def query_gains(reranked: Reranked, prefix: str) -> Plot:
     axes.yaxis.set_major_locator(FixedLocator([-1, -0.5, 0, 0.5, 1]))
     axes.yaxis.set_major_formatter(FixedFormatter(["−1", "−0.5", "0", "+0.5", "+1"]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    if count < 6:
-        axes.xaxis.set_major_locator(FixedLocator(range(count + 1)))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
     equal = len(reranked.changes) - reranked.better - reranked.worse
     return finished(
         figure,

@@ -24,8 +24,8 @@ _Flow = tuple[int, int]
 """Bin before, bin after."""
 
 
-def rank_changes(changes: list[QueryChange], prefix: str) -> Plot:
-    """Bands as wide as there are queries, so that thousands read as well as five."""
+def rank_changes(changes: list[QueryChange], top_k: int, prefix: str) -> Plot:
+    """Bands as wide as there are queries, so that thousands read as well as five; the last bin ends at ``top_k``."""
     found = [
         (change.first_relevant_before, change.first_relevant_after)
         for change in changes
@@ -34,7 +34,7 @@ def rank_changes(changes: list[QueryChange], prefix: str) -> Plot:
     figure = new_figure(_HEIGHT)
     if not found:
         return say(figure, prefix, "No query has a relevant passage among its candidates.")
-    bins = _bins(max(max(ranks) for ranks in found))
+    bins = _bins(max(top_k, *(max(ranks) for ranks in found)))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, WIDTH), ylim=(_HEIGHT, 0))
     axes.set_axis_off()
@@ -43,7 +43,7 @@ def rank_changes(changes: list[QueryChange], prefix: str) -> Plot:
 
 
 def _bins(last: int) -> list[tuple[int, int]]:
-    """First and last rank of each; the last bin ends at the lowest rank there is."""
+    """First and last rank of each."""
     ends = [end for end in _LAST if end < last] + [last]
     return [(before + 1, end) for before, end in pairwise([0, *ends])]
 

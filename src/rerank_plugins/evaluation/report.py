@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from rerank_plugins.errors import InvalidInputError, MissingExtraError
 from rerank_plugins.evaluation import wording
@@ -36,6 +38,15 @@ class _Section:
     figures: list[_Figure]
 
 
+@dataclass(frozen=True, slots=True)
+class _Drawings:
+    """What matplotlib drew. No text of the collection is in it."""
+
+    overview: list[_Figure]
+    by_model: list[_Section]
+    swatches: list[str]
+
+
 def write_report(evaluation: Evaluation, path: Path) -> None:
     """Write the report of ``evaluation`` to ``path``, over what is there; the same evaluation gives the same bytes.
 
@@ -48,7 +59,7 @@ def write_report(evaluation: Evaluation, path: Path) -> None:
     """
     if not evaluation.rerankers:
         raise InvalidInputError("evaluation has no reranker, expected one or more. Evaluate a model first.")
-    page = _page(evaluation)
+    page = _filled(evaluation, _drawn(evaluation))
     try:
         path.write_bytes(page.encode())
     except OSError as exc:
@@ -58,38 +69,53 @@ def write_report(evaluation: Evaluation, path: Path) -> None:
         ) from exc
 
 
-def _page(evaluation: Evaluation) -> str:
+def _drawn(evaluation: Evaluation) -> _Drawings:
     try:
-        import jinja2
+        import jinja2  # noqa: F401 - asked for before the work of drawing
         import matplotlib as mpl  # noqa: F401 - the plots' modules take it for granted
     except ImportError as exc:
         raise MissingExtraError("eval", "The report of an evaluation", str(exc.name)) from exc
-    from rerank_plugins.evaluation.plots import milliseconds_per_query
     from rerank_plugins.evaluation.svg import plot_style, swatch
 
     with plot_style():
-        overview, by_model = _overview(evaluation), _by_model(evaluation)
-        swatches = [swatch(place) for place in range(len(evaluation.rerankers))]
+        return _Drawings(
+            overview=_overview(evaluation),
+            by_model=_by_model(evaluation),
+            swatches=[swatch(place) for place in range(len(evaluation.rerankers))],
+        )
+
+
+def _filled(evaluation: Evaluation, drawings: _Drawings) -> str:
+    from rerank_plugins.evaluation.plots import milliseconds_per_query
+
+    return _template().render(
+        evaluation=evaluation,
+        overview=drawings.overview,
+        by_model=drawings.by_model,
+        swatches=drawings.swatches,
+        outcome=_outcome,
+        milliseconds_per_query=milliseconds_per_query,
+        lost_by=_lost,
+        length=_LENGTH,
+    )
+
+
+@cache
+def _template() -> Any:
+    import jinja2
+
     pages = jinja2.Environment(
         loader=jinja2.PackageLoader("rerank_plugins", "evaluation"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        # Not what is escaped already, which is a str of another type.
         finalize=lambda value: wording.clean(value) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     names = ("counted", "cut", "interval", "milliseconds", "number", "p_value", "signed", "signed_interval")
     pages.filters |= {name: getattr(wording, name) for name in names}
-    return pages.get_template("report.html.jinja").render(
-        evaluation=evaluation,
-        overview=overview,
-        by_model=by_model,
-        swatches=swatches,
-        outcome=_outcome,
-        milliseconds_per_query=milliseconds_per_query,
-        lost_by=_lost,
-        length=_LENGTH,
-    )
+    return pages.get_template("report.html.jinja")
 
 
 def _overview(evaluation: Evaluation) -> list[_Figure]:
@@ -109,7 +135,7 @@ def _by_model(evaluation: Evaluation) -> list[_Section]:
 
     models = list(enumerate(evaluation.rerankers))
     gains = [(place, query_gains(reranked, f"gain-{place}")) for place, reranked in models]
-    ranks = [(place, rank_changes(reranked.changes, f"rank-{place}")) for place, reranked in models]
+    ranks = [(place, rank_changes(reranked.changes, evaluation.top_k, f"rank-{place}")) for place, reranked in models]
     scores = [(place, score_distribution(reranked, f"score-{place}")) for place, reranked in models]
     return [
         _Section(

@@ -110,8 +110,8 @@ def finished(figure: Figure, prefix: str, says: str) -> Plot:
 
 
 def say(figure: Figure, prefix: str, reason: str) -> Plot:
-    """A plot of nothing but the reason why there is nothing to draw."""
-    figure.text(0.5, 0.5, reason, ha="center", va="center", color=MUTED)
+    """A plot of nothing, for the ``reason`` that stands below it."""
+    figure.text(0.5, 0.5, "nothing to draw", ha="center", va="center", color=MUTED)
     return finished(figure, prefix, reason)
 
 
