@@ -158,7 +158,9 @@ def _local(name: str) -> str:
 
 
 def _in_page_style(value: str) -> str:
-    value = re.sub(r"font: (?:(\d+) )?([\d.]+px) [^;]*", r"font-weight: \1; font-size: \2", value)
+    # Up to matplotlib 3.9 one property, from then on one each.
+    value = re.sub(r"font: (\d+) ", r"font-weight: \1; font: ", value)
+    value = re.sub(r"font: ([\d.]+px) [^;]*", r"font-size: \1", value)
     value = re.sub(r"font-family: [^;]*; ", "", value)
     value = re.sub(r"#fe0[12]0\d", lambda color: f"var(--{_VARIABLES[color[0]]})", value)
     return " ".join(value.split())
