@@ -36,6 +36,8 @@ def run(program: str, *blocked: str, **environment: str) -> subprocess.Completed
         ("from rerank_plugins.evaluation import evaluate", "ir_measures", "eval"),
         ("from rerank_plugins.evaluation import evaluate", "scipy.stats", "eval"),
         ("from rerank_plugins.embedder import load_embedder; load_embedder('embed-static-en')", "model2vec", "faiss"),
+        ("import rerank_plugins.evaluation.report", "jinja2", "eval"),
+        ("import rerank_plugins.evaluation.report", "matplotlib", "eval"),
     ],
 )
 def test_a_missing_package_names_its_extra(program: str, blocked: str, extra: str) -> None:

@@ -1,13 +1,22 @@
-"""One HTML file that shows what an evaluation found: no network, no script, light and dark."""
+"""One HTML file that shows what an evaluation found: no network, no script, light and dark. Extra: ``eval``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from rerank_plugins.errors import InvalidInputError, MissingExtraError
+
+try:
+    import jinja2
+
+    from rerank_plugins.evaluation.plots import enough_candidates, milliseconds_per_query, quality_against_latency
+    from rerank_plugins.evaluation.query_plots import query_gains, score_distribution
+    from rerank_plugins.evaluation.rank_flow import rank_changes
+    from rerank_plugins.evaluation.svg import plot_style, swatch
+except ImportError as exc:
+    raise MissingExtraError("eval", "The report of an evaluation", str(exc.name)) from exc
 from rerank_plugins.evaluation import wording
 from rerank_plugins.evaluation.results import Evaluation, Interval, QueryChange, Reranked
 
@@ -54,7 +63,6 @@ def write_report(evaluation: Evaluation, path: Path) -> None:
     Of the queries that lost most, ten a model come with the first 700 characters of their texts.
 
     Raises:
-        MissingExtraError: The ``eval`` extra is not installed.
         InvalidInputError: ``path`` cannot be written, or ``evaluation`` has no reranker.
     """
     if not evaluation.rerankers:
@@ -70,13 +78,6 @@ def write_report(evaluation: Evaluation, path: Path) -> None:
 
 
 def _drawn(evaluation: Evaluation) -> _Drawings:
-    try:
-        import jinja2  # noqa: F401 - asked for before the work of drawing
-        import matplotlib as mpl  # noqa: F401 - the plots' modules take it for granted
-    except ImportError as exc:
-        raise MissingExtraError("eval", "The report of an evaluation", str(exc.name)) from exc
-    from rerank_plugins.evaluation.svg import plot_style, swatch
-
     with plot_style():
         return _Drawings(
             overview=_overview(evaluation),
@@ -86,8 +87,6 @@ def _drawn(evaluation: Evaluation) -> _Drawings:
 
 
 def _filled(evaluation: Evaluation, drawings: _Drawings) -> str:
-    from rerank_plugins.evaluation.plots import milliseconds_per_query
-
     return _template().render(
         evaluation=evaluation,
         overview=drawings.overview,
@@ -101,9 +100,7 @@ def _filled(evaluation: Evaluation, drawings: _Drawings) -> str:
 
 
 @cache
-def _template() -> Any:
-    import jinja2
-
+def _template() -> jinja2.Template:
     pages = jinja2.Environment(
         loader=jinja2.PackageLoader("rerank_plugins", "evaluation"),
         autoescape=True,
@@ -119,8 +116,6 @@ def _template() -> Any:
 
 
 def _overview(evaluation: Evaluation) -> list[_Figure]:
-    from rerank_plugins.evaluation.plots import enough_candidates, quality_against_latency
-
     quality = quality_against_latency(evaluation, "quality")
     depth = enough_candidates(evaluation, "depth")
     return [
@@ -130,9 +125,6 @@ def _overview(evaluation: Evaluation) -> list[_Figure]:
 
 
 def _by_model(evaluation: Evaluation) -> list[_Section]:
-    from rerank_plugins.evaluation.query_plots import query_gains, score_distribution
-    from rerank_plugins.evaluation.rank_flow import rank_changes
-
     models = list(enumerate(evaluation.rerankers))
     gains = [(place, query_gains(reranked, f"gain-{place}")) for place, reranked in models]
     ranks = [(place, rank_changes(reranked.changes, evaluation.top_k, f"rank-{place}")) for place, reranked in models]
