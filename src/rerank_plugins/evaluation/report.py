@@ -19,13 +19,11 @@ except ImportError as exc:
     raise MissingExtraError("eval", "The report of an evaluation", str(exc.name)) from exc
 from rerank_plugins.evaluation import wording
 from rerank_plugins.evaluation.results import Evaluation, Interval, QueryChange, Reranked
+from rerank_plugins.evaluation.verdict import SIGNIFICANT
 
 # Queries with their texts for each model, and characters of each text.
 _LOSSES = 10
 _LENGTH = 700
-
-# As in the verdict: the interval on one side of 0, and the convention for p.
-_SIGNIFICANT = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +151,7 @@ def _by_model(evaluation: Evaluation) -> list[_Section]:
 
 def _outcome(difference: Interval, p_value: float) -> str:
     """``better``, ``worse`` or ``open``: what colour and sign stand beside the verdict."""
-    if p_value >= _SIGNIFICANT:
+    if p_value >= SIGNIFICANT:
         return "open"
     return "better" if difference.low > 0 else "worse" if difference.high < 0 else "open"
 
