@@ -9,6 +9,7 @@ import rerank_plugins.evaluation
 HEAVY = (
     "torch",
     "openvino",
+    "sentencex",
     "transformers",
     "sentence_transformers",
     "langchain_core",
@@ -50,6 +51,7 @@ def test_public_names_are_pinned() -> None:
         "DeadlineExceededError",
         "DetailedScorer",
         "ExportError",
+        "Highlight",
         "InvalidInputError",
         "MissingExtraError",
         "ModelLoadError",

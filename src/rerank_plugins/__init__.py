@@ -22,7 +22,7 @@ from rerank_plugins.errors import (
     ScoringError,
 )
 from rerank_plugins.loading import DEFAULT_MODEL, load_reranker
-from rerank_plugins.ranking import RankedResult, sigmoid
+from rerank_plugins.ranking import Highlight, RankedResult, sigmoid
 from rerank_plugins.reranker import Reranker
 from rerank_plugins.scorer import DetailedScorer, Pair, Scale, ScoredPair, Scorer
 from rerank_plugins.stats import Stats
@@ -33,6 +33,7 @@ __all__ = [
     "DeadlineExceededError",
     "DetailedScorer",
     "ExportError",
+    "Highlight",
     "InvalidInputError",
     "MissingExtraError",
     "ModelLoadError",

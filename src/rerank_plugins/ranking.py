@@ -11,6 +11,21 @@ from rerank_plugins.errors import InvalidInputError
 
 
 @dataclass(frozen=True, slots=True)
+class Highlight:
+    """The sentence of a document that answers best: ``document[start:end]``.
+
+    Attributes:
+        start: Where its first character is, as Python counts them, from 0.
+        end: One after its last; neither is whitespace.
+        score: Of the sentence alone, on the scale of the document's; the document's own if it is one sentence.
+    """
+
+    start: int
+    end: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
 class RankedResult:
     """One document in its new place.
 
@@ -21,12 +36,14 @@ class RankedResult:
         document: The text as it was given.
         truncated: Whether the model saw less than the whole query and document;
             None if the scorer cannot tell.
+        highlight: The best sentence, if it was asked for and found.
     """
 
     index: int
     score: float | None
     document: str
     truncated: bool | None = None
+    highlight: Highlight | None = None
 
 
 def sigmoid(logit: float) -> float:

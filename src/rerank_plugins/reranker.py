@@ -12,6 +12,7 @@ from typing import Literal, Self, get_args
 from rerank_plugins.deadline import Deadline, OnDeadline, deadline_from_now
 from rerank_plugins.documents import check_query, checked_documents
 from rerank_plugins.errors import ClosedError, DeadlineExceededError, InvalidInputError, OverloadedError
+from rerank_plugins.highlights import Sentences, check_highlight, in_part
 from rerank_plugins.ranking import RankedResult, check_score_threshold, check_top_n, rank, sigmoid
 from rerank_plugins.scorer import Pair, Scale, ScoredPair, Scorer
 from rerank_plugins.scoring import Asked, Scored
@@ -66,6 +67,7 @@ class Reranker:
         deadline: float | None = None,
         on_deadline: OnDeadline = "partial",
         on_error: OnError = "raise",
+        highlight: bool = False,
     ) -> list[RankedResult]:
         """Order documents by relevance to the query.
 
@@ -84,6 +86,8 @@ class Reranker:
                 would raise, with the documents in the order
                 they were given in, without scores. What is wrong with the arguments is raised all the same,
                 and so is `ClosedError`.
+            highlight: Also find the best sentence of each document returned, as `highlighted` does; needs the
+                extra ``highlight``.
 
         Returns:
             Results with scores in [0, 1], best first; equal scores keep their input order. A blank
@@ -96,13 +100,16 @@ class Reranker:
             OverloadedError: Too many pairs wait for the model.
             DeadlineExceededError: With ``on_deadline="raise"``.
             ClosedError: After `close`.
+            MissingExtraError: With ``highlight``, without the extra; before anything is scored.
         """
+        check_highlight(highlight)
         call = self._checked(query, documents, top_n, score_threshold, deadline, on_deadline, on_error)
         if top_n == 0:
             return []
         with self._counted(call) as asked:
             call.scored = asked.answer(call.deadline)
-        return call.results(self.scale)
+        results = call.results(self.scale)
+        return self.highlighted(query, results, deadline=call.deadline) if highlight else results
 
     async def arerank(
         self,
@@ -114,17 +121,47 @@ class Reranker:
         deadline: float | None = None,
         on_deadline: OnDeadline = "partial",
         on_error: OnError = "raise",
+        highlight: bool = False,
     ) -> list[RankedResult]:
         """`rerank` without blocking the event loop. When its task is cancelled, what was not computed yet is dropped.
 
         A scorer of one's own runs on a thread, where it cannot be stopped.
         """
+        check_highlight(highlight)
         call = self._checked(query, documents, top_n, score_threshold, deadline, on_deadline, on_error)
         if top_n == 0:
             return []
         with self._counted(call) as asked:
             call.scored = await asked.aanswer(call.deadline)
-        return call.results(self.scale)
+        results = call.results(self.scale)
+        return await self.ahighlighted(query, results, deadline=call.deadline) if highlight else results
+
+    def highlighted(
+        self, query: str, results: Iterable[RankedResult], *, deadline: Deadline | None = None
+    ) -> list[RankedResult]:
+        """The results, each with the best sentence of its document.
+
+        All sentences are scored in one go. A result without a score, a blank document, and one whose sentences do not
+        all have a score at the deadline have no highlight. A failure is logged and leaves all without: it undoes no
+        ranking.
+
+        Raises:
+            MissingExtraError: The extra ``highlight`` is not installed.
+            ClosedError: After `close`.
+        """
+        sentences = Sentences(query, results)
+        with sentences.asked(self.scorer, self.scale, self._counts) as asked:
+            sentences.scored = asked.answer(in_part(deadline))
+        return sentences.best(self._as_score)
+
+    async def ahighlighted(
+        self, query: str, results: Iterable[RankedResult], *, deadline: Deadline | None = None
+    ) -> list[RankedResult]:
+        """`highlighted` without blocking the event loop."""
+        sentences = await on_thread(Sentences, query, results)
+        with sentences.asked(self.scorer, self.scale, self._counts) as asked:
+            sentences.scored = await asked.aanswer(in_part(deadline))
+        return sentences.best(self._as_score)
 
     def score(self, pairs: Iterable[Pair], /) -> list[float]:
         """The scorer's own numbers, on ``scale``, checked: one finite number a pair, in order.
@@ -219,6 +256,9 @@ class Reranker:
             finally:
                 facts.queue_seconds = asked.queue_seconds
             self._count(call, facts)
+
+    def _as_score(self, raw: float) -> float:
+        return sigmoid(raw) if self.scale == "logit" else raw
 
     def _count(self, call: _Call, facts: Facts) -> None:
         scored = [one for one in call.scored or () if one is not None]

@@ -1,0 +1,327 @@
+"""Documents into sentences, and the best sentence of each document that is returned."""
+
+from __future__ import annotations
+
+import logging
+import time
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scorers import ByLength, Gives
+
+from rerank_plugins import (
+    ClosedError,
+    Highlight,
+    InvalidInputError,
+    Pair,
+    RankedResult,
+    Reranker,
+    ScoredPair,
+    demo,
+    load_reranker,
+)
+from rerank_plugins.highlights import LONGEST, MOST, sentence_spans
+from rerank_plugins.testing import SlowEngine, WordOverlap, toy_reranker
+
+PHONE = "The phone was shown in September. Its frame is made of titanium. It costs 999 dollars."
+FRUIT = "Apples are a healthy fruit. Eat one a day."
+QUERY = "titanium."
+
+
+def said(text: str) -> list[str]:
+    return [text[start:end] for start, end in sentence_spans(text)]
+
+
+def sentence(result: RankedResult) -> str | None:
+    found = result.highlight
+    return None if found is None else result.document[found.start : found.end]
+
+
+@pytest.fixture(scope="module")
+def box() -> Reranker:
+    """The English model in the box."""
+    return load_reranker("rerank-mini-en")
+
+
+class Passages(WordOverlap):
+    """As `WordOverlap`; remembers the passages of each call."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[str]] = []
+
+    def score(self, pairs: list[Pair], /) -> list[float]:
+        """One logit a pair."""
+        self.calls.append([passage for _, passage in pairs])
+        return super().score(pairs)
+
+
+class FailsAfterwards(WordOverlap):
+    """Scores documents, and raises when it is asked again."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        self.asked = 0
+
+    def score(self, pairs: list[Pair], /) -> list[float]:
+        """One logit a pair, once."""
+        self.asked += 1
+        if self.asked > 1:
+            raise self.error
+        return super().score(pairs)
+
+
+class StopsAfter(WordOverlap):
+    """Has a queue, and gives ``count`` scores of what it is asked in its second call."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.calls = 0
+
+    def submit(self, pairs: list[Pair], /, *, deadline: object = None) -> StopsAfter:
+        """All scores of the first call."""
+        del deadline
+        self.calls += 1
+        count = len(pairs) if self.calls == 1 else self.count
+        scores = self.score(pairs)
+        self.scored = [ScoredPair(score, False) if n < count else None for n, score in enumerate(scores)]
+        return self
+
+    queue_seconds = 0.0
+
+    def result(self) -> list[ScoredPair | None]:
+        """What there is."""
+        return self.scored
+
+    async def aresult(self) -> list[ScoredPair | None]:
+        """The same."""
+        return self.scored
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        pytest.param(
+            'Dr. Lee paid 3.5 dollars. "Is it new?" he asked. It was.',
+            ["Dr. Lee paid 3.5 dollars.", '"Is it new?" he asked. It was.'],
+            id="abbreviations, decimals, quotes, and a rest that says little",
+        ),
+        pytest.param(
+            "苹果发布了新手机。边框是钛金属！电池能用一天吗？",
+            ["苹果发布了新手机。", "边框是钛金属！", "电池能用一天吗？"],
+            id="Chinese",
+        ),
+        pytest.param(
+            "苹果发布了iPhone 15 Pro。It has a titanium frame. 价格为999美元。",
+            ["苹果发布了iPhone 15 Pro。", "It has a titanium frame.", "价格为999美元。"],
+            id="both",
+        ),
+        pytest.param(
+            "Party 🎉👨‍👩‍👧 tonight. Bring caf\u0065\u0301 and 𝒳 books. See you.",
+            ["Party 🎉👨‍👩‍👧 tonight.", "Bring caf\u0065\u0301 and 𝒳 books. See you."],
+            id="emoji, combining and astral characters",
+        ),
+        pytest.param(
+            "\tFirst line is here\r\n\r\n  Second line is here \nwrapped in the middle\nThird line is here\t\n",
+            ["First line is here", "Second line is here \nwrapped in the middle", "Third line is here"],
+            id="line ends and tabs",
+        ),
+        pytest.param(
+            "1. Frame\n2. Battery of the phone\n## Materials\nMade of titanium.\nColours: red or white.\nSizes:\nlarge",
+            [
+                "1. Frame\n2. Battery of the phone",
+                "## Materials\nMade of titanium.",
+                "Colours: red or white.",
+                "Sizes:\nlarge",
+            ],
+            id="numbers, bullets, headings and colons go with what follows",
+        ),
+        pytest.param(
+            "The end is near \ud800 now. Another one.", ["The end is near \ud800 now.", "Another one."], id="half"
+        ),
+        pytest.param("Ok.", ["Ok."], id="little is something where there is nothing else"),
+        pytest.param(" \n\t\u3000", [], id="blank"),
+        pytest.param("", [], id="empty"),
+    ],
+)
+def test_sentences_as_a_reader_sees_them(text: str, sentences: list[str]) -> None:
+    """Offsets cut exactly these sentences out of the text."""
+    assert said(text) == sentences
+
+
+# What splitters stumble over, beside arbitrary text.
+PIECES = st.sampled_from(
+    [*'.!?。！？\n\r\t "“”「」()（）#-•*1aA字\u0301\u200d\ud800\udfff\u2028\x85\xa0\u3000', "😀", "Dr. ", ": "]
+)
+ANY = st.one_of(
+    st.text(st.characters(), max_size=200),
+    st.lists(PIECES, max_size=120).map("".join),
+    st.lists(st.sampled_from(["word", "字", ". ", "\n", " ", ", ", "a" * 150]), max_size=120).map("".join),
+)
+
+
+@given(ANY)
+def test_spans_hold_all_that_is_said(text: str) -> None:
+    """Of any text: in order, apart, inside, none blank, no whitespace around, and nothing left out but whitespace."""
+    spans = sentence_spans(text)
+    assert all(0 <= start < end <= len(text) for start, end in spans)
+    assert all(before <= start for (_, before), (start, _) in pairwise(spans))
+    assert all(text[start:end] == text[start:end].strip() for start, end in spans)
+    assert "".join("".join(text[start:end].split()) for start, end in spans) == "".join(text.split())
+    assert len(spans) <= MOST
+    assert len(spans) == MOST or all(end - start <= LONGEST for start, end in spans)
+
+
+def test_what_has_no_end_is_cut_where_a_reader_would() -> None:
+    """Long text without full stops is cut at line breaks, commas or spaces, into readable pieces."""
+    table = "\n".join(f"row {number}, {'x ' * 20}" for number in range(40))
+    assert all(piece.startswith("row") for piece in said(table))
+    clauses = "手机的边框很轻，" * 200
+    assert all(piece.endswith("，") for piece in said(clauses))
+    words = "word " * 500
+    assert {piece.replace("word", "").strip() for piece in said(words)} == {""}
+    for text in (table, clauses, words, "x" * 1000):
+        lengths = [len(piece) for piece in said(text)]
+        assert max(lengths) <= LONGEST
+        assert min(lengths) >= LONGEST // 8
+
+
+def test_a_long_document_has_no_more_sentences_than_are_scored() -> None:
+    """Of 1,000 sentences neighbours go together, evenly."""
+    pieces = said("This sentence says something. " * 1000)
+    assert len(pieces) == MOST
+    assert {piece.count(".") for piece in pieces} == {15, 16}
+
+
+@pytest.mark.parametrize("text", ["word " * 40_000, "- a\n" * 20_000, "a:\n" * 20_000, "字" * 100_000, '"a ' * 30_000])
+def test_splitting_takes_time_by_length(text: str) -> None:
+    """What looks like no sentence, or like thousands, takes no more than seconds."""
+    start = time.perf_counter()
+    sentence_spans(text)
+    assert time.perf_counter() - start < 5
+
+
+def test_the_best_sentence_of_each_document_returned() -> None:
+    """`document[start:end]` is the sentence that scores best, with its score; only documents returned are split."""
+    scorer = Passages()
+    reranker = Reranker(scorer)
+    (best,) = reranker.rerank(QUERY, [FRUIT, PHONE], top_n=1, highlight=True)
+    assert sentence(best) == "Its frame is made of titanium."
+    assert best.highlight == Highlight(34, 64, best.score or 0.0)
+    assert scorer.calls == [[FRUIT, PHONE], said(PHONE)]
+    stats = reranker.stats()
+    assert (stats.requests, stats.pairs) == (1, 2 + 3)
+
+
+def test_without_highlight_nothing_more_is_scored() -> None:
+    """The default leaves highlights out and asks the scorer once."""
+    scorer = Passages()
+    assert Reranker(scorer).rerank(QUERY, [PHONE])[0].highlight is None
+    assert len(scorer.calls) == 1
+
+
+def test_a_score_is_on_the_scale_of_the_results() -> None:
+    """Probabilities stay what they are, logits become probabilities."""
+
+    class Half(ByLength):
+        scale = "probability"
+
+    (result,) = Reranker(Half()).rerank(QUERY, [FRUIT], highlight=True)
+    assert result.highlight == Highlight(0, 27, 0.27)
+
+
+def test_one_sentence_is_its_own_highlight() -> None:
+    """It is not scored again; blank documents have none."""
+    scorer = Passages()
+    results = Reranker(scorer).rerank(QUERY, [" The frame is titanium.\n", "  "], highlight=True)
+    assert [(one.highlight and (one.highlight.start, one.highlight.end)) for one in results] == [(1, 23), None]
+    assert results[0].highlight is not None
+    assert results[0].highlight.score == results[0].score
+    assert len(scorer.calls) == 1
+
+
+async def test_the_async_call_gives_the_same(box: Reranker) -> None:
+    """Arerank and rerank find the same sentences with the same scores."""
+    documents = [FRUIT, PHONE, "", "One sentence."]
+    expected = box.rerank(QUERY, documents, highlight=True)
+    assert await box.arerank(QUERY, documents, highlight=True) == expected
+    assert [one.highlight is not None for one in expected] == [True, True, True, False]
+
+
+ANSWERS = {
+    "What is Apple's 2023 phone made of?": "gave way to titanium",
+    "How long does a turkey need in the oven?": "three hours at 165 degrees",
+    "size of a football pitch": "between 100 and 110 metres",
+    "how many strings on a bass": "four strings tuned",
+    "How tall was the Saturn rocket?": "110 metres from base",
+    "How many particles are in a mole?": "6.02214076",
+}
+
+
+def test_the_model_in_the_box_finds_the_answer(box: Reranker) -> None:
+    """Of passages of the example corpus that answer a question, it marks the sentence that does."""
+    passages = [passage.text for passage in demo.read_corpus(demo.example_corpus())]
+    for question, answer in ANSWERS.items():
+        (passage,) = [text for text in passages if answer in text]
+        assert len(said(passage)) > 1
+        (result,) = box.rerank(question, [passage], highlight=True)
+        assert answer in (sentence(result) or "")
+
+
+@pytest.mark.parametrize("on_error", ["raise", "keep_order"])
+@pytest.mark.parametrize("error", [RuntimeError("boom"), MemoryError("full")])
+def test_a_failure_undoes_no_ranking(error: Exception, on_error: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The documents come back ranked and scored, without highlights, whatever on_error says; the log says why."""
+    reranker = Reranker(FailsAfterwards(error))
+    with caplog.at_level(logging.WARNING, "rerank_plugins.runtime"):
+        results = reranker.rerank(QUERY, [FRUIT, PHONE], highlight=True, on_error=on_error)  # type: ignore[arg-type]
+    assert [(one.index, one.highlight) for one in results] == [(1, None), (0, None)]
+    assert all(one.score is not None for one in results)
+    assert type(error).__name__ in caplog.text
+    assert reranker.stats().unranked == 0
+
+
+def test_a_closed_reranker_is_an_error() -> None:
+    """ClosedError is raised all the same."""
+    with pytest.raises(ClosedError):
+        Reranker(FailsAfterwards(ClosedError("closed"))).rerank(QUERY, [PHONE], highlight=True)
+
+
+def test_unscored_documents_have_none() -> None:
+    """Where scoring the documents failed, they stay in their order and nothing is split."""
+    results = Reranker(Gives(0.0)).rerank(QUERY, [FRUIT, PHONE], highlight=True, on_error="keep_order")
+    assert [(one.score, one.highlight) for one in results] == [(None, None)] * 2
+
+
+@pytest.mark.parametrize("on_deadline", ["partial", "raise"])
+def test_a_deadline_leaves_out_what_is_not_scored(on_deadline: str) -> None:
+    """What has no score of every sentence has no highlight; the ranking stays, and nothing is raised for it."""
+    results = Reranker(StopsAfter(4)).rerank(
+        QUERY,
+        [PHONE, FRUIT],
+        highlight=True,
+        deadline=9,
+        on_deadline=on_deadline,  # type: ignore[arg-type]
+    )
+    assert [sentence(one) for one in results] == ["Its frame is made of titanium.", None]
+    assert [one.index for one in results] == [0, 1]
+
+
+def test_sentences_have_what_is_left_of_the_deadline() -> None:
+    """A model that takes 0.5 s a batch ranks within 0.9 s, has no time for sentences, and does not wait for them."""
+    reranker = toy_reranker(SlowEngine(seconds=0.5))
+    start = time.perf_counter()
+    (result,) = reranker.rerank(QUERY, [PHONE], highlight=True, deadline=0.9)
+    assert time.perf_counter() - start < 1.0
+    assert result.score is not None
+    assert result.highlight is None
+    reranker.close()
+
+
+def test_highlight_is_a_boolean() -> None:
+    """Anything else is refused before anything is scored."""
+    scorer = Passages()
+    with pytest.raises(InvalidInputError, match="highlight must be True or False, got 'yes'"):
+        Reranker(scorer).rerank(QUERY, [PHONE], highlight="yes")  # type: ignore[arg-type]
+    assert scorer.calls == []
