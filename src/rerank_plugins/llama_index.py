@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Annotated, Any, Self
 
+from rerank_plugins.deadline import deadline_from_now
 from rerank_plugins.documents import check_query
 from rerank_plugins.errors import InvalidInputError, MissingExtraError
+from rerank_plugins.highlights import check_highlight, written
 from rerank_plugins.ranking import RankedResult
 
 try:
@@ -28,6 +31,9 @@ RETRIEVAL_SCORE = "retrieval_score"
 
 TRUNCATED = "truncated"
 """Metadata key of ``mark_truncated``."""
+
+HIGHLIGHT = "highlight"
+"""Metadata key of ``highlight``."""
 
 _dispatcher = get_dispatcher(__name__)
 
@@ -66,6 +72,9 @@ class RerankPostprocessor(CallFields, BaseNodePostprocessor):
     mark_truncated: bool = Field(default=False, strict=True)
     """Write, in the same way, ``metadata["truncated"]``: whether the model saw less than the whole query and
     text; None if the scorer cannot tell."""
+    highlight: bool = Field(default=False, strict=True)
+    """Write, in the same way, ``metadata["highlight"]``: the best sentence of the node's text, without metadata, as
+    ``{"start": ..., "end": ..., "text": ...}``; None where there is none. Needs the extra ``highlight``."""
     metadata_mode: MetadataMode = MetadataMode.EMBED
     """Which metadata is read before the text; ``MetadataMode.NONE`` for the text alone."""
     callback_manager: Annotated[CallbackManager, PlainValidator(_as_callback_manager)] = Field(
@@ -89,7 +98,12 @@ class RerankPostprocessor(CallFields, BaseNodePostprocessor):
         texts = self._texts(held)
         with self._traced(held, query_bundle) as best:
             if texts:
-                best.extend(self._rewrapped(held, self._reranker().rerank(query, texts, **self._cut())))
+                reranker = self._reranker()
+                deadline = deadline_from_now(self.deadline, self.on_deadline)
+                results = reranker.rerank(query, texts, **self._cut())
+                if self.highlight:
+                    results = reranker.highlighted(query, _with_own_text(held, results), deadline=deadline)
+                best.extend(self._rewrapped(held, results))
         return best
 
     # The mixin opens a span around the sync method by itself, but not around an overridden async one.
@@ -102,7 +116,11 @@ class RerankPostprocessor(CallFields, BaseNodePostprocessor):
         with self._traced(held, query_bundle) as best:
             if texts:
                 reranker = await self._areranker()
-                best.extend(self._rewrapped(held, await reranker.arerank(query, texts, **self._cut())))
+                deadline = deadline_from_now(self.deadline, self.on_deadline)
+                results = await reranker.arerank(query, texts, **self._cut())
+                if self.highlight:
+                    results = await reranker.ahighlighted(query, _with_own_text(held, results), deadline=deadline)
+                best.extend(self._rewrapped(held, results))
         return best
 
     @contextmanager
@@ -127,8 +145,9 @@ class RerankPostprocessor(CallFields, BaseNodePostprocessor):
 
     def _texts(self, nodes: list[NodeWithScore]) -> list[str]:
         """What is scored; nothing where nothing can be kept."""
-        if self.top_n == 0:
+        if self.top_n == 0 or not nodes:
             return []
+        check_highlight(self.highlight)
         texts = [_unmarked(node.node).get_content(metadata_mode=self.metadata_mode) for node in nodes]
         wrong = [position for position, text in enumerate(texts) if not isinstance(text, str)]
         if wrong:
@@ -143,8 +162,9 @@ class RerankPostprocessor(CallFields, BaseNodePostprocessor):
         found = []
         for result in results:
             given, update = nodes[result.index], {"score": result.score}
-            marks = {RETRIEVAL_SCORE: given.score} if self.keep_retrieval_score else {}
+            marks: dict[str, Any] = {RETRIEVAL_SCORE: given.score} if self.keep_retrieval_score else {}
             marks |= {TRUNCATED: result.truncated} if self.mark_truncated else {}
+            marks |= {HIGHLIGHT: written(result)} if self.highlight else {}
             found.append(given.model_copy(update=update | ({"node": _marked(given.node, marks)} if marks else {})))
         return found
 
@@ -207,10 +227,18 @@ def _checked(nodes: Any, query_bundle: QueryBundle | None) -> tuple[list[NodeWit
     return held, query_bundle.query_str
 
 
+def _with_own_text(nodes: list[NodeWithScore], results: list[RankedResult]) -> list[RankedResult]:
+    """The results with the text that highlights are of, whatever metadata the model read before it."""
+    texts = [nodes[result.index].node.get_content(metadata_mode=MetadataMode.NONE) for result in results]
+    # A class of somebody's own may have text only with its metadata.
+    own = [text if isinstance(text, str) else "" for text in texts]
+    return [replace(result, document=text) for result, text in zip(results, own, strict=True)]
+
+
 def _unmarked(node: Any) -> Any:
     """The node without marks of an earlier pass: MetadataMode.ALL would read them, and so rank by its scores."""
     hidden = set(node.excluded_embed_metadata_keys) & set(node.excluded_llm_metadata_keys)
-    marks = {RETRIEVAL_SCORE, TRUNCATED} & hidden & node.metadata.keys()
+    marks = {RETRIEVAL_SCORE, TRUNCATED, HIGHLIGHT} & hidden & node.metadata.keys()
     if not marks:
         return node
     return node.model_copy(update={"metadata": {k: v for k, v in node.metadata.items() if k not in marks}})

@@ -8,7 +8,7 @@ from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
 from llama_index.core.schema import MetadataMode, NodeWithScore
 
-from rerank_plugins import Pair, RankedResult, Reranker, Scorer, load_reranker
+from rerank_plugins import Highlight, Pair, RankedResult, Reranker, Scorer, load_reranker
 from rerank_plugins.langchain import RerankCompressor, RerankCrossEncoder, RerankMiddleware, RerankRetriever
 from rerank_plugins.llama_index import RerankPostprocessor
 from rerank_plugins.verification import Verification, verify
@@ -24,6 +24,7 @@ class Constant:
 
 scorer: Scorer = Constant()
 assert_type(load_reranker("rerank-mini-en", engine="openvino", precision="int8"), Reranker)
+assert_type(Reranker(scorer).rerank("query", ["a"], highlight=True)[0].highlight, Highlight | None)
 assert_type(Reranker(scorer, scale="probability").rerank("query", ("a", "b"), top_n=1), list[RankedResult])
 
 
@@ -35,7 +36,7 @@ async def ranked() -> list[RankedResult]:
 load_reranker("rerank-mini-en", use_fp16=True)  # type: ignore[arg-type]
 load_reranker("rerank-mini-en", precision="half")  # type: ignore[arg-type]
 
-compressor = RerankCompressor(reranker=scorer, top_n=None, rank_fields=("title",), document_text=None)
+compressor = RerankCompressor(reranker=scorer, top_n=None, rank_fields=("title",), document_text=None, highlight=True)
 assert_type(compressor.compress_documents([], "query", None, top_n=2), list[Document])
 assert_type(compressor.invoke({"documents": [], "query": "query"}, top_n=2), list[Document])
 assert_type(RerankCrossEncoder(model="rerank-mini-en").score([("query", "text")]), list[float])
@@ -50,7 +51,7 @@ def reranked(base: BaseRetriever) -> list[Document]:
     return RerankRetriever(base_retriever=base, compressor=compressor, fetch_k=20).invoke("query")
 
 
-postprocessor = RerankPostprocessor(reranker=scorer, top_n=None, metadata_mode=MetadataMode.LLM)
+postprocessor = RerankPostprocessor(reranker=scorer, top_n=None, metadata_mode=MetadataMode.LLM, highlight=True)
 assert_type(postprocessor.postprocess_nodes([], query_str="query"), list[NodeWithScore])
 RerankPostprocessor(top_k=3)  # type: ignore[call-arg]
 assert_type(verify(Reranker(scorer), "bge-reranker-v2-m3", precision="int8"), Verification)

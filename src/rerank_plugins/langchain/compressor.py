@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from inspect import iscoroutinefunction
 from types import EllipsisType
@@ -23,7 +23,9 @@ from pydantic.json_schema import SkipJsonSchema
 from typing_extensions import TypedDict  # pydantic reads typing's own from Python 3.12 on only
 
 from rerank_plugins.adapter_fields import CallFields, ScoreThreshold, TopN, check_each
+from rerank_plugins.deadline import deadline_from_now
 from rerank_plugins.errors import InvalidInputError
+from rerank_plugins.highlights import check_highlight, written
 from rerank_plugins.langchain.tracing import add_metadata
 from rerank_plugins.ranking import RankedResult, check_top_n, cut
 from rerank_plugins.threads import on_thread
@@ -64,6 +66,9 @@ class CompressorFields(CallFields):
     mark_truncated: bool = False
     """Also write ``metadata["truncated"]``: whether the model saw less than the whole query and text; None
     if the scorer cannot tell."""
+    highlight: bool = Field(default=False, strict=True)
+    """Also write ``metadata["highlight"]``: the best sentence of ``page_content``, whatever else was read, as
+    ``{"start": ..., "end": ..., "text": ...}``; None where there is none. Needs the extra ``highlight``."""
     rank_fields: RankFields = ()
     """Metadata fields to read before the text, one a line; those that a document lacks are passed over."""
     document_text: Annotated[Callable[[Document], str], SkipJsonSchema(), AfterValidator(_not_async)] | None = None
@@ -75,6 +80,8 @@ class CompressorFields(CallFields):
             raise ValueError("got rank_fields and document_text, expected one of them: a callable can read any field.")
         if self.mark_truncated and self.score_key == "truncated":
             raise ValueError("score_key='truncated' is the key that mark_truncated writes. Choose another.")
+        if self.highlight and self.score_key == "highlight":
+            raise ValueError("score_key='highlight' is the key that highlight writes. Choose another.")
         return self
 
 
@@ -152,23 +159,34 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
         self, given: Any, run_manager: CallbackManagerForChainRun, *, options: dict[str, Any]
     ) -> list[Document]:
         documents, query, top_n = self._checked(given, options, run_manager)
-        results = []
+        results: list[RankedResult] = []
+        kept: list[RankedResult] = []
         if documents and top_n != 0:
-            results = self._reranker().rerank(query, self._texts(documents), **self._how())
-        return self._finished(documents, results, top_n, run_manager)
+            check_highlight(self.highlight)
+            reranker, texts = self._reranker(), self._texts(documents)
+            deadline = deadline_from_now(self.deadline, self.on_deadline)
+            results = reranker.rerank(query, texts, **self._how())
+            kept = self._kept(documents, results, top_n)
+            kept = reranker.highlighted(query, kept, deadline=deadline) if self.highlight else kept
+        return self._finished(documents, results, kept, run_manager)
 
     async def _arerank(
         self, given: Any, run_manager: AsyncCallbackManagerForChainRun, *, options: dict[str, Any]
     ) -> list[Document]:
         documents, query, top_n = self._checked(given, options, run_manager)
-        results = []
+        results: list[RankedResult] = []
+        kept: list[RankedResult] = []
         if documents and top_n != 0:
+            check_highlight(self.highlight)
             reranker = await self._areranker()
             # Somebody's callable may be slow; our own joining of strings is faster than a thread.
             own = self.document_text is None
             texts = self._texts(documents) if own else await on_thread(self._texts, documents)
+            deadline = deadline_from_now(self.deadline, self.on_deadline)
             results = await reranker.arerank(query, texts, **self._how())
-        return self._finished(documents, results, top_n, run_manager)
+            kept = self._kept(documents, results, top_n)
+            kept = await reranker.ahighlighted(query, kept, deadline=deadline) if self.highlight else kept
+        return self._finished(documents, results, kept, run_manager)
 
     def _checked(
         self, given: Any, options: dict[str, Any], run_manager: BaseRunManager
@@ -207,11 +225,19 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
         }
         return full
 
-    def _finished(
-        self, documents: list[Document], results: list[RankedResult], top_n: int | None, run_manager: BaseRunManager
-    ) -> list[Document]:
+    def _kept(self, documents: list[Document], results: list[RankedResult], top_n: int | None) -> list[RankedResult]:
+        """The best, with the text that highlights are of, whatever the model read."""
         # All were scored, whatever top_n: what was truncated may have lost its place for that.
         kept = cut(results, top_n=top_n, score_threshold=self.score_threshold)
+        return [replace(result, document=documents[result.index].page_content) for result in kept]
+
+    def _finished(
+        self,
+        documents: list[Document],
+        results: list[RankedResult],
+        kept: list[RankedResult],
+        run_manager: BaseRunManager,
+    ) -> list[Document]:
         scored = [result for result in results if result.score is not None]
         told = all(result.truncated is not None for result in scored)
         add_metadata(
@@ -228,6 +254,8 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
         metadata = {**document.metadata, self.score_key: result.score}
         if self.mark_truncated:
             metadata["truncated"] = result.truncated
+        if self.highlight:
+            metadata["highlight"] = written(result)
         return document.model_copy(update={"metadata": metadata})
 
     @classmethod
