@@ -45,7 +45,7 @@ wheel-check:
 	$(PYTHON) -m venv build/wheel-venv
 	build/wheel-venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip build
 	build/wheel-venv/bin/python -m build --wheel --outdir dist . >build/wheel.log
-	build/wheel-venv/bin/python -m pip install $(PIP_FLAGS) "$$(ls dist/*.whl)[faiss]"
+	build/wheel-venv/bin/python -m pip install $(PIP_FLAGS) "$$(ls dist/*.whl)[faiss,highlight]"
 	cd build && wheel-venv/bin/rerank-plugins demo
 
 # The recipe behind models/; see training/README.md. Needs the collections in DATA.
@@ -62,7 +62,7 @@ models: .venv-train/ready
 .venv-demo/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-demo
 	.venv-demo/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	.venv-demo/bin/python -m pip install $(PIP_FLAGS) -e '.[faiss,langchain,llama-index]' --group demo
+	.venv-demo/bin/python -m pip install $(PIP_FLAGS) -e '.[faiss,highlight,langchain,llama-index]' --group demo
 	touch $@
 
 .venv-bench/ready: pyproject.toml constraints.txt benchmarks/requirements-peers.txt

@@ -88,7 +88,7 @@ def main() -> None:
     documents = [Document(p.text, id=p.id, metadata={"title": p.title}) for p in options.passages]
     retriever = FaissRetriever(documents=documents, embedder=load_embedder(options.embedder))
     reranker = load_reranker(options.model)
-    compressor = RerankCompressor(reranker=reranker, top_n=demo.KEPT)
+    compressor = RerankCompressor(reranker=reranker, top_n=demo.KEPT, highlight=True)
     # In a chain the two are one: ContextualCompressionRetriever(base_compressor=compressor,
     # base_retriever=retriever). Here they run one after the other, to be timed and shown.
     console.print(f"Question: {options.query}\n", markup=False)
@@ -101,8 +101,8 @@ def main() -> None:
     position = {document.id: place for place, document in enumerate(candidates)}
     placed = [demo.Placed(position[d.id], d.metadata["relevance_score"]) for d in best]
     demo.show_comparison(console, [d.metadata["title"] for d in candidates], placed)
-    demo.show_timings(console, retrieval=retrieved - start, reranking=reranked - retrieved)
-    sources = [d.metadata["title"] for d in best]
+    demo.show_timings(console, retrieval=retrieved - start, reranking_with_highlights=reranked - retrieved)
+    sources = [demo.Source(d.metadata["title"], d.metadata["highlight"]) for d in best]
     if not options.llm:
         answer = demo.extractive_answer(reranker, options.query, [d.page_content for d in best])
         demo.show_answer(console, answer, "extractive: the best-scoring sentences, no LLM", sources)

@@ -82,7 +82,7 @@ def main() -> None:
         similarity_top_k=min(demo.CANDIDATES, len(nodes))
     )
     reranker = load_reranker(options.model)
-    postprocessor = RerankPostprocessor(reranker=reranker, top_n=demo.KEPT)
+    postprocessor = RerankPostprocessor(reranker=reranker, top_n=demo.KEPT, highlight=True)
     # In a query engine the two are one: index.as_query_engine(similarity_top_k=50,
     # node_postprocessors=[postprocessor]). Here they run one after the other, to be timed and shown.
     console.print(f"Question: {options.query}\n", markup=False)
@@ -95,8 +95,8 @@ def main() -> None:
     position = {node.node_id: place for place, node in enumerate(candidates)}
     placed = [demo.Placed(position[node.node_id], node.get_score()) for node in best]
     demo.show_comparison(console, [node.metadata["title"] for node in candidates], placed)
-    demo.show_timings(console, retrieval=retrieved - start, reranking=reranked - retrieved)
-    sources = [node.metadata["title"] for node in best]
+    demo.show_timings(console, retrieval=retrieved - start, reranking_with_highlights=reranked - retrieved)
+    sources = [demo.Source(node.metadata["title"], node.metadata["highlight"]) for node in best]
     if not options.llm:
         answer = demo.extractive_answer(reranker, options.query, [node.node.get_content() for node in best])
         demo.show_answer(console, answer, "extractive: the best-scoring sentences, no LLM", sources)

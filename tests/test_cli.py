@@ -69,6 +69,29 @@ def test_rank_prints_the_best_document_first(tmp_path: Path) -> None:
     assert 0.0 <= float(printed[0].split()[1]) <= 1.0
 
 
+PASSAGE = "The iPhone 15 Pro was shown in September. It has a frame of titanium."
+
+
+def test_rank_shows_the_best_sentence(here: Here) -> None:
+    """--highlight puts it beneath its document, unless the document is that sentence."""
+    done = here("rank", QUERY, "--documents", "-", *MODEL, "--highlight", given=f"{PASSAGE}\n{LINES[0]}\n")
+    first, beneath, second = done.stdout.splitlines()
+    assert first.endswith(PASSAGE)
+    assert beneath == "             > It has a frame of titanium."
+    assert second.endswith(LINES[0])
+
+
+def test_rank_writes_where_the_best_sentence_is(here: Here) -> None:
+    """--json with --highlight has its offsets and text; without --highlight there is no such key."""
+    given = json.dumps({"text": PASSAGE}) + "\n" + json.dumps({"text": " "})
+    done = here("rank", QUERY, "--documents", "-", *MODEL, "--highlight", "--json", given=given)
+    found, blank = (json.loads(line)["highlight"] for line in done.stdout.splitlines())
+    assert found == {"start": 42, "end": 69, "text": "It has a frame of titanium."}
+    assert blank is None
+    plain = here("rank", QUERY, "--documents", "-", *MODEL, "--json", given=given)
+    assert "highlight" not in plain.stdout
+
+
 def test_rank_reads_and_writes_json_lines(here: Here) -> None:
     """JSON lines on standard input keep their fields, and --json adds index, score and truncated."""
     given = "\n".join(json.dumps({"text": text, "id": number}) for number, text in enumerate(LINES))

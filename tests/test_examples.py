@@ -41,10 +41,13 @@ def test_shows_retrieval_reranking_timings_and_a_sourced_answer(script: str) -> 
     done = run(script)
     assert done.returncode == 0, done.stderr
     assert "50 candidates → 5 kept" in done.stdout
-    assert re.search(r"retrieval \d+ ms  reranking \d+ ms", done.stdout)
+    assert re.search(r"retrieval \d+ ms  reranking with highlights \d+ ms", done.stdout)
     assert "extractive" in done.stdout
     assert len(sources(done.stdout)) == 5
-    assert "titanium" in done.stdout
+    # Each source is followed by its best sentence, the first by the one that answers.
+    beneath = re.findall(r"^  \[\d\] .+\n((?:      .+\n)+)", done.stdout + "\n", flags=re.MULTILINE)
+    assert len(beneath) == 5
+    assert "titanium" in beneath[0]
     assert "[1]" in done.stdout
 
 

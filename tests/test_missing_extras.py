@@ -35,6 +35,7 @@ def run(program: str, *blocked: str, **environment: str) -> subprocess.Completed
         ("from rerank_plugins import traps; traps.by_bm25(traps.read_traps('en'))", "bm25s", "faiss"),
         ("from rerank_plugins.evaluation import evaluate", "ir_measures", "eval"),
         ("from rerank_plugins.evaluation import evaluate", "scipy.stats", "eval"),
+        ("from rerank_plugins.cli.demo import demo; demo()", "sentencex", "highlight"),
         ("from rerank_plugins.embedder import load_embedder; load_embedder('embed-static-en')", "model2vec", "faiss"),
         ("import rerank_plugins.evaluation.report", "jinja2", "eval"),
         ("import rerank_plugins.evaluation.report", "matplotlib", "eval"),
@@ -46,6 +47,53 @@ def test_a_missing_package_names_its_extra(program: str, blocked: str, extra: st
     assert done.returncode == 1
     assert "MissingExtraError" in done.stderr
     assert f"pip install 'rerank-plugins[{extra}]'" in done.stderr
+
+
+ASKED = """
+class Scorer:
+    def score(self, pairs):
+        print("scored", len(pairs))
+        return [0.0 for _ in pairs]
+"""
+
+
+PROGRAMS = {
+    "sync": "from rerank_plugins import Reranker; Reranker(Scorer()).rerank('a', ['b'], highlight=True)",
+    "async": """
+import asyncio
+from rerank_plugins import Reranker
+asyncio.run(Reranker(Scorer()).arerank('a', ['b'], highlight=True))
+""",
+    "LangChain": """
+from langchain_core.documents import Document
+from rerank_plugins.langchain import RerankCompressor
+compressor = RerankCompressor(reranker=Scorer(), highlight=True)
+assert compressor.compress_documents([], 'a') == []
+compressor.compress_documents([Document('b')], 'a')
+""",
+    "LlamaIndex": """
+from llama_index.core.schema import NodeWithScore, TextNode
+from rerank_plugins.llama_index import RerankPostprocessor
+postprocessor = RerankPostprocessor(reranker=Scorer(), highlight=True)
+assert postprocessor.postprocess_nodes([], query_str='a') == []
+postprocessor.postprocess_nodes([NodeWithScore(node=TextNode(text='b'))], query_str='a')
+""",
+}
+
+
+@pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
+def test_highlights_without_the_extra_are_refused_before_scoring(program: str) -> None:
+    """The error names the extra highlight, and the scorer was not asked."""
+    done = run(ASKED + program, "sentencex")
+    assert "MissingExtraError: Finding sentences needs the package 'sentencex'" in done.stderr
+    assert "pip install 'rerank-plugins[highlight]'" in done.stderr
+    assert done.stdout == ""
+
+
+def test_without_highlights_the_extra_is_not_needed() -> None:
+    """Everything else works where sentencex is not installed."""
+    done = run(ASKED + "from rerank_plugins import Reranker; Reranker(Scorer()).rerank('a', ['b'])", "sentencex")
+    assert done.stdout == "scored 1\n", done.stderr
 
 
 @pytest.mark.parametrize("options", ["engine='torch'", "engine='openvino'"])

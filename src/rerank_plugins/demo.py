@@ -7,15 +7,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from rerank_plugins.beir import example_collection
 from rerank_plugins.embedder import BOX_EMBEDDER
 from rerank_plugins.errors import InvalidInputError
+from rerank_plugins.highlights import sentence_spans
 from rerank_plugins.loading import DEFAULT_MODEL
 from rerank_plugins.reranker import Reranker
 from rerank_plugins.text_lines import json_object, read_file, read_lines
@@ -26,7 +28,6 @@ DEFAULT_QUERY = "What is the newest Apple phone made of?"
 
 _BAR = 12
 _CHINESE = re.compile("[\u4e00-\u9fff]")
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,13 @@ class Placed(NamedTuple):
 
     position: int
     score: float
+
+
+class Source(NamedTuple):
+    """What an answer rests on: a passage's title, and its best sentence as the adapters write it."""
+
+    title: str
+    highlight: dict[str, Any] | None
 
 
 def example_corpus() -> Path:
@@ -100,17 +108,16 @@ def show_chinese_warnings(console: Console, model: str, embedder: str) -> None:
         )
 
 
-def sentences(text: str) -> list[str]:
-    """English and Chinese sentences by their closing punctuation."""
-    return [part.strip() for part in _SENTENCE_END.split(text) if part.strip()]
-
-
 def extractive_answer(reranker: Reranker, query: str, passages: Sequence[str], *, count: int = 2) -> str:
     """The sentences of the passages that the reranker scores best, each with its source [n].
 
     At most ``count``, and none that scores below a tenth of the first.
     """
-    found = [(source, text) for source, passage in enumerate(passages, start=1) for text in sentences(passage)]
+    found = [
+        (source, passage[start:end])
+        for source, passage in enumerate(passages, start=1)
+        for start, end in sentence_spans(passage)
+    ]
     best = reranker.rerank(query, [text for _, text in found], top_n=count)
     kept = [result for result in best if (result.score or 0.0) >= (best[0].score or 0.0) / 10]
     return " ".join(f"{result.document} [{found[result.index][0]}]" for result in kept)
@@ -135,15 +142,20 @@ def show_comparison(console: Console, titles: Sequence[str], best: Sequence[Plac
 
 def show_timings(console: Console, **seconds: float) -> None:
     """Print what took how long, in milliseconds."""
-    console.print("  ".join(f"{name} {1000 * value:.0f} ms" for name, value in seconds.items()), style="cyan")
+    console.print(
+        "  ".join(f"{name.replace('_', ' ')} {1000 * value:.0f} ms" for name, value in seconds.items()), style="cyan"
+    )
 
 
-def show_answer(console: Console, answer: str, origin: str, sources: Sequence[str]) -> None:
-    """Print an answer, where it comes from, and the numbered sources."""
+def show_answer(console: Console, answer: str, origin: str, sources: Sequence[Source]) -> None:
+    """Print an answer, where it comes from, and the numbered sources, each with its best sentence."""
     console.print(Text(f"\nAnswer ({origin})", style="bold"))
     console.print(Text(answer))
     for number, source in enumerate(sources, start=1):
-        console.print(Text(f"  [{number}] {source}", style="dim"))
+        console.print(Text(f"  [{number}] {source.title}", style="dim"))
+        if source.highlight is not None:
+            sentence = Text(" ".join(source.highlight["text"].split()), style="green")
+            console.print(Padding(sentence, (0, 0, 0, 6), expand=False))
 
 
 def llm_failure(llm: str, url: str | None, exc: Exception) -> str:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rerank_plugins import demo as shared
 from rerank_plugins.embedder import BOX_EMBEDDER, load_embedder
 from rerank_plugins.errors import MissingExtraError
+from rerank_plugins.highlights import check_highlight, written
 from rerank_plugins.loading import load_reranker
 
 
@@ -23,6 +24,7 @@ def demo(
         import faiss
     except ImportError as exc:
         raise MissingExtraError("faiss", "The demo's index", str(exc.name)) from exc
+    check_highlight(highlight=True)
     console = Console()
     if shared.is_chinese(query):
         shared.show_chinese_warnings(console, model, BOX_EMBEDDER)
@@ -38,14 +40,13 @@ def demo(
     _, found = index.search(embed([query]), shared.CANDIDATES)
     candidates = [passages[position] for position in found[0]]
     retrieved = time.perf_counter()
-    results = reranker.rerank(query, [passage.text for passage in candidates], top_n=shared.KEPT)
+    results = reranker.rerank(query, [passage.text for passage in candidates], top_n=shared.KEPT, highlight=True)
     reranked = time.perf_counter()
 
     best = [shared.Placed(result.index, result.score) for result in results if result.score is not None]
     shared.show_comparison(console, [passage.title for passage in candidates], best)
-    shared.show_timings(console, retrieval=retrieved - start, reranking=reranked - retrieved)
+    shared.show_timings(console, retrieval=retrieved - start, reranking_with_highlights=reranked - retrieved)
     kept = [candidates[placed.position] for placed in best]
     answer = shared.extractive_answer(reranker, query, [passage.text for passage in kept])
-    shared.show_answer(
-        console, answer, "extractive: the best-scoring sentences, no LLM", [passage.title for passage in kept]
-    )
+    sources = [shared.Source(candidates[result.index].title, written(result)) for result in results]
+    shared.show_answer(console, answer, "extractive: the best-scoring sentences, no LLM", sources)

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.text import Text
 
+from rerank_plugins.highlights import check_highlight, written
 from rerank_plugins.loading import DEFAULT_MODEL, load_reranker
 from rerank_plugins.ranking import RankedResult, check_score_threshold, check_top_n
 from rerank_plugins.reranker import Reranker
@@ -59,14 +60,17 @@ def rank(
     windows: Annotated[
         bool, typer.Option("--windows", help="Read what is longer than the model's input in windows; else it is cut.")
     ] = False,
+    highlight: Annotated[bool, typer.Option("--highlight", help="Show the best sentence of each document.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Print documents with their scores, best first.
 
     Each line of the input is a document: plain text, or, if the first line is a JSON object, a JSON object
     with a field "text". --json prints index (documents counted from 0), score, truncated and the document as
-    it was given.
+    it was given, and with --highlight where its best sentence is. Without --json that sentence follows the
+    document, on a line of its own, unless it is the whole document.
     """
+    check_highlight(highlight)
     check_top_n(top_n)
     check_score_threshold(score_threshold)
     rows = _read(documents)
@@ -76,18 +80,23 @@ def rank(
     reranker = load_reranker(model, long_documents="windows" if windows else "truncate")
     if sys.stderr.isatty() and len(texts) > _STEP and isinstance(reranker.scorer, DetailedScorer):
         reranker = Reranker(_WithProgress(reranker.scorer, Console(stderr=True)))
-    results = reranker.rerank(query, texts, top_n=top_n, score_threshold=score_threshold)
+    results = reranker.rerank(query, texts, top_n=top_n, score_threshold=score_threshold, highlight=highlight)
     if json_output:
         for result in results:
-            _print_json(result, rows[result.index])
+            _print_json(result, rows[result.index], highlight=highlight)
         return
     console = Console(soft_wrap=True, highlight=False)
     for place, result in enumerate(results, start=1):
         console.print(Text(f"{place:>3}  {result.score:.4f}  {result.document}"))
+        sentence = written(result)
+        if sentence is not None and sentence["text"] != result.document.strip():
+            console.print(Text(f"             > {sentence['text']}", style="bold"))
 
 
-def _print_json(result: RankedResult, row: Row) -> None:
-    placed = {"index": result.index, "score": result.score, "truncated": result.truncated, "document": row}
+def _print_json(result: RankedResult, row: Row, *, highlight: bool) -> None:
+    placed: dict[str, Any] = {"index": result.index, "score": result.score, "truncated": result.truncated}
+    placed |= {"highlight": written(result)} if highlight else {}
+    placed["document"] = row
     # ASCII, so that a lone surrogate or a narrow terminal encoding cannot end the output half way.
     print(json.dumps(placed))  # noqa: T201 - the result goes to standard output as it is
 
