@@ -13,6 +13,7 @@ from scorers import ByLength, Gives
 
 from rerank_plugins import (
     ClosedError,
+    DeadlineExceededError,
     Highlight,
     InvalidInputError,
     Pair,
@@ -22,6 +23,7 @@ from rerank_plugins import (
     demo,
     load_reranker,
 )
+from rerank_plugins.deadline import Deadline
 from rerank_plugins.highlights import LONGEST, MOST, sentence_spans
 from rerank_plugins.testing import SlowEngine, WordOverlap, toy_reranker
 
@@ -73,29 +75,26 @@ class FailsAfterwards(WordOverlap):
 
 
 class StopsAfter(WordOverlap):
-    """Has a queue, and gives ``count`` scores of what it is asked in its second call."""
+    """Has a queue, and at the deadline of its second call ``count`` scores."""
+
+    queue_seconds = 0.0
 
     def __init__(self, count: int) -> None:
         self.count = count
         self.calls = 0
 
-    def submit(self, pairs: list[Pair], /, *, deadline: object = None) -> StopsAfter:
+    def submit(self, pairs: list[Pair], /, *, deadline: Deadline | None = None) -> StopsAfter:
         """All scores of the first call."""
-        del deadline
         self.calls += 1
         count = len(pairs) if self.calls == 1 else self.count
-        scores = self.score(pairs)
-        self.scored = [ScoredPair(score, False) if n < count else None for n, score in enumerate(scores)]
+        self.partial = deadline is not None and deadline.partial
+        self.scored = [ScoredPair(score, False) if n < count else None for n, score in enumerate(self.score(pairs))]
         return self
 
-    queue_seconds = 0.0
-
     def result(self) -> list[ScoredPair | None]:
-        """What there is."""
-        return self.scored
-
-    async def aresult(self) -> list[ScoredPair | None]:
-        """The same."""
+        """What there is, if that is enough."""
+        if None in self.scored and not self.partial:
+            raise DeadlineExceededError
         return self.scored
 
 

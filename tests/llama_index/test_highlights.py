@@ -8,6 +8,7 @@ import pytest
 from llama_index.core import get_response_synthesizer
 from llama_index.core.llms import MockLLM
 from llama_index.core.schema import MetadataMode, NodeWithScore, TextNode
+from scorers import ByLength
 
 from rerank_plugins import Reranker
 from rerank_plugins.llama_index import RerankPostprocessor
@@ -61,10 +62,9 @@ def test_no_prompt_reads_it() -> None:
     prompt = str(get_response_synthesizer(llm=MockLLM()).synthesize(QUERY, nodes=best))
     assert "Its frame" in prompt
     assert "highlight" not in prompt
-    again = postprocessor(metadata_mode=MetadataMode.ALL)
-    assert [one.score for one in again.postprocess_nodes(best, query_str=QUERY)] == [
-        one.score for one in postprocessor(metadata_mode=MetadataMode.ALL).postprocess_nodes(nodes(), query_str=QUERY)
-    ]
+    again = postprocessor(reranker=ByLength(), metadata_mode=MetadataMode.ALL)
+    first, second = (again.postprocess_nodes(given, query_str=QUERY) for given in (nodes(), best))
+    assert [one.score for one in second] == [one.score for one in first]
 
 
 def test_it_is_a_setting() -> None:
