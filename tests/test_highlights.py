@@ -7,6 +7,7 @@ import time
 from itertools import pairwise
 
 import pytest
+from doc_pages import names_left_by
 from hypothesis import given
 from hypothesis import strategies as st
 from scorers import ByLength, Gives
@@ -266,6 +267,14 @@ def test_the_model_in_the_box_finds_the_answer(box: Reranker) -> None:
         assert len(said(passage)) > 1
         (result,) = box.rerank(question, [passage], highlight=True)
         assert answer in (sentence(result) or "")
+
+
+def test_the_page_runs_as_it_stands() -> None:
+    """docs/highlights.md prints the sentence that answers, and its score."""
+    (printed,) = names_left_by("highlights.md")["printed"]
+    text, score = printed.rsplit(maxsplit=1)
+    assert text == "Its frame is made of titanium."
+    assert 0 < float(score) < 1
 
 
 @pytest.mark.parametrize("on_error", ["raise", "keep_order"])

@@ -35,6 +35,12 @@ def test_rank_fields_find_what_the_text_does_not_say(names: dict[str, Any]) -> N
     assert names["dated"].document_text(names["battery"]) == "2023: Its battery lasts for a day."
 
 
+def test_the_best_sentence_is_marked(names: dict[str, Any]) -> None:
+    """The recipe prints the sentence that answers, by its offsets."""
+    assert names["phone"].metadata["highlight"]["text"] in names["printed"]
+    assert names["printed"].count("The iPhone 15 Pro has a frame of titanium.") == 1
+
+
 def test_top_n_of_a_request_holds(names: dict[str, Any]) -> None:
     """The configured call of the page gave one document, the phone's; two calls at once gave each its own."""
     assert [document.id for document in names["one"]] == ["phone"]

@@ -45,6 +45,13 @@ def test_the_threshold_leaves_an_unanswerable_question_unanswered(names: dict[st
     assert names["response"].source_nodes[0].score >= names["strict"].score_threshold
 
 
+def test_the_best_sentence_is_marked(names: dict[str, Any]) -> None:
+    """The recipe prints the sentence that answers, by its offsets, and the node in the index has no mark."""
+    assert names["phone"].metadata["highlight"]["text"] == "The iPhone 15 Pro has a frame of titanium."
+    assert "The iPhone 15 Pro has a frame of titanium." in names["printed"]
+    assert not any("highlight" in node.metadata for node in names["nodes"])
+
+
 def test_metadata_is_read_unless_it_is_turned_off(names: dict[str, Any]) -> None:
     """With its title the battery's node is found, and by its text alone it scores less."""
     (titled,) = names["with_title"]
