@@ -2,11 +2,14 @@
 PYTHON ?= python3
 PIP_FLAGS := --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-slow fuzz lint format bench models wheel-check clean
+.PHONY: demo notebook test test-slow fuzz lint format bench models wheel-check clean
 
 demo: .venv-demo/ready
 	.venv-demo/bin/python examples/rag_langchain.py
 	.venv-demo/bin/python examples/rag_llama_index.py
+
+notebook: .venv-notebook/ready
+	.venv-notebook/bin/jupyter lab notebooks/rag_reranking.ipynb
 
 test: .venv/ready
 	.venv/bin/python -m pytest
@@ -65,6 +68,12 @@ models: .venv-train/ready
 	.venv-demo/bin/python -m pip install $(PIP_FLAGS) -e '.[faiss,highlight,langchain,llama-index]' --group demo
 	touch $@
 
+.venv-notebook/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-notebook
+	.venv-notebook/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	.venv-notebook/bin/python -m pip install $(PIP_FLAGS) -e '.[eval,highlight,langchain,llama-index]' --group notebook
+	touch $@
+
 .venv-bench/ready: pyproject.toml constraints.txt benchmarks/requirements-peers.txt
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
@@ -84,4 +93,4 @@ models: .venv-train/ready
 	touch $@
 
 clean:
-	rm -rf .venv .venv-demo .venv-bench .venv-fuzz .venv-train build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-demo .venv-notebook .venv-bench .venv-fuzz .venv-train build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
