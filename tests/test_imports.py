@@ -47,6 +47,7 @@ def test_public_names_are_pinned() -> None:
     """A public name appears or disappears only on purpose."""
     assert rerank_plugins.__all__ == [
         "DEFAULT_MODEL",
+        "Calibration",
         "ClosedError",
         "DeadlineExceededError",
         "DetailedScorer",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 
+from rerank_plugins.calibration import Calibration
 from rerank_plugins.errors import (
     ClosedError,
     DeadlineExceededError,
@@ -29,6 +30,7 @@ from rerank_plugins.stats import Stats
 
 __all__ = [
     "DEFAULT_MODEL",
+    "Calibration",
     "ClosedError",
     "DeadlineExceededError",
     "DetailedScorer",

@@ -75,7 +75,8 @@ def _as_reranker(value: Any) -> Reranker | None:
 
 def _as_path(value: Any, info: ValidationInfo) -> str:
     if not isinstance(value, str | Path):
-        wanted = "a folder's path or a model's name" if info.field_name == "model" else "a folder's path"
+        others = {"model": "a folder's path or a model's name", "calibration": "a file's path"}
+        wanted = others.get(str(info.field_name), "a folder's path")
         raise InvalidInputError(f"{info.field_name} must be a string or a Path, got {value!r}. Give {wanted}.")
     return str(value)  # a string serializes
 
@@ -116,6 +117,7 @@ class ModelFields(BaseModel):
     max_queued_pairs: int = Field(default=10_000, strict=True)
     score_cache: int = Field(default=0, strict=True)
     score_cache_folder: _Path | None = None
+    calibration: _Path | None = None
     revision: str | None = None
     cache_folder: _Path | None = None
     local_files_only: bool = Field(default=False, strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Never, get_args
 
+from rerank_plugins.calibration import Calibration
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.reranker import Reranker
 from rerank_plugins.scorer import Scorer
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 
 LongDocuments = Literal["truncate", "windows"]
 """What becomes of a document that is longer than the model reads at a time."""
+
+# Not ...runtime, which writes nowhere by default: who loads a wrong file is there to read it.
+_log = logging.getLogger("rerank_plugins")
 
 DEFAULT_MODEL = "BAAI/bge-reranker-v2-m3"
 
@@ -43,6 +48,7 @@ class LoadingOptions:
     max_queued_pairs: int
     score_cache: int
     score_cache_folder: str | None
+    calibration: str | None
     revision: str | None
     cache_folder: str | None
     local_files_only: bool
@@ -71,12 +77,19 @@ class LoadingOptions:
                 f"score_cache_folder={self.score_cache_folder!r} needs score_cache, the number of scores to keep: "
                 f"score_cache=100_000 takes about 6 MB on disk."
             )
+        calibration = self.calibration
+        if calibration is not None and (not isinstance(calibration, str) or not calibration.strip()):
+            raise InvalidInputError(
+                f"calibration must be the path of a file, got {calibration!r}. "
+                f"A Calibration goes into Reranker(scorer, calibration=...)."
+            )
 
     def load(self) -> LoadedReranker:
-        """Find the model and load it, whether it is loaded already or not."""
+        """Find the model and load it, whether it is loaded already or not; its calibration first, which is quicker."""
         from rerank_plugins.cross_encoder import CrossEncoderScorer
         from rerank_plugins.hub import find_model
 
+        calibration = self._calibration()
         folder = find_model(
             self.model,
             revision=self.revision,
@@ -97,7 +110,22 @@ class LoadingOptions:
             score_cache=self.score_cache,
             score_cache_folder=self.score_cache_folder,
         )
-        return LoadedReranker(scorer, self)
+        return LoadedReranker(scorer, self, calibration)
+
+    def _calibration(self) -> Calibration | None:
+        if self.calibration is None:
+            return None
+        calibration = Calibration.read(self.calibration)
+        if not calibration.fits(self.model):
+            # No error: the same model may be in a folder of another name.
+            _log.warning(
+                "The calibration %s was fitted with the model %s and is used with %s. Unless these are the same model, "
+                "its scores are no probabilities: fit one with `rerank-plugins calibrate`.",
+                self.calibration,
+                calibration.model,
+                self.model,
+            )
+        return calibration
 
 
 def _check_count(name: str, value: object, least: int, what: str) -> None:
@@ -112,8 +140,8 @@ class LoadedReranker(Reranker):
     where it is read, once a process.
     """
 
-    def __init__(self, scorer: Scorer, loaded_from: LoadingOptions) -> None:
-        super().__init__(scorer)
+    def __init__(self, scorer: Scorer, loaded_from: LoadingOptions, calibration: Calibration | None = None) -> None:
+        super().__init__(scorer, calibration=calibration)
         self.loaded_from = loaded_from
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -145,6 +173,7 @@ def load_reranker(  # noqa: PLR0913 - every option of loading, in one place
     max_queued_pairs: int = 10_000,
     score_cache: int = 0,
     score_cache_folder: str | Path | None = None,
+    calibration: str | Path | None = None,
     revision: str | None = None,
     cache_folder: str | Path | None = None,
     local_files_only: bool = False,
@@ -179,6 +208,9 @@ def load_reranker(  # noqa: PLR0913 - every option of loading, in one place
             precision, ``max_length`` and ``max_query_share``; digests are kept and no texts.
         score_cache_folder: Keep as many on disk as well, for the next start and for other processes of this machine.
             Not on a network file system.
+        calibration: A file that ``rerank-plugins calibrate`` wrote for this model: scores of results are then
+            probabilities of relevance. One that was fitted with a model of another name is used, with a warning in
+            the log: folders get renamed, and nothing else tells models apart.
         revision: Branch, tag or commit on the hub. With one, only the Hugging Face cache and the hub are asked.
         cache_folder: Where hub models are kept, instead of the Hugging Face cache.
         local_files_only: Never ask the hub.
@@ -205,6 +237,7 @@ def load_reranker(  # noqa: PLR0913 - every option of loading, in one place
         max_queued_pairs=max_queued_pairs,
         score_cache=score_cache,
         score_cache_folder=None if score_cache_folder is None else str(score_cache_folder),
+        calibration=str(calibration) if isinstance(calibration, Path) else calibration,
         revision=revision,
         cache_folder=None if cache_folder is None else str(cache_folder),
         local_files_only=local_files_only,

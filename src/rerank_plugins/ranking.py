@@ -31,8 +31,9 @@ class RankedResult:
 
     Attributes:
         index: Position of the document in the input, from 0.
-        score: Relevance in [0, 1]: the sigmoid of the model's logit. Ordered, not calibrated. None for a document
-            that has none: because of a deadline, or after an error with ``on_error="keep_order"``.
+        score: Relevance in [0, 1]: the sigmoid of the model's logit, ordered and not calibrated; or, of a reranker
+            that has a calibration, a probability. None for a document that has none: because of a deadline, or after
+            an error with ``on_error="keep_order"``.
         document: The text as it was given.
         truncated: Whether the model saw less than the whole query and document;
             None if the scorer cannot tell.

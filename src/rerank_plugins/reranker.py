@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Literal, Self, get_args
 
+from rerank_plugins.calibration import Calibration
 from rerank_plugins.deadline import Deadline, OnDeadline, deadline_from_now
 from rerank_plugins.documents import check_query, checked_documents
 from rerank_plugins.errors import ClosedError, DeadlineExceededError, InvalidInputError, OverloadedError
@@ -29,13 +30,15 @@ _log = logging.getLogger("rerank_plugins.runtime")
 class Reranker:
     """Reranks documents with any scorer. Safe to share between threads and event loops if its scorer is."""
 
-    def __init__(self, scorer: Scorer, *, scale: Scale | None = None) -> None:
+    def __init__(self, scorer: Scorer, *, scale: Scale | None = None, calibration: Calibration | None = None) -> None:
         """Hold a scorer.
 
         Args:
             scorer: Any object with ``score(pairs) -> list[float]``, LangChain cross-encoders included.
             scale: What its numbers are: ``"logit"`` (a sigmoid is applied) or ``"probability"``
                 (used as they are). None takes ``scorer.scale``, or ``"logit"`` where it has none.
+            calibration: Turns its numbers, on either scale, into the scores of results, which are then probabilities of
+                relevance. The order stays that of the numbers.
         """
         if isinstance(scorer, type):
             raise InvalidInputError(f"scorer must be an object, got the class {scorer.__name__}: make one of it.")
@@ -47,8 +50,14 @@ class Reranker:
         chosen = scale or getattr(scorer, "scale", None) or "logit"
         if chosen not in ("logit", "probability"):
             raise InvalidInputError(f"scale must be 'logit' or 'probability', got {chosen!r}.")
+        if not isinstance(calibration, Calibration | None):
+            raise InvalidInputError(
+                f"calibration must be a Calibration or None, got {calibration!r}. "
+                f"Read a file with Calibration.read(path)."
+            )
         self.scorer = scorer
         self.scale: Scale = chosen
+        self.calibration = calibration
         self._counts = Counts()
         # Imported now: a child that is forked while another thread imports would wait for that import for ever.
         instruments()
@@ -108,7 +117,7 @@ class Reranker:
             return []
         with self._counted(call) as asked:
             call.scored = asked.answer(call.deadline)
-        results = call.results(self.scale)
+        results = call.results(self._as_score)
         return self.highlighted(query, results, deadline=call.deadline) if highlight else results
 
     async def arerank(
@@ -133,7 +142,7 @@ class Reranker:
             return []
         with self._counted(call) as asked:
             call.scored = await asked.aanswer(call.deadline)
-        results = call.results(self.scale)
+        results = call.results(self._as_score)
         return await self.ahighlighted(query, results, deadline=call.deadline) if highlight else results
 
     def highlighted(
@@ -211,6 +220,12 @@ class Reranker:
     ) -> None:
         self.close()
 
+    def _as_score(self, raw: float) -> float:
+        """What a result says, for what the scorer said."""
+        if self.calibration is not None:
+            return self.calibration.probability(raw)
+        return sigmoid(raw) if self.scale == "logit" else raw
+
     def _model_label(self) -> str:
         """The model as traces name it."""
         return type(self.scorer).__name__
@@ -257,9 +272,6 @@ class Reranker:
                 facts.queue_seconds = asked.queue_seconds
             self._count(call, facts)
 
-    def _as_score(self, raw: float) -> float:
-        return sigmoid(raw) if self.scale == "logit" else raw
-
     def _count(self, call: _Call, facts: Facts) -> None:
         scored = [one for one in call.scored or () if one is not None]
         facts.scored = len(scored)
@@ -293,15 +305,15 @@ class _Call:
     def __post_init__(self) -> None:
         self.filled = [position for position, text in enumerate(self.texts) if text.strip()]
 
-    def results(self, scale: Scale) -> list[RankedResult]:
-        """The documents in their new order."""
+    def results(self, as_score: Callable[[float], float]) -> list[RankedResult]:
+        """The documents in their new order, with ``as_score`` of the scorer's numbers."""
         if self.scored is None:
             return [RankedResult(position, None, text) for position, text in enumerate(self.texts)][: self.top_n]
         found = {position: one for position, one in zip(self.filled, self.scored, strict=True) if one is not None}
         positions = list(found)
         raw = [one.score for one in found.values()]
-        scores = [sigmoid(score) if scale == "logit" else score for score in raw]
-        # Sorted by the scorer's numbers: logits differ where their sigmoids are both 1.0.
+        scores = [as_score(score) for score in raw]
+        # Sorted by the scorer's numbers: logits differ where their sigmoids are both 1.0, or a calibration is level.
         order = rank(scores, score_threshold=self.score_threshold, order_by=raw)
         ranked = [
             RankedResult(positions[i], scores[i], self.texts[positions[i]], found[positions[i]].truncated)

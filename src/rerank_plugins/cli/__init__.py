@@ -1,4 +1,4 @@
-"""`rerank-plugins`: rank, eval, export, demo, traps, models, verify, doctor."""
+"""`rerank-plugins`: rank, eval, calibrate, export, demo, traps, models, verify, doctor."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 
 import typer
 
+from rerank_plugins.cli.calibrate import calibrate
 from rerank_plugins.cli.demo import demo
 from rerank_plugins.cli.doctor import doctor
 from rerank_plugins.cli.eval import evaluate
@@ -23,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Rerank retrieved documents with a cross-encoder.",
 )
-for command in (rank, export, demo, traps, models, verify, doctor):
+for command in (rank, calibrate, export, demo, traps, models, verify, doctor):
     app.command()(command)
 app.command("eval")(evaluate)  # a function of that name would hide Python's own
 

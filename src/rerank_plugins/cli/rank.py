@@ -56,6 +56,7 @@ def rank(
     model: Annotated[str, typer.Option(help="A folder, rerank-mini-en, or a name on the hub.")] = DEFAULT_MODEL,
     top_n: Annotated[int | None, typer.Option(help="How many to print; all without it.")] = None,
     score_threshold: Annotated[float | None, typer.Option(help="Print scores at or above this, 0 to 1.")] = None,
+    calibration: Annotated[Path | None, typer.Option(help="A file from `calibrate`: scores are probabilities.")] = None,
     *,
     windows: Annotated[
         bool, typer.Option("--windows", help="Read what is longer than the model's input in windows; else it is cut.")
@@ -77,9 +78,9 @@ def rank(
     texts = [_text(row) for row in rows]
     if not texts:
         return
-    reranker = load_reranker(model, long_documents="windows" if windows else "truncate")
+    reranker = load_reranker(model, long_documents="windows" if windows else "truncate", calibration=calibration)
     if sys.stderr.isatty() and len(texts) > _STEP and isinstance(reranker.scorer, DetailedScorer):
-        reranker = Reranker(_WithProgress(reranker.scorer, Console(stderr=True)))
+        reranker = Reranker(_WithProgress(reranker.scorer, Console(stderr=True)), calibration=reranker.calibration)
     results = reranker.rerank(query, texts, top_n=top_n, score_threshold=score_threshold, highlight=highlight)
     if json_output:
         for result in results:

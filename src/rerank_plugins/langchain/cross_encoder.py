@@ -12,7 +12,8 @@ from rerank_plugins.scorer import Pair, Scale, ScoredPair
 class RerankCrossEncoder(ModelFields, BaseCrossEncoder):
     """A ``BaseCrossEncoder``, for LangChain's ``CrossEncoderReranker(model=...)`` and its like.
 
-    Scores are the scorer's own: logits, any finite float, of the models that `load_reranker` loads.
+    Scores are the scorer's own: logits, any finite float, of the models that `load_reranker` loads. A ``calibration``
+    does not change them.
 
     Raises:
         ScoringError: The scorer gave NaN, or not one number a pair.

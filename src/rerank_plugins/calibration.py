@@ -1,0 +1,176 @@
+"""`Calibration`: a model's raw score becomes a probability of relevance. Pure Python, float64; fitted elsewhere."""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from bisect import bisect_right
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+from rerank_plugins.errors import InvalidInputError
+
+Method = Literal["platt", "isotonic"]
+"""A logistic curve of two parameters, or any non-decreasing curve through knots."""
+
+_KIND, _VERSION = "rerank-plugins calibration", 1
+_HINT = "Expected a file that `rerank-plugins calibrate` wrote."
+# Beyond it exp() overflows near 710; the probability is within 1e-304 of 0 or 1 already.
+_FARTHEST = 700.0
+# The difference of two knots is then finite as well.
+_LARGEST = 1e300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """A non-decreasing map from the scorer's own numbers to probabilities of relevance.
+
+    Attributes:
+        method: ``"platt"``: 1 / (1 + e^-(slope · score + intercept)). ``"isotonic"``: straight lines between knots,
+            level beyond the first and the last.
+        slope: Of Platt's curve, 0 or more.
+        intercept: Of Platt's curve.
+        scores: Of the isotonic curve: where its knots are, strictly ascending.
+        probabilities: The values there, in [0, 1], never descending.
+        model: The model it was fitted with, as it was asked for. Scores of another mean something else.
+        fitted_on: In words: the collection, the candidates and how many there were.
+        ece_before: Expected calibration error of the uncalibrated scores on queries that were not fitted on, in [0, 1].
+        ece_after: The same with this calibration.
+
+    Raises:
+        InvalidInputError: Numbers that no such curve has.
+    """
+
+    method: Method
+    slope: float = 1.0
+    intercept: float = 0.0
+    scores: tuple[float, ...] = ()
+    probabilities: tuple[float, ...] = ()
+    model: str
+    fitted_on: str
+    ece_before: float
+    ece_after: float
+
+    def __post_init__(self) -> None:
+        if self.method not in get_args(Method):
+            raise InvalidInputError(f"method must be 'platt' or 'isotonic', got {self.method!r}.")
+        if not isinstance(self.model, str) or not isinstance(self.fitted_on, str):
+            raise InvalidInputError(f"model and fitted_on must be strings, got {self.model!r} and {self.fitted_on!r}.")
+        for name in ("slope", "intercept", "ece_before", "ece_after"):
+            object.__setattr__(self, name, _number(name, getattr(self, name)))
+        for name in ("scores", "probabilities"):
+            object.__setattr__(self, name, _numbers(name, getattr(self, name)))
+        for name in ("ece_before", "ece_after"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InvalidInputError(f"{name} must lie in [0, 1], got {getattr(self, name)!r}.")
+        if self.slope < 0:
+            raise InvalidInputError(f"slope must be 0 or more, so that higher scores stay above, got {self.slope!r}.")
+        if self.method == "isotonic":
+            self._check_knots()
+
+    def _check_knots(self) -> None:
+        scores, probabilities = self.scores, self.probabilities
+        if len(scores) < 2 or len(scores) != len(probabilities):
+            raise InvalidInputError(
+                f"An isotonic calibration needs two knots or more, as many scores as probabilities, got "
+                f"{len(scores)} and {len(probabilities)}."
+            )
+        if any(low >= high for low, high in pairwise(scores)):
+            raise InvalidInputError("The scores of an isotonic calibration must ascend strictly, and these do not.")
+        if sorted(probabilities) != list(probabilities) or not 0 <= probabilities[0] <= probabilities[-1] <= 1:
+            raise InvalidInputError("The probabilities of an isotonic calibration must ascend from 0 to 1 at most.")
+
+    def probability(self, score: float) -> float:
+        """How probable it is that a document with this raw score is relevant: in [0, 1], for any finite score.
+
+        Never lower for a higher score; equal where the curve is level.
+        """
+        if self.method == "isotonic":
+            return self._between_knots(score)
+        exponent = self.slope * score + self.intercept
+        # One formula on both sides, unlike `sigmoid`: each of its steps keeps the order, to the last bit.
+        return 1.0 / (1.0 + math.exp(-max(-_FARTHEST, min(_FARTHEST, exponent))))
+
+    def _between_knots(self, score: float) -> float:
+        right = bisect_right(self.scores, score)
+        if right == 0:
+            return self.probabilities[0]
+        if right == len(self.scores):
+            return self.probabilities[-1]
+        left = right - 1
+        share = (score - self.scores[left]) / (self.scores[right] - self.scores[left])
+        low, high = self.probabilities[left], self.probabilities[right]
+        return min(low + share * (high - low), high)
+
+    @classmethod
+    def read(cls, path: str | Path) -> Self:
+        """Read what `write` wrote.
+
+        Raises:
+            InvalidInputError: There is no such file, or it is something else, or damaged.
+        """
+        try:
+            found = json.loads(Path(path).read_bytes().decode("utf-8"))
+        except OSError as exc:
+            raise InvalidInputError(f"The calibration {path} cannot be read ({exc.strerror}). {_HINT}") from exc
+        except (ValueError, RecursionError) as exc:
+            raise InvalidInputError(f"The calibration {path} is not JSON ({exc}). {_HINT}") from exc
+        if not isinstance(found, dict) or found.get("kind") != _KIND:
+            raise InvalidInputError(f'{path} is no calibration: it has no "kind": {json.dumps(_KIND)}. {_HINT}')
+        if found.get("version") != _VERSION:
+            raise InvalidInputError(
+                f"The calibration {path} has the format {found.get('version')!r}, and this release reads {_VERSION}. "
+                f"Fit it anew with `rerank-plugins calibrate`, or install the release that wrote it."
+            )
+        try:
+            calibration = cls(**{name: value for name, value in found.items() if name not in ("kind", "version")})
+        except TypeError as exc:  # a field that is missing, or one too many
+            raise InvalidInputError(f"The calibration {path} is damaged ({exc}). {_HINT}") from exc
+        except InvalidInputError as exc:
+            raise InvalidInputError(f"The calibration {path} is damaged: {exc} {_HINT}") from exc
+        if calibration.method == "platt" and not {"slope", "intercept"} <= found.keys():
+            raise InvalidInputError(f"The calibration {path} is damaged (no slope or no intercept). {_HINT}")
+        return calibration
+
+    def write(self, path: str | Path) -> None:
+        """Write it as JSON, in place of a file that is there. Readers see the old one or the new one, whole.
+
+        Raises:
+            InvalidInputError: The place cannot be written to.
+        """
+        target = Path(path)
+        written = {"kind": _KIND, "version": _VERSION, **asdict(self)}
+        unused = ("scores", "probabilities") if self.method == "platt" else ("slope", "intercept")
+        text = json.dumps({name: value for name, value in written.items() if name not in unused}, indent=1)
+        try:
+            with tempfile.TemporaryDirectory(prefix=".calibration-", dir=target.parent) as scratch:
+                whole = Path(scratch) / "whole.json"
+                whole.write_text(f"{text}\n", encoding="utf-8")
+                whole.replace(target)
+        except OSError as exc:
+            raise InvalidInputError(
+                f"The calibration cannot be written to {target} ({exc.strerror}). Name a file in a folder that is "
+                f"there and can be written to."
+            ) from exc
+
+    def fits(self, model: str) -> bool:
+        """Whether it was fitted with ``model``, by the last part of the names: folders move."""
+        return Path(self.model).name == Path(model).name
+
+
+def _number(name: str, value: Any) -> float:
+    # Written so that NaN fails it too.
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= _LARGEST:
+        shown = repr(value) if isinstance(value, (float, str)) else type(value).__name__
+        raise InvalidInputError(f"{name} must be a finite number of {_LARGEST:g} at most, got {shown}.")
+    return float(value)
+
+
+def _numbers(name: str, values: Any) -> tuple[float, ...]:
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise InvalidInputError(f"{name} must be a list of numbers, got {type(values).__name__}.")
+    return tuple(_number(name, value) for value in values)

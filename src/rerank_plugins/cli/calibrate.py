@@ -1,0 +1,116 @@
+"""`rerank-plugins calibrate`: scores that are probabilities, so that a threshold means something."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from rerank_plugins.embedder import BOX_EMBEDDER
+from rerank_plugins.errors import InvalidInputError
+from rerank_plugins.loading import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from rerank_plugins.evaluation.calibrate import CalibrationResult
+
+
+class _Method(StrEnum):
+    AUTO = "auto"
+    PLATT = "platt"
+    ISOTONIC = "isotonic"
+
+
+def calibrate(  # noqa: PLR0913, PLR0917 - one an option
+    folder: Annotated[Path, typer.Argument(help="A folder in BEIR layout, with judgements in qrels/.")],
+    model: Annotated[str, typer.Option(help="A folder, rerank-mini-en, or a name on the hub.")] = DEFAULT_MODEL,
+    method: Annotated[_Method, typer.Option(help="auto cross-validates both.")] = _Method.AUTO,
+    embedder: Annotated[str, typer.Option(help="The first stage; or a sentence-transformers model.")] = BOX_EMBEDDER,
+    run: Annotated[Path | None, typer.Option(help="A TREC run file of your retriever, instead of --embedder.")] = None,
+    top_k: Annotated[int, typer.Option(help="Candidates a query.")] = 50,
+    split: Annotated[str | None, typer.Option(help="qrels/SPLIT.tsv; the first there is of test, dev, train.")] = None,
+    queries: Annotated[int | None, typer.Option(help="A random sample of so many; all without it.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the sample, and of the half that is held out.")] = 0,
+    engine: Annotated[str, typer.Option(help="auto, openvino or torch.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16 or int8.")] = "auto",
+    out: Annotated[Path, typer.Option(help="The file to write; one that is there is replaced.")] = Path(
+        "calibration.json"
+    ),
+    *,
+    json_output: Annotated[bool, typer.Option("--json", help="Print all numbers as one JSON object.")] = False,
+) -> None:
+    """Fit scores to judged queries, so that they are probabilities of relevance, and measure it on other queries."""
+    from rerank_plugins.evaluation.calibrate import calibrate as calibrated
+
+    _check_place(out)
+    result = calibrated(
+        folder,
+        model,
+        method=method.value,
+        embedder=embedder,
+        run=run,
+        top_k=top_k,
+        split=split,
+        queries=queries,
+        seed=seed,
+        progress=sys.stderr.isatty(),
+        engine=engine,
+        precision=precision,
+    )
+    result.calibration.write(out)
+    if json_output:
+        print(json.dumps({"file": str(out), **asdict(result)}))  # noqa: T201 - the result goes to standard output as it is
+        return
+    _show(Console(soft_wrap=True, highlight=False), result, out)
+
+
+def _check_place(out: Path) -> None:
+    """Asked first, because scoring may take an hour."""
+    if out.is_dir() or not os.access(out.absolute().parent, os.W_OK):
+        raise InvalidInputError(f"{out} cannot be written. Name a file in a folder that is there, with --out.")
+
+
+def _show(console: Console, result: CalibrationResult, out: Path) -> None:
+    calibration, held_out = result.calibration, result.held_out
+    console.print(
+        f"{calibration.model}, {calibration.method}, fitted on {calibration.fitted_on}\n"
+        f"measured on {held_out.queries} other queries: {held_out.pairs} pairs, {held_out.relevant} relevant\n",
+        markup=False,
+    )
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("", "before", "after"):
+        table.add_column(heading, justify="right" if heading else "left")
+    table.add_row("expected calibration error", f"{calibration.ece_before:.4f}", f"{calibration.ece_after:.4f}")
+    table.add_row("Brier score", f"{result.brier_before:.4f}", f"{result.brier_after:.4f}")
+    console.print(table)
+    console.print()
+    console.print(_thresholds(result))
+    console.print(
+        "precision: of what is kept, this much is relevant. recall: of the relevant candidates, this much is kept.\n"
+        "kept: documents a query. none: queries with a relevant candidate that return nothing. none without: queries\n"
+        "that return nothing when their relevant candidates are taken out. What nobody judged is not relevant.\n"
+    )
+    console.print(f"load_reranker({calibration.model!r}, calibration={str(out)!r})", markup=False)
+
+
+def _thresholds(result: CalibrationResult) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("score_threshold", "precision", "recall", "kept", "none", "none without"):
+        table.add_column(heading, justify="right")
+    for effect in result.thresholds:
+        table.add_row(
+            f"{effect.threshold:g}",
+            "" if effect.precision is None else f"{effect.precision:.0%}",
+            f"{effect.recall:.0%}",
+            f"{effect.kept:.1f}",
+            f"{effect.empty_with_answer:.0%}",
+            f"{effect.empty_without_answer:.0%}",
+        )
+    return table

@@ -1,0 +1,229 @@
+"""`calibrate`: judged queries in, a `Calibration` out, with what it is worth on queries it has not seen."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress
+
+from rerank_plugins.beir import Collection, read_collection
+from rerank_plugins.calibration import Calibration, Method
+from rerank_plugins.embedder import BOX_EMBEDDER, load_embedder
+from rerank_plugins.errors import InvalidInputError
+from rerank_plugins.evaluation.calibration_error import (
+    ThresholdEffect,
+    brier_score,
+    calibration_error,
+    threshold_effects,
+)
+from rerank_plugins.evaluation.calibration_fit import ScoredQuery, better_method, fit
+from rerank_plugins.evaluation.first_stage import FirstStage, embedded, from_run_file
+from rerank_plugins.loading import LoadedReranker, load_reranker
+from rerank_plugins.ranking import sigmoid
+from rerank_plugins.reranker import Reranker
+
+FEWEST_ANSWERED = 10
+"""Queries with a relevant candidate that each half needs. Chosen, not measured: with fewer, chance decides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Half:
+    """The queries that were fitted on, or those that were held out."""
+
+    queries: int
+    answered: int
+    """Queries with a relevant candidate."""
+    pairs: int
+    relevant: int
+    """Pairs that are."""
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationResult:
+    """A calibration, and what was measured on the queries that were held out."""
+
+    calibration: Calibration
+    """Its ``ece_before`` and ``ece_after`` are of the held-out queries too."""
+    fitted: Half
+    held_out: Half
+    brier_before: float
+    """Mean squared error of the probabilities, in [0, 1]."""
+    brier_after: float
+    thresholds: list[ThresholdEffect]
+    log_loss: dict[str, float]
+    """By method, in cross-validation within the fitted half; empty where the method was given."""
+
+
+def calibrate(
+    folder: str | Path,
+    model: str | Path | Reranker,
+    *,
+    method: Literal["auto"] | Method = "auto",
+    embedder: str = BOX_EMBEDDER,
+    run: str | Path | None = None,
+    top_k: int = 50,
+    split: str | None = None,
+    queries: int | None = None,
+    seed: int = 0,
+    progress: bool = False,
+    **loading: Any,
+) -> CalibrationResult:
+    """Fit a calibration to the candidates of judged queries, and measure it on other queries.
+
+    Half of the queries, drawn by ``seed``, are fitted on, the other half is held out. A candidate is relevant if its
+    grade is above 0; one that nobody judged counts as not relevant. So a probability is that of being judged relevant,
+    for one of ``top_k`` candidates of such a first stage: another one, or another depth, has another share of relevant
+    candidates.
+
+    Args:
+        folder: A folder in BEIR layout, with judgements.
+        model: What `load_reranker` takes, or a `Reranker`, whose own calibration is not asked.
+        method: ``"platt"``, ``"isotonic"``, or the one of lower log-loss in cross-validation over the queries that are
+            fitted on.
+        embedder: The first stage: ``"embed-static-en"``, or a sentence-transformers model. Exact search.
+        run: Instead of an embedder, a TREC run file of your own retriever.
+        top_k: Candidates a query, at least 1.
+        split: Which qrels/SPLIT.tsv; None takes the first there is of test, dev, train.
+        queries: How many judged queries, a random sample drawn by ``seed``; None takes all.
+        seed: Of the sample and of the halves.
+        progress: Show how far it is, on standard error.
+        **loading: Options of `load_reranker`: those that the calibration will be used with.
+
+    Raises:
+        InvalidInputError: An option outside its range; a collection or a run that cannot be used; too few queries;
+            scores that tell nothing.
+        MissingExtraError: The extra ``eval`` is not installed.
+        ModelNotFoundError, ModelLoadError, ScoringError: As of `load_reranker` and `Reranker.score`.
+    """
+    _check(method=method, top_k=top_k, queries=queries, run=run, embedder=embedder)
+    if isinstance(model, Reranker) and loading:
+        raise InvalidInputError(f"Got a Reranker and, beside it, {' and '.join(loading)}: it is loaded already.")
+    collection = read_collection(Path(folder), split)
+    if not collection.judgements:
+        raise InvalidInputError(
+            f"{folder} has no judgements, and what is relevant must be known. Expected qrels/test.tsv with lines of "
+            f"query-id, corpus-id and score."
+        )
+    given: AbstractContextManager[Reranker] = (
+        nullcontext(model) if isinstance(model, Reranker) else load_reranker(model, **loading)
+    )
+    bar = Progress(
+        *Progress.get_default_columns(),
+        MofNCompleteColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not progress,
+    )
+    with given as reranker, bar:
+        stage = _first_stage(collection, embedder, run, top_k, bar)
+        drawn = [name for name in stage.candidates if collection.queries[name].strip()]
+        random.Random(seed).shuffle(drawn)  # noqa: S311 - a sample, no secret
+        drawn = drawn[:queries]
+        scored = _scored(reranker, collection, stage, drawn, bar)
+    half = len(scored) // 2
+    before = f"{collection.name}{f', {split}' if split else ''}, top {top_k} of {stage.name}"
+    return _measured(reranker, _label(model), before, method, scored[:half], scored[half:])
+
+
+def _check(*, method: str, top_k: int, queries: int | None, run: str | Path | None, embedder: str) -> None:
+    if method not in ("auto", *get_args(Method)):
+        raise InvalidInputError(f"method must be 'auto', 'platt' or 'isotonic', got {method!r}.")
+    for name, value in (("top_k", top_k), ("queries", 1 if queries is None else queries)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise InvalidInputError(f"{name} must be a whole number of at least 1, got {value!r}.")
+    if run is not None and embedder != BOX_EMBEDDER:
+        raise InvalidInputError(f"Candidates come from a run file or from an embedder: leave {run} or {embedder} out.")
+
+
+def _label(model: str | Path | Reranker) -> str:
+    if not isinstance(model, Reranker):
+        return str(model)
+    return model.loaded_from.model if isinstance(model, LoadedReranker) else type(model.scorer).__name__
+
+
+def _first_stage(
+    collection: Collection, embedder: str, run: str | Path | None, top_k: int, bar: Progress
+) -> FirstStage:
+    if run is not None:
+        return from_run_file(Path(run), collection, top_k=top_k)
+    task = bar.add_task("embedding", total=None)
+
+    def moved(done: int, total: int) -> None:
+        bar.update(task, completed=done, total=total)
+
+    return embedded(collection, load_embedder(embedder), name=embedder, top_k=top_k, progress=moved)
+
+
+def _scored(
+    reranker: Reranker, collection: Collection, stage: FirstStage, names: Sequence[str], bar: Progress
+) -> list[ScoredQuery]:
+    scored = []
+    for name in bar.track(names, description="scoring"):
+        query, grades = collection.queries[name], collection.judgements.get(name, {})
+        # A reranker gives blank passages 0.0 without the model.
+        passages = [passage for passage, _ in stage.candidates[name] if collection.passages[passage].strip()]
+        scores = reranker.score((query, collection.passages[passage]) for passage in passages)
+        scored.append(ScoredQuery(scores, [grades.get(passage, 0) > 0 for passage in passages]))
+    return scored
+
+
+def _measured(
+    reranker: Reranker,
+    model: str,
+    source: str,
+    method: Literal["auto"] | Method,
+    fitted: list[ScoredQuery],
+    held_out: list[ScoredQuery],
+) -> CalibrationResult:
+    first, second = _half(source, "fit on", fitted), _half(source, "hold out", held_out)
+    chosen, log_loss = better_method(fitted) if method == "auto" else (method, {})
+    curve = fit(chosen, fitted)
+    uncalibrated = sigmoid if reranker.scale == "logit" else float
+    calibration = replace(
+        curve,
+        model=model,
+        fitted_on=f"{source}: {first.pairs} pairs of {first.queries} queries, {first.relevant} relevant",
+        ece_before=calibration_error(held_out, uncalibrated),
+        ece_after=calibration_error(held_out, curve.probability),
+    )
+    return CalibrationResult(
+        calibration=calibration,
+        fitted=first,
+        held_out=second,
+        brier_before=brier_score(held_out, uncalibrated),
+        brier_after=brier_score(held_out, curve.probability),
+        thresholds=threshold_effects(held_out, curve.probability),
+        log_loss=log_loss,
+    )
+
+
+def _half(source: str, part: str, queries: list[ScoredQuery]) -> Half:
+    """Its numbers, if there are enough.
+
+    Raises:
+        InvalidInputError: Too few queries have a relevant candidate, or there is nothing but relevant ones.
+    """
+    half = Half(
+        queries=len(queries),
+        answered=sum(query.answered for query in queries),
+        pairs=sum(len(query.scores) for query in queries),
+        relevant=sum(sum(query.relevant) for query in queries),
+    )
+    if half.answered < FEWEST_ANSWERED:
+        raise InvalidInputError(
+            f"{source}: of the {half.queries} queries to {part}, {half.answered} have a relevant passage among their "
+            f"candidates, expected at least {FEWEST_ANSWERED}. Give more judged queries, more candidates (top_k), or "
+            f"the run of a retriever that finds more."
+        )
+    if half.relevant == half.pairs:
+        raise InvalidInputError(
+            f"{source}: all {half.pairs} candidates of the {half.queries} queries to {part} are relevant, and what is "
+            f"not relevant must be seen too. Give the candidates that a retriever finds, not the judged passages alone."
+        )
+    return half

@@ -1,0 +1,155 @@
+"""Curves from raw scores to probabilities: Platt's and the isotonic one, and which of them suits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rerank_plugins.calibration import Calibration, Method
+from rerank_plugins.errors import InvalidInputError, MissingExtraError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+FOLDS = 5
+
+# A curve through more knots is as good as indistinguishable, and its file not small any more.
+_MOST_KNOTS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredQuery:
+    """A query's candidates: the scorer's own numbers, and which of them are relevant."""
+
+    scores: list[float]
+    relevant: list[bool]
+
+    @property
+    def answered(self) -> bool:
+        """Whether a candidate is relevant."""
+        return any(self.relevant)
+
+
+def pooled(queries: Sequence[ScoredQuery]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """All scores, and all labels, in one row each."""
+    import numpy as np
+
+    scores = np.array([score for query in queries for score in query.scores], dtype=np.float64)
+    return scores, np.array([label for query in queries for label in query.relevant], dtype=np.bool_)
+
+
+def fit(method: Method, queries: Sequence[ScoredQuery]) -> Calibration:
+    """A curve through the pairs of the queries; what it says of itself is empty yet.
+
+    Raises:
+        InvalidInputError: Higher scores are not more often relevant, so that no non-decreasing curve says anything.
+        MissingExtraError: scikit-learn is not installed.
+    """
+    try:
+        import sklearn.isotonic
+        import sklearn.linear_model  # noqa: F401 - missing is said here, once for both
+    except ImportError as exc:
+        raise MissingExtraError("eval", "Fitting a calibration", str(exc.name)) from exc
+    curve = _platt(queries) if method == "platt" else _isotonic(queries)
+    if curve is None:
+        raise InvalidInputError(
+            "Documents that are relevant have no higher scores than others, so no calibration of these scores can "
+            "tell them apart. Check that the model reads the language, and that the judgements belong to the texts."
+        )
+    return curve
+
+
+def better_method(queries: Sequence[ScoredQuery]) -> tuple[Method, dict[str, float]]:
+    """The method of the lower log-loss on queries that it was not fitted on; Platt's if they are equal.
+
+    Returns:
+        It, and the log-loss a pair of both, in nats, over `FOLDS` folds of queries.
+    """
+    # Queries with a relevant candidate are dealt out evenly, so that no fold is left without.
+    dealt = sorted(queries, key=lambda query: query.answered)
+    losses: dict[str, float] = {}
+    methods: tuple[Method, ...] = ("platt", "isotonic")
+    for method in methods:
+        total = 0.0
+        for fold in range(FOLDS):
+            left_out = dealt[fold::FOLDS]
+            curve = fit(method, [query for at, query in enumerate(dealt) if at % FOLDS != fold])
+            total += _log_loss(curve, left_out)
+        losses[method] = total / sum(len(query.scores) for query in queries)
+    return ("isotonic" if losses["isotonic"] < losses["platt"] else "platt"), losses
+
+
+def _log_loss(curve: Calibration, queries: Sequence[ScoredQuery]) -> float:
+    """Summed over the pairs."""
+    import numpy as np
+
+    scores, relevant = pooled(queries)
+    probabilities = np.array([curve.probability(score) for score in scores.tolist()])
+    # Where Platt's curve is 1 to the last bit, the loss of a pair is 36 and not infinite.
+    chosen = np.clip(np.where(relevant, probabilities, 1 - probabilities), np.finfo(np.float64).eps, 1)
+    return float(-np.log(chosen).sum())
+
+
+def _platt(queries: Sequence[ScoredQuery]) -> Calibration | None:
+    """Logistic regression on the score, with the targets of Platt (1999), "Probabilistic Outputs for SVMs", 2.2.
+
+    These are not quite 0 and 1, so that the slope stays finite where the scores separate the two perfectly.
+    """
+    import numpy as np
+    from sklearn.linear_model import LogisticRegression
+
+    scores, relevant = pooled(queries)
+    middle, width = scores.mean(), scores.std()
+    if not width:
+        return None
+    positives = int(relevant.sum())
+    targets = np.where(relevant, (positives + 1) / (positives + 2), 1 / (len(relevant) - positives + 2))
+    column = ((scores - middle) / width)[:, np.newaxis]
+    # A target t is a pair of label 1 and weight t beside one of label 0 and weight 1 - t.
+    regression = LogisticRegression(C=1e6, tol=1e-8, max_iter=1000).fit(
+        np.concatenate([column, column]),
+        np.repeat([1, 0], len(column)),
+        sample_weight=np.concatenate([targets, 1 - targets]),
+    )
+    slope = float(regression.coef_[0, 0] / width)
+    if slope <= 0:
+        return None
+    return _curve("platt", slope=slope, intercept=float(regression.intercept_[0] - slope * middle))
+
+
+def _isotonic(queries: Sequence[ScoredQuery]) -> Calibration | None:
+    import numpy as np
+    from sklearn.isotonic import IsotonicRegression
+
+    scores, relevant = pooled(queries)
+    # n pairs, all alike, say no more than the rule of succession gives them: 0 and 1 would be certainty.
+    edge = 1 / (len(scores) + 2)
+    regression = IsotonicRegression(y_min=edge, y_max=1 - edge, out_of_bounds="clip").fit(scores, relevant)
+    knots, values = regression.X_thresholds_, regression.y_thresholds_
+    if values[0] == values[-1]:
+        return None
+    kept = np.unique(np.linspace(0, len(knots) - 1, _MOST_KNOTS).round().astype(int))
+    return _curve("isotonic", scores=tuple(knots[kept].tolist()), probabilities=tuple(values[kept].tolist()))
+
+
+def _curve(
+    method: Method,
+    *,
+    slope: float = 1.0,
+    intercept: float = 0.0,
+    scores: tuple[float, ...] = (),
+    probabilities: tuple[float, ...] = (),
+) -> Calibration:
+    return Calibration(
+        method=method,
+        slope=slope,
+        intercept=intercept,
+        scores=scores,
+        probabilities=probabilities,
+        model="",
+        fitted_on="",
+        ece_before=0.0,
+        ece_after=0.0,
+    )
