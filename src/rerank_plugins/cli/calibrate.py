@@ -31,7 +31,7 @@ class _Method(StrEnum):
 def calibrate(  # noqa: PLR0913, PLR0917 - one an option
     folder: Annotated[Path, typer.Argument(help="A folder in BEIR layout, with judgements in qrels/.")],
     model: Annotated[str, typer.Option(help="A folder, rerank-mini-en, or a name on the hub.")] = DEFAULT_MODEL,
-    method: Annotated[_Method, typer.Option(help="auto cross-validates both.")] = _Method.AUTO,
+    method: Annotated[_Method, typer.Option(help="auto cross-validates both, from 1,000 pairs on.")] = _Method.AUTO,
     embedder: Annotated[str, typer.Option(help="The first stage; or a sentence-transformers model.")] = BOX_EMBEDDER,
     run: Annotated[Path | None, typer.Option(help="A TREC run file of your retriever, instead of --embedder.")] = None,
     top_k: Annotated[int, typer.Option(help="Candidates a query.")] = 50,

@@ -57,7 +57,7 @@ class CalibrationResult:
     brier_after: float
     thresholds: list[ThresholdEffect]
     log_loss: dict[str, float]
-    """By method, in cross-validation within the fitted half; empty where the method was given."""
+    """By method, in nats a pair, cross-validated within the fitted half; empty where nothing had to be chosen."""
 
 
 def calibrate(
@@ -85,7 +85,7 @@ def calibrate(
         folder: A folder in BEIR layout, with judgements.
         model: What `load_reranker` takes, or a `Reranker`, whose own calibration is not asked.
         method: ``"platt"``, ``"isotonic"``, or the one of lower log-loss in cross-validation over the queries that are
-            fitted on.
+            fitted on; with fewer than 1,000 pairs to fit on it is Platt's.
         embedder: The first stage: ``"embed-static-en"``, or a sentence-transformers model. Exact search.
         run: Instead of an embedder, a TREC run file of your own retriever.
         top_k: Candidates a query, at least 1.

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 FOLDS = 5
 
+ISOTONIC_FROM = 1000
+"""Pairs: with fewer the isotonic curve follows chance, and folds are too small to show it. scikit-learn's user guide on
+calibration names the same number."""
+
 # A curve through more knots is as good as indistinguishable, and its file not small any more.
 _MOST_KNOTS = 200
 
@@ -65,8 +69,11 @@ def better_method(queries: Sequence[ScoredQuery]) -> tuple[Method, dict[str, flo
     """The method of the lower log-loss on queries that it was not fitted on; Platt's if they are equal.
 
     Returns:
-        It, and the log-loss a pair of both, in nats, over `FOLDS` folds of queries.
+        It, and the log-loss a pair of both, in nats, over `FOLDS` folds of queries; Platt's and nothing for fewer pairs
+        than `ISOTONIC_FROM`.
     """
+    if sum(len(query.scores) for query in queries) < ISOTONIC_FROM:
+        return "platt", {}
     # Queries with a relevant candidate are dealt out evenly, so that no fold is left without.
     dealt = sorted(queries, key=lambda query: query.answered)
     losses: dict[str, float] = {}
