@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from rerank_plugins import Calibration
 from rerank_plugins.cli import main
 
 MODEL = ("--model", "rerank-mini-en")
@@ -186,6 +187,18 @@ def test_demo_retrieves_reranks_and_answers() -> None:
     assert "reranking" in done.stdout
     assert "extractive" in done.stdout
     assert "titanium" in done.stdout
+
+
+def test_rank_prints_probabilities_of_a_calibration(here: Here, tmp_path: Path) -> None:
+    """With --calibration scores and threshold are the calibrated ones."""
+    file = tmp_path / "calibration.json"
+    says = {"model": "rerank-mini-en", "fitted_on": "", "ece_before": 0.5, "ece_after": 0.25}
+    Calibration(method="isotonic", scores=(-20.0, 20.0), probabilities=(0.25, 0.25), **says).write(file)
+    given = "\n".join(LINES)
+    for threshold, scores in (("0.2", [0.25] * 3), ("0.3", [])):
+        options = ["--documents", "-", *MODEL, "--calibration", str(file), "--score-threshold", threshold, "--json"]
+        done = here("rank", QUERY, *options, given=given)
+        assert [json.loads(line)["score"] for line in done.stdout.splitlines()] == scores, done.stderr
 
 
 def test_rank_reads_windows_files_and_refuses_utf_16(here: Here, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -142,6 +141,8 @@ class Calibration:
         Raises:
             InvalidInputError: The place cannot be written to.
         """
+        import tempfile  # not at the top: importing this package is to be quick, and this is rare
+
         target = Path(path)
         written = {"kind": _KIND, "version": _VERSION, **asdict(self)}
         unused = ("scores", "probabilities") if self.method == "platt" else ("slope", "intercept")

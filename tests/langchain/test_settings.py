@@ -146,6 +146,7 @@ def test_one_model_serves_all_with_equal_settings() -> None:
     [
         RerankCompressor(),
         RerankCompressor(model="a/b", top_n=None, score_threshold=0.25, score_key="s", engine="torch", revision="v1"),
+        RerankCompressor(calibration=Path("calibration.json")),
         RerankCompressor(rank_fields=("title", "year"), mark_truncated=True, local_files_only=True, device="cpu"),
     ],
 )

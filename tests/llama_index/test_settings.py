@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from rerank_plugins.llama_index import RerankPostprocessor
 SETTINGS = [
     RerankPostprocessor(),
     RerankPostprocessor(model="a/b", top_n=None, score_threshold=0.25, engine="torch", revision="v1", device="cpu"),
+    RerankPostprocessor(calibration=Path("calibration.json")),
     RerankPostprocessor(keep_retrieval_score=True, metadata_mode=MetadataMode.NONE, local_files_only=True),
 ]
 
