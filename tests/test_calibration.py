@@ -83,6 +83,12 @@ def test_a_probability_lies_in_0_to_1_and_never_falls(calibration: Calibration, 
         assert 0.0 <= calibration.probability(low) <= calibration.probability(high) <= 1.0
 
 
+def test_just_below_a_knot_is_not_above_it() -> None:
+    """.3 + 1 · (.9 - .3) is above .9 in floating point, and the share below a knot rounds to 1."""
+    calibration = replace(ISOTONIC, scores=(-1.0, 1e-20), probabilities=(0.3, 0.9))
+    assert calibration.probability(5e-21) <= calibration.probability(1e-20) == 0.9
+
+
 @given(isotonics(), st.floats(0, 1), st.floats(0, 1))
 def test_it_never_falls_between_knots_either(calibration: Calibration, one: float, other: float) -> None:
     """Scores drawn between the first and the last knot, where the curve rises."""

@@ -87,11 +87,13 @@ def test_the_public_names_of_the_evaluation_are_pinned() -> None:
     """They too appear or disappear only on purpose."""
     assert rerank_plugins.evaluation.__all__ == [
         "METRICS",
+        "CalibrationResult",
         "Evaluation",
         "Interval",
         "QueryChange",
         "Ranking",
         "Reranked",
+        "calibrate",
         "evaluate",
     ]
     assert callable(rerank_plugins.evaluation.evaluate)

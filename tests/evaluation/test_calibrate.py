@@ -21,7 +21,7 @@ from rerank_plugins import Calibration, InvalidInputError, Pair, Reranker, load_
 from rerank_plugins.beir import example_collection, read_collection
 from rerank_plugins.cli import app
 from rerank_plugins.embedder import load_embedder
-from rerank_plugins.evaluation.calibrate import CalibrationResult, calibrate
+from rerank_plugins.evaluation import CalibrationResult, calibrate
 from rerank_plugins.evaluation.calibration_error import BINS, brier_score, calibration_error, threshold_effects
 from rerank_plugins.evaluation.calibration_fit import ScoredQuery, better_method, fit
 from rerank_plugins.evaluation.first_stage import embedded

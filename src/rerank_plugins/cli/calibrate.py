@@ -19,7 +19,7 @@ from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.loading import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from rerank_plugins.evaluation.calibrate import CalibrationResult
+    from rerank_plugins.evaluation import CalibrationResult
 
 
 class _Method(StrEnum):
@@ -47,7 +47,7 @@ def calibrate(  # noqa: PLR0913, PLR0917 - one an option
     json_output: Annotated[bool, typer.Option("--json", help="Print all numbers as one JSON object.")] = False,
 ) -> None:
     """Fit scores to judged queries, so that they are probabilities of relevance, and measure it on other queries."""
-    from rerank_plugins.evaluation.calibrate import calibrate as calibrated
+    from rerank_plugins.evaluation import calibrate as calibrated
 
     _check_place(out)
     result = calibrated(

@@ -1,6 +1,6 @@
 """Does reranking help, on whose data, and where to cut: measured on a collection in BEIR layout.
 
-`evaluate` needs the extra ``eval``; the values it gives do not.
+`evaluate` and `calibrate` need the extra ``eval``; the values it gives do not.
 """
 
 from __future__ import annotations
@@ -10,9 +10,21 @@ from typing import TYPE_CHECKING, Any
 from rerank_plugins.evaluation.results import METRICS, Evaluation, Interval, QueryChange, Ranking, Reranked
 
 if TYPE_CHECKING:
+    from rerank_plugins.evaluation.calibration_job import CalibrationResult as CalibrationResult
+    from rerank_plugins.evaluation.calibration_job import calibrate as calibrate
     from rerank_plugins.evaluation.job import evaluate as evaluate
 
-__all__ = ["METRICS", "Evaluation", "Interval", "QueryChange", "Ranking", "Reranked", "evaluate"]
+__all__ = [
+    "METRICS",
+    "CalibrationResult",
+    "Evaluation",
+    "Interval",
+    "QueryChange",
+    "Ranking",
+    "Reranked",
+    "calibrate",
+    "evaluate",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -21,4 +33,8 @@ def __getattr__(name: str) -> Any:
         from rerank_plugins.evaluation.job import evaluate
 
         return evaluate
+    if name in ("CalibrationResult", "calibrate"):
+        from rerank_plugins.evaluation import calibration_job
+
+        return getattr(calibration_job, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
