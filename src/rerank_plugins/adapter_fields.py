@@ -36,7 +36,8 @@ from rerank_plugins.loading import (
     shared_reranker,
 )
 from rerank_plugins.ranking import check_score_threshold, check_top_n
-from rerank_plugins.reranker import OnError, Reranker
+from rerank_plugins.rerank_call import OnError
+from rerank_plugins.reranker import Reranker
 from rerank_plugins.scorer import Scorer
 from rerank_plugins.threads import on_thread
 

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Literal, Self, get_args
+from typing import Self, get_args
 
 from rerank_plugins.calibration import Calibration
 from rerank_plugins.deadline import Deadline, OnDeadline, deadline_from_now
 from rerank_plugins.documents import check_query, checked_documents
 from rerank_plugins.errors import ClosedError, DeadlineExceededError, InvalidInputError, OverloadedError
 from rerank_plugins.highlights import Sentences, check_highlight, in_part
-from rerank_plugins.ranking import RankedResult, check_score_threshold, check_top_n, rank, sigmoid
+from rerank_plugins.ranking import RankedResult, check_score_threshold, check_top_n, sigmoid
+from rerank_plugins.rerank_call import Call, OnError
 from rerank_plugins.scorer import Pair, Scale, ScoredPair, Scorer
-from rerank_plugins.scoring import Asked, Scored
+from rerank_plugins.scoring import Asked
 from rerank_plugins.stats import Counts, Stats
 from rerank_plugins.telemetry import Facts, instruments, observed
 from rerank_plugins.threads import on_thread
-
-OnError = Literal["raise", "keep_order"]
-"""What a call does when scoring fails: raise, or answer in retrieval order."""
 
 _log = logging.getLogger("rerank_plugins.runtime")
 
@@ -239,7 +236,7 @@ class Reranker:
         deadline: float | None,
         on_deadline: OnDeadline,
         on_error: OnError,
-    ) -> _Call:
+    ) -> Call:
         # First of all: what comes now takes time as well.
         until = deadline_from_now(deadline, on_deadline)
         check_top_n(top_n)
@@ -247,10 +244,10 @@ class Reranker:
         if on_error not in get_args(OnError):
             raise InvalidInputError(f"on_error must be 'raise' or 'keep_order', got {on_error!r}.")
         check_query(query)
-        return _Call(query, checked_documents(documents), top_n, score_threshold, until, on_error)
+        return Call(query, checked_documents(documents), top_n, score_threshold, until, on_error)
 
     @contextmanager
-    def _counted(self, call: _Call) -> Iterator[Asked]:
+    def _counted(self, call: Call) -> Iterator[Asked]:
         """Around the scoring of a call: its span, its counters, and what happens when it fails."""
         pairs = [(call.query, call.texts[position]) for position in call.filled]
         asked = Asked(self.scorer, self.scale, pairs, call.filled)
@@ -272,7 +269,7 @@ class Reranker:
                 facts.queue_seconds = asked.queue_seconds
             self._count(call, facts)
 
-    def _count(self, call: _Call, facts: Facts) -> None:
+    def _count(self, call: Call, facts: Facts) -> None:
         scored = [one for one in call.scored or () if one is not None]
         facts.scored = len(scored)
         facts.unscored = len(call.filled) - len(scored)
@@ -285,42 +282,3 @@ class Reranker:
         elif facts.unscored:
             self._counts.add(partial=1)
             _log.warning("%d of %d documents had no score at the deadline.", facts.unscored, len(call.texts))
-
-
-@dataclass(slots=True)
-class _Call:
-    """What is ranked, and what became of it."""
-
-    query: str
-    texts: list[str]
-    top_n: int | None
-    score_threshold: float | None
-    deadline: Deadline | None
-    on_error: OnError
-    filled: list[int] = field(init=False)
-    """Positions of the documents that say something."""
-    scored: Scored | None = None
-    """One for each of ``filled``; None for all where scoring failed."""
-
-    def __post_init__(self) -> None:
-        self.filled = [position for position, text in enumerate(self.texts) if text.strip()]
-
-    def results(self, as_score: Callable[[float], float]) -> list[RankedResult]:
-        """The documents in their new order, with ``as_score`` of the scorer's numbers."""
-        if self.scored is None:
-            return [RankedResult(position, None, text) for position, text in enumerate(self.texts)][: self.top_n]
-        found = {position: one for position, one in zip(self.filled, self.scored, strict=True) if one is not None}
-        positions = list(found)
-        raw = [one.score for one in found.values()]
-        scores = [as_score(score) for score in raw]
-        # Sorted by the scorer's numbers: logits differ where their sigmoids are both 1.0, or a calibration is level.
-        order = rank(scores, score_threshold=self.score_threshold, order_by=raw)
-        ranked = [
-            RankedResult(positions[i], scores[i], self.texts[positions[i]], found[positions[i]].truncated)
-            for i in order
-        ]
-        unscored = [RankedResult(p, None, self.texts[p]) for p in self.filled if p not in found]
-        told = set(self.filled)
-        blank = [RankedResult(p, 0.0, text, truncated=False) for p, text in enumerate(self.texts) if p not in told]
-        kept_blank = [] if self.score_threshold else blank
-        return [*ranked, *unscored, *kept_blank][: self.top_n]
