@@ -179,6 +179,7 @@ def test_doctor_asks_no_hub_when_offline(tmp_path: Path) -> None:
     assert "not asked: HF_HUB_OFFLINE is set" in done.stdout
 
 
+@pytest.mark.slow
 def test_demo_retrieves_reranks_and_answers() -> None:
     """The demo shows 50 candidates, 5 kept, timings, and an extractive answer with its sources."""
     done = run("demo")
@@ -233,6 +234,7 @@ def test_rank_prints_what_the_terminal_cannot_show_as_escapes() -> None:
     assert "a\\ud800b" in done.stdout
 
 
+@pytest.mark.slow
 def test_models_and_doctor_pass_over_what_is_damaged_or_no_reranker(tmp_path: Path) -> None:
     """A damaged config and a language model in models/ are not listed, and nothing crashes."""
     for name, config in (("damaged", "{"), ("llm", '{"architectures": ["LlamaForCausalLM"]}')):

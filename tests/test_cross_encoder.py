@@ -100,12 +100,14 @@ def test_max_length_is_lowered_to_what_bert_reads(bert_folder: Path, asked: int,
     assert scorer.max_length == expected
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_max_length_is_lowered_to_what_xlmr_reads(load_scorer: LoadScorer, xlmr_folder: Path) -> None:
     """XLM-R's positions start behind its padding id, so that of 514 positions 512 can be used."""
     assert load_scorer(xlmr_folder, "openvino").max_length == 512
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
 def test_the_longest_row_can_be_scored(load_scorer: LoadScorer, standin_folder: Path, engine: str) -> None:
     """A pair cut to the lowered max_length fits the model's positions."""

@@ -146,6 +146,7 @@ def test_the_smallest_program_scores_chinese_where_it_is_read(fresh_ir: Path) ->
     assert "苹果公司最新发布的手机 | iPhone 15 Pro 支持钛合金边框" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_traps_are_shown_and_counted() -> None:
     """Six English traps with bars and marks, the Chinese ones left out with a word, and the count at the end."""
     done = run("keyword_traps.py")

@@ -30,6 +30,7 @@ def computed_in_int8(scorer: Any) -> bool:
     return any(kind["layerType"] == "FullyConnected" and kind["primitiveType"].endswith("i8") for kind in kinds)
 
 
+@pytest.mark.slow
 def test_the_model_in_the_box_scores_the_same_without_int8_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where int8 is not exact nothing is multiplied in it, and logits stay within rounding of those where it is."""
     monkeypatch.setattr("rerank_plugins.engines.openvino.int8_is_exact", lambda: False)

@@ -71,6 +71,7 @@ def execute(source: str, folder: Path) -> Any:
     return nbformat.read(copy, as_version=4)
 
 
+@pytest.mark.slow
 def test_it_runs_with_a_few_questions(tmp_path: Path) -> None:
     """Every cell runs and answers; to be quick, help is measured on four questions."""
     source = NOTEBOOK.read_text(encoding="utf-8")

@@ -89,6 +89,7 @@ def test_models_whose_positions_begin_behind_the_padding_are_not_overrun(tmp_pat
     assert result.truncated is True
 
 
+@pytest.mark.slow
 def test_a_conversion_of_other_weights_is_made_again(fresh_bert: Path) -> None:
     """Where the weights beside a conversion have changed, the scores are those of the new ones."""
     from safetensors.torch import load_file, save_file

@@ -230,6 +230,7 @@ def test_a_document_read_in_part_has_no_score_at_a_deadline() -> None:
     assert [(result.index, result.score is None) for result in results] == [(0, False), (1, True)]
 
 
+@pytest.mark.slow
 def test_kept_scores_of_windows_and_of_cut_documents_stay_apart(tmp_path: Path) -> None:
     """A cache of scores gives a document's windowed score to who reads windows, and to nobody else."""
     documents = [*read_collection(example_collection("english")).passages.values()]

@@ -287,6 +287,7 @@ def mini(english: tuple[Path, str]) -> Iterator[Reranker]:
         yield reranker
 
 
+@pytest.mark.slow
 def test_the_command_prints_tables_and_the_line_to_use(english: tuple[Path, str]) -> None:
     """Both errors before and after, every threshold, and the Python that uses the file it wrote."""
     out, printed = english
@@ -317,6 +318,7 @@ NO_ANSWERS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("query", "word"), ANSWERS)
 def test_an_answer_is_above_one_half(mini: Reranker, found: dict[str, list[str]], query: str, word: str) -> None:
     """At score_threshold=0.5 a question that the corpus answers returns the answer first."""
@@ -324,17 +326,20 @@ def test_an_answer_is_above_one_half(mini: Reranker, found: dict[str, list[str]]
     assert word in results[0].document
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("query", NO_ANSWERS)
 def test_what_the_corpus_does_not_hold_returns_nothing(mini: Reranker, found: dict[str, list[str]], query: str) -> None:
     """At score_threshold=0.5 a question that the corpus does not answer returns nothing."""
     assert mini.rerank(query, found[query], score_threshold=0.5) == []
 
 
+@pytest.mark.slow
 def test_the_sigmoid_would_have_returned_something(mini: Reranker, found: dict[str, list[str]]) -> None:
     """Without the calibration the same threshold lets a passage on nail varnish pass for an answer on wine stains."""
     assert Reranker(mini.scorer).rerank(NO_ANSWERS[0], found[NO_ANSWERS[0]], score_threshold=0.5) != []
 
 
+@pytest.mark.slow
 def test_json_is_one_document(tmp_path: Path) -> None:
     """The file, the calibration and all that was measured."""
     collection = read_collection(example_collection("english"))

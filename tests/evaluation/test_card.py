@@ -36,6 +36,7 @@ def card(collection: str) -> dict[str, float]:
     return dict(zip(names, (float(cell) for cell in rows[1].split("|")[1:]), strict=True))
 
 
+@pytest.mark.slow
 def test_the_first_stage_is_the_cards(collection: Path) -> None:
     """Sample, candidates and metrics are those of the card.
 

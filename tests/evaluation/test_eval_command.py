@@ -142,6 +142,7 @@ def test_several_models_are_several_rows(capsys: pytest.CaptureFixture[str]) -> 
     assert printed.count("of 10.") == 2
 
 
+@pytest.mark.slow
 def test_chinese_queries_and_english_models_are_warned_of(here: Here, tmp_path: Path) -> None:
     """Numbers of models that do not read the language are not left to speak for themselves."""
     folder = write_folder(tmp_path / "zh", {"a": "苹果手机", "b": "海洋"}, {"q": "手机"}, {"q": {"a": 1}})

@@ -36,6 +36,7 @@ def change_weights(folder: Path) -> None:
         file.write(b"\0\0\0\0")
 
 
+@pytest.mark.slow
 def test_other_weights_are_exported_anew_and_the_old_ones_reports_go(exported: Path, edit_report: Edit) -> None:
     """The IR is converted again; an int8 report of weights that are gone makes nothing a default."""
     edit_report(exported, "int8", passed=True)
@@ -50,6 +51,7 @@ def test_other_weights_are_exported_anew_and_the_old_ones_reports_go(exported: P
         load_engine(exported, precision="int8")
 
 
+@pytest.mark.slow
 def test_what_was_made_from_another_onnx_file_is_made_anew(onnx_folder: Path, pairs: list[Pair]) -> None:
     """IR beside an ONNX file follows it, in loading and in the next export; without the file it stays."""
     import onnx

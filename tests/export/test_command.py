@@ -69,6 +69,7 @@ def test_accept_overrides_the_floor(failed: Path) -> None:
     assert CliRunner().invoke(app, ["export", str(failed), "--queries", "10"]).exit_code == 0
 
 
+@pytest.mark.slow
 def test_a_real_export_below_the_floor_is_not_the_default(bert_folder: Path, tmp_path: Path, pairs_file: Path) -> None:
     """A model with one activation hundreds of times the others loses its order in int8, and is told so."""
     from safetensors.numpy import load_file, save_file

@@ -169,6 +169,7 @@ def test_the_same_export_is_not_made_again(exported: Path) -> None:
     assert json.loads((exported / FIDELITY_FILE).read_text(encoding="utf-8"))["int8"]["accepted"]
 
 
+@pytest.mark.slow
 def test_other_texts_make_it_anew(exported: Path, pairs_file: Path) -> None:
     """A file of pairs calibrates and compares; it has no judgements, so there is no nDCG."""
     file = exported / OPENVINO_INT8_FILE

@@ -171,6 +171,7 @@ def test_an_export_waits_for_another(exported: Path, caplog: pytest.LogCaptureFi
     assert "Another process is exporting" in caplog.text
 
 
+@pytest.mark.slow
 def test_threads_that_meet_work_once(fresh_bert: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Of two in one process one converts, and both have its report."""
     with caplog.at_level(logging.WARNING), ThreadPoolExecutor(2) as threads:

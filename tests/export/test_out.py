@@ -63,6 +63,7 @@ def test_it_loads_without_torch(exported: Path, tmp_path: Path, pairs: list[Pair
     assert json.loads(done.stdout) == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_sharded_weights_leave_no_index_behind(fresh_bert: Path, tmp_path: Path) -> None:
     """An index would promise shards that are not in the new folder."""
     from safetensors.numpy import load_file

@@ -80,6 +80,7 @@ def test_a_tokenizer_without_chinese_gets_english_only(encoder: PairEncoder) -> 
     assert all(question.text.isascii() for question in texts.compared)
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_a_multilingual_tokenizer_gets_both_languages(xlmr_tokenizer_folder: Path) -> None:
     """Half of the queries are Chinese, and Chinese pairs calibrate too."""

@@ -27,6 +27,7 @@ print({{documents[0].page_content for documents in best}}, [name for name in {un
 OPTIONAL = ("langchain", "langchain_classic", "langgraph", "langchain_community", "torch", "transformers")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blocked", [(), OPTIONAL], ids=["with everything", "with langchain-core alone"])
 def test_works_without_warnings(blocked: tuple[str, ...]) -> None:
     """Compressor, retriever and cross-encoder work under -W error::DeprecationWarning and load nothing optional."""

@@ -178,6 +178,7 @@ def test_an_interpreter_ends_while_calls_wait() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["", "del reranker", "reranker.close()"])
 def test_an_interpreter_ends_cleanly_with_a_real_model(how: str) -> None:
     """Whether the reranker is used to the end, dropped or closed: exit status 0 and no word."""

@@ -106,14 +106,14 @@ def test_a_panic_while_encoding_is_its_requests_own() -> None:
     engine = GatedEngine()
     reranker = toy_reranker(engine)
     encoder: Any = reranker.scorer.encoder  # type: ignore[attr-defined]
-    encode = encoder.encode
+    windows = encoder.windows
 
     def panics(pairs: list[Pair]) -> Any:
         if any("POISON" in passage for _, passage in pairs):
             raise PanicError("no")
-        return encode(pairs)
+        return windows(pairs)
 
-    encoder.encode = panics
+    encoder.windows = panics
     with ThreadPoolExecutor(3) as pool:
         first = pool.submit(reranker.rerank, "q", ["first"])
         engine.until_begun(1)
@@ -139,6 +139,7 @@ def test_many_models_may_start_at_once() -> None:
         sys.setswitchinterval(interval)
 
 
+@pytest.mark.slow
 def test_a_fork_while_rerankers_are_made() -> None:
     """Children rerank though other threads of the parent make and drop rerankers."""
     script = (
@@ -168,6 +169,7 @@ def test_a_fork_while_rerankers_are_made() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
 
 
+@pytest.mark.slow
 def test_a_fork_while_a_model_loads() -> None:
     """A child can load a model although a thread of its parent was loading another."""
     script = (
