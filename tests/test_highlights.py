@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 from doc_pages import names_left_by
@@ -24,7 +26,7 @@ from rerank_plugins import (
     demo,
     load_reranker,
 )
-from rerank_plugins.deadline import Deadline
+from rerank_plugins.deadline import Deadline, deadline_from_now
 from rerank_plugins.highlights import LONGEST, MOST, sentence_spans
 from rerank_plugins.testing import SlowEngine, WordOverlap, toy_reranker
 
@@ -169,8 +171,7 @@ def test_spans_hold_all_that_is_said(text: str) -> None:
     assert all(before <= start for (_, before), (start, _) in pairwise(spans))
     assert all(text[start:end] == text[start:end].strip() for start, end in spans)
     assert "".join("".join(text[start:end].split()) for start, end in spans) == "".join(text.split())
-    assert len(spans) <= MOST
-    assert len(spans) == MOST or all(end - start <= LONGEST for start, end in spans)
+    assert all(end - start <= LONGEST for start, end in spans)
 
 
 def test_what_has_no_end_is_cut_where_a_reader_would() -> None:
@@ -187,11 +188,36 @@ def test_what_has_no_end_is_cut_where_a_reader_would() -> None:
         assert min(lengths) >= LONGEST // 8
 
 
-def test_a_long_document_has_no_more_sentences_than_are_scored() -> None:
-    """Of 1,000 sentences neighbours go together, evenly."""
-    pieces = said("This sentence says something. " * 1000)
-    assert len(pieces) == MOST
-    assert {piece.count(".") for piece in pieces} == {15, 16}
+@pytest.mark.parametrize("sentence", ["This sentence says something. ", f"{'word ' * 70}ends. "])
+def test_of_a_long_document_so_many_sentences_are_scored(sentence: str) -> None:
+    """Of many the first 256 sentences are scored, one by one, and the best is a sentence."""
+    reranker = toy_reranker()
+    (result,) = reranker.rerank("query", [sentence * (300_000 // len(sentence))], highlight=True)
+    assert reranker.stats().pairs == 1 + MOST
+    assert result.highlight is not None
+    assert result.document[result.highlight.start : result.highlight.end] == sentence.strip()
+
+
+def test_without_time_left_no_sentence_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where ranking took all the time that a call had, no document is split any more."""
+    reranker = toy_reranker()
+    results = reranker.rerank("query", ["One. Two.", "Three. Four."])
+    split: list[str] = []
+    double = SimpleNamespace(get_sentence_boundaries=lambda _, text: split.append(text) or [])
+    monkeypatch.setitem(sys.modules, "sentencex", double)
+    over = deadline_from_now(1e-6, "partial")
+    time.sleep(0.001)
+    assert reranker.highlighted("query", results, deadline=over) == results
+    assert split == []
+
+
+def test_a_splitter_that_fails_costs_no_ranking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where sentences cannot be found, documents come back ranked and scored, without highlights."""
+    double = SimpleNamespace(get_sentence_boundaries=lambda _, text: int(text))
+    monkeypatch.setitem(sys.modules, "sentencex", double)
+    (result,) = toy_reranker().rerank("query", ["One. Two."], highlight=True)
+    assert result.score is not None
+    assert result.highlight is None
 
 
 @pytest.mark.parametrize("text", ["word " * 40_000, "- a\n" * 20_000, "a:\n" * 20_000, "字" * 100_000, '"a ' * 30_000])

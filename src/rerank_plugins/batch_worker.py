@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
@@ -17,6 +18,9 @@ from rerank_plugins.stats import Counts
 # Characters encoded at a time, for a slot of the token budget: at four a token, eight batches. Fewer would waste
 # padding, more would keep the model waiting.
 _UNIT_CHARACTERS = 32
+
+# Characters of a token, at most, on the average of a text. English has four or five.
+_LONGEST_TOKEN = 8
 
 
 class Work(Protocol):
@@ -65,8 +69,10 @@ class BatchWorker:
         self._work = work
         self._counts = counts
         self._slots_a_second: float | None = None
-        # Seen so far; at first a guess.
-        self._tokens, self.characters = 1, 2
+        self.characters = 0
+        """How many were encoded, of all texts."""
+        # How many of them became how many tokens; at first a guess.
+        self._read, self._tokens = 2, 1
 
     def serve(self, leader: ScoringRequest, others: Iterable[ScoringRequest], in_hand: list[ScoringRequest]) -> None:
         """Compute the leader's next batch. Puts the others that have a part in it into ``in_hand``."""
@@ -77,7 +83,7 @@ class BatchWorker:
         parts = [_Part(leader, leader.give(filling))]
         filling.budget = min(budget, self.shared_slots)
         # The leader waits while others are encoded: no more of them than could be of use.
-        characters = 2 * filling.budget * self.characters // self._tokens
+        characters = 2 * filling.budget * self._read // self._tokens
         for other in others:
             if filling.slots + filling.width > filling.budget:
                 break
@@ -107,7 +113,7 @@ class BatchWorker:
             characters = budget * _UNIT_CHARACTERS
             if request.deadline is not None and request.deadline.partial:
                 # No more than one batch: so the first documents have scores before the others.
-                characters = budget * self.characters // self._tokens
+                characters = budget * self._read // self._tokens
             try:
                 positions = request.next_unit(characters, self._work.known)
                 pairs = [request.pairs[position] for position in positions]
@@ -115,8 +121,17 @@ class BatchWorker:
                 self.characters += sum(sum(map(len, pair)) for pair in pairs)
             except BaseException as exc:  # noqa: BLE001 - it is that request's; a tokenizer's panic is no Exception
                 request.fail(_scoring_error(exc))
-            self._tokens += sum(len(row.encoded.input_ids) for row in request.rows)
+            self._learn_length(request)
         return bool(request.rows)
+
+    def _learn_length(self, request: ScoringRequest) -> None:
+        tokens: Counter[int] = Counter()
+        for row in request.rows:
+            tokens[row.position] += len(row.encoded.input_ids)
+        self._tokens += tokens.total()
+        # Of a text that was cut only so much was read as its tokens can hold: a single long one must not make
+        # every token seem long for hours.
+        self._read += sum(min(sum(map(len, request.pairs[at])), _LONGEST_TOKEN * count) for at, count in tokens.items())
 
     def _compute(self, parts: list[_Part], width: int) -> None:
         rows = [row.encoded for part in parts for row in part.rows]

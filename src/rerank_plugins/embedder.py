@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rerank_plugins.errors import MissingExtraError, ModelNotFoundError
 from rerank_plugins.hub import box_folders
+from rerank_plugins.text_lines import without_surrogates
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,7 +36,7 @@ def load_embedder(name: str) -> Embedder:
         encode = _sentence_transformer(name)
 
     def unit_vectors(texts: Sequence[str]) -> NDArray[np.float32]:
-        vectors = np.asarray(encode(list(texts)), dtype=np.float32)
+        vectors = np.asarray(encode([without_surrogates(text) for text in texts]), dtype=np.float32)
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         units: NDArray[np.float32] = vectors / np.maximum(norms, np.float32(1e-12))
         return units

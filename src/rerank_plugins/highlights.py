@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import groupby, pairwise
+from itertools import pairwise
 from typing import Any
 
 from rerank_plugins.deadline import Deadline
@@ -25,8 +25,8 @@ _log = logging.getLogger("rerank_plugins.runtime")
 LONGEST = 400
 """Characters of a sentence, at most; what has no end before that is cut at a line break, a comma or a space."""
 
-MOST = 64
-"""Sentences of a document that are scored, at most; of a longer one, neighbours are scored together."""
+MOST = 256
+"""Sentences of a document that are scored, at most: its first ones. They cost about as much as reading it once."""
 
 Span = tuple[int, int]
 """Where a text begins and ends in another, as Python counts characters."""
@@ -55,8 +55,7 @@ def sentence_spans(text: str) -> list[Span]:
 
     Together they hold every character that is no whitespace. A line break ends a sentence, unless a lower-case
     letter follows: that text was wrapped. What says little alone (``1.``, a bullet, a word), a Markdown heading, and
-    what ends with a colon are joined to what follows. None is longer than `LONGEST`, unless there were more
-    than `MOST`.
+    what ends with a colon are joined to what follows. None is longer than `LONGEST`.
 
     Raises:
         MissingExtraError: The extra ``highlight`` is not installed.
@@ -66,12 +65,7 @@ def sentence_spans(text: str) -> list[Span]:
     edges = [0, *(one["end_index"] for one in _splitter()("en", told))]
     lines = [span for edge in pairwise(edges) for span in _lines(told, *edge)]
     short = [piece for span in _joined(told, lines) for piece in _cut(told, *span)]
-    spans = [span for span in (_stripped(told, *piece) for piece in short) if span[0] < span[1]]
-    if len(spans) <= MOST:
-        return spans
-    groups = groupby(range(len(spans)), key=lambda number: number * MOST // len(spans))
-    together = [list(numbers) for _, numbers in groups]
-    return [(spans[numbers[0]][0], spans[numbers[-1]][1]) for numbers in together]
+    return [span for span in (_stripped(told, *piece) for piece in short) if span[0] < span[1]]
 
 
 class Sentences:
@@ -80,7 +74,7 @@ class Sentences:
     def __init__(self, query: str, results: Iterable[RankedResult]) -> None:
         """Split the documents that have a score; of the others there is nothing to say."""
         self._results = list(results)
-        self._spans = [[] if one.score is None else sentence_spans(one.document) for one in self._results]
+        self._spans = [_scorable(one) for one in self._results]
         self.scored: Sequence[ScoredPair | None] | None = None
         """One for each of `pairs`; None for all where scoring failed."""
         # A document of one sentence is its own highlight.
@@ -123,6 +117,23 @@ def written(result: RankedResult) -> dict[str, Any] | None:
     if found is None:
         return None
     return {"start": found.start, "end": found.end, "text": result.document[found.start : found.end]}
+
+
+def _scorable(result: RankedResult) -> list[Span]:
+    if result.score is None:
+        return []
+    # No more than that many sentences can hold: of five megabytes the splitter would take seconds.
+    beginning = result.document[: LONGEST * MOST]
+    try:
+        spans = sentence_spans(beginning)
+    except MissingExtraError:
+        raise
+    except Exception as exc:  # noqa: BLE001 - whatever it is, the ranking is there
+        _log.warning("No highlight: %s: %s", type(exc).__name__, exc)
+        return []
+    if len(beginning) < len(result.document) and len(spans) > 1:
+        spans.pop()  # it may be cut
+    return spans[:MOST]
 
 
 def _best(

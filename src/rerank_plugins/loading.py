@@ -89,7 +89,7 @@ class LoadingOptions:
         from rerank_plugins.cross_encoder import CrossEncoderScorer
         from rerank_plugins.hub import find_model
 
-        calibration = self._calibration()
+        calibration = self.read_calibration()
         folder = find_model(
             self.model,
             revision=self.revision,
@@ -112,7 +112,8 @@ class LoadingOptions:
         )
         return LoadedReranker(scorer, self, calibration)
 
-    def _calibration(self) -> Calibration | None:
+    def read_calibration(self) -> Calibration | None:
+        """What the file holds; a warning where it belongs to another model."""
         if self.calibration is None:
             return None
         calibration = Calibration.read(self.calibration)
@@ -143,6 +144,7 @@ class LoadedReranker(Reranker):
     def __init__(self, scorer: Scorer, loaded_from: LoadingOptions, calibration: Calibration | None = None) -> None:
         super().__init__(scorer, calibration=calibration)
         self.loaded_from = loaded_from
+        self._calibrated_by = _state_of(loaded_from.calibration)
 
     def __reduce__(self) -> tuple[object, ...]:
         return shared_reranker, (self.loaded_from,)
@@ -154,8 +156,24 @@ class LoadedReranker(Reranker):
                 del _shared[self.loaded_from]
         super().close()
 
+    def follow_calibration(self) -> LoadedReranker:
+        """Itself, with what its calibration's file holds by now: one that was fitted anew must not be missed."""
+        state = _state_of(self.loaded_from.calibration)
+        if state is not None and state != self._calibrated_by:
+            self.calibration, self._calibrated_by = self.loaded_from.read_calibration(), state
+        return self
+
     def _model_label(self) -> str:
         return self.loaded_from.model
+
+
+def _state_of(file: str | None) -> tuple[int, int, int] | None:
+    """Tells a file from one that replaced it; None where there is none."""
+    try:
+        found = None if file is None else Path(file).stat()
+    except OSError:
+        return None
+    return None if found is None else (found.st_ino, found.st_mtime_ns, found.st_size)
 
 
 def load_reranker(  # noqa: PLR0913 - every option of loading, in one place
@@ -260,7 +278,8 @@ if hasattr(os, "register_at_fork"):
 
 def loaded_already(options: LoadingOptions) -> LoadedReranker | None:
     """What `shared_reranker` gives, if it would not have to load it. Never waits."""
-    return _shared.get(options)
+    found = _shared.get(options)
+    return None if found is None else found.follow_calibration()
 
 
 def shared_reranker(options: LoadingOptions) -> LoadedReranker:

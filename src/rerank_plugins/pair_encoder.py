@@ -7,7 +7,6 @@ composing are done by this module; afterwards the tokenizer is only read.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ from tokenizers import Tokenizer
 
 from rerank_plugins.errors import InvalidInputError, ModelLoadError
 from rerank_plugins.scorer import Pair
+from rerank_plugins.text_lines import without_surrogates
 from rerank_plugins.token_cache import TokenCache, Tokens
 
 MAX_QUERY_SHARE = 0.5
@@ -22,8 +22,6 @@ MAX_QUERY_SHARE = 0.5
 
 WINDOW_OVERLAP = 0.25
 """Share of a window that the next one reads again, so that no sentence is only seen in halves. Chosen, not measured."""
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class EncodedPair(NamedTuple):
@@ -141,7 +139,7 @@ class PairEncoder:
 
     def _tokens(self, texts: list[str]) -> list[Tokens]:
         encodings = self._tokenizer.encode_batch_fast(
-            [_without_surrogates(text) for text in texts], add_special_tokens=False
+            [without_surrogates(text) for text in texts], add_special_tokens=False
         )
         # The rows of a pair have no more of any text.
         most = self.max_length * self.max_windows
@@ -202,10 +200,3 @@ def _read_template(tokenizer: Tokenizer) -> _Template:
         query_type=types[query_at],
         passage_type=types[passage_at],
     )
-
-
-def _without_surrogates(text: str) -> str:
-    """Text that UTF-8 can carry: surrogate pairs joined, lone surrogates replaced by U+FFFD."""
-    if not _SURROGATE.search(text):
-        return text
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

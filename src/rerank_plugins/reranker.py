@@ -114,7 +114,7 @@ class Reranker:
             return []
         with self._counted(call) as asked:
             call.scored = asked.answer(call.deadline)
-        results = call.results(self._as_score)
+        results = call.results(self.as_score)
         return self.highlighted(query, results, deadline=call.deadline) if highlight else results
 
     async def arerank(
@@ -139,7 +139,7 @@ class Reranker:
             return []
         with self._counted(call) as asked:
             call.scored = await asked.aanswer(call.deadline)
-        results = call.results(self._as_score)
+        results = call.results(self.as_score)
         return await self.ahighlighted(query, results, deadline=call.deadline) if highlight else results
 
     def highlighted(
@@ -155,19 +155,23 @@ class Reranker:
             MissingExtraError: The extra ``highlight`` is not installed.
             ClosedError: After `close`.
         """
+        if deadline is not None and not deadline.left():
+            return list(results)
         sentences = Sentences(query, results)
         with sentences.asked(self.scorer, self.scale, self._counts) as asked:
             sentences.scored = asked.answer(in_part(deadline))
-        return sentences.best(self._as_score)
+        return sentences.best(self.as_score)
 
     async def ahighlighted(
         self, query: str, results: Iterable[RankedResult], *, deadline: Deadline | None = None
     ) -> list[RankedResult]:
         """`highlighted` without blocking the event loop."""
+        if deadline is not None and not deadline.left():
+            return list(results)
         sentences = await on_thread(Sentences, query, results)
         with sentences.asked(self.scorer, self.scale, self._counts) as asked:
             sentences.scored = await asked.aanswer(in_part(deadline))
-        return sentences.best(self._as_score)
+        return sentences.best(self.as_score)
 
     def score(self, pairs: Iterable[Pair], /) -> list[float]:
         """The scorer's own numbers, on ``scale``, checked: one finite number a pair, in order.
@@ -182,6 +186,12 @@ class Reranker:
         given = list(pairs)
         scored = Asked(self.scorer, self.scale, given, range(len(given))).answer()
         return [one for one in scored if one is not None]  # without a deadline all are there
+
+    def as_score(self, raw: float) -> float:
+        """The score that results have, in [0, 1], for a number of the scorer's own."""
+        if self.calibration is not None:
+            return self.calibration.probability(raw)
+        return sigmoid(raw) if self.scale == "logit" else raw
 
     def stats(self) -> Stats:
         """What this reranker and its model have done since they were made."""
@@ -216,12 +226,6 @@ class Reranker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _as_score(self, raw: float) -> float:
-        """What a result says, for what the scorer said."""
-        if self.calibration is not None:
-            return self.calibration.probability(raw)
-        return sigmoid(raw) if self.scale == "logit" else raw
 
     def _model_label(self) -> str:
         """The model as traces name it."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from rerank_plugins.errors import InvalidInputError
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def read_lines(data: bytes, source: str) -> list[tuple[int, str]]:
@@ -45,3 +48,10 @@ def json_object(line: str, source: str, number: int) -> dict[str, Any]:
             f'{source}, line {number} has no string field \'text\'. Expected {{"text": "..."}}; other fields are kept.'
         )
     return row
+
+
+def without_surrogates(text: str) -> str:
+    """Text that UTF-8 can carry: surrogate pairs joined, lone surrogates replaced by U+FFFD."""
+    if not _SURROGATE.search(text):
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

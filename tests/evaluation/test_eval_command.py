@@ -48,7 +48,7 @@ def test_the_table_has_a_row_a_model_and_the_verdict_follows(here: Here, folder:
     done = here("eval", folder, "--run", run, *MODEL)
     assert done.returncode == 0, done.stderr
     assert "small: 2 judged queries over 3 passages" in done.stdout
-    assert "The 50 candidates of bm25.run hold 100.0% of what is relevant" in done.stdout
+    assert "candidates of bm25.run, 50 at most, hold 100.0% of what is relevant" in done.stdout
     before, after = (next(row for row in done.stdout.splitlines() if row.startswith(name)) for name in ("bm25", "rer"))
     assert before.split()[:2] == ["bm25.run", "0.565"]
     assert after.split()[:4] == ["rerank-mini-en", "1.000", "+0.435", "0.500"]
@@ -129,7 +129,7 @@ def test_what_lost_most_is_shown_with_its_texts(capsys: pytest.CaptureFixture[st
     assert lines[worst + 1 : worst + 4] == [
         "    first before: the [bold]right one",
         "    first after:  a wrong one",
-        "    relevant, rank 1 → 4: the right one",
+        "    relevant, rank 1; now the best relevant one has 4: the right one",
     ]
 
 

@@ -179,3 +179,12 @@ async def test_many_deadlines_in_one_loop() -> None:
     assert any(result.score is not None for results in answers for result in results)
     assert reranker.stats().partial > 0
     assert reranker.stats().waiting_pairs == 0
+
+
+def test_a_huge_document_does_not_spoil_the_deadlines_of_others() -> None:
+    """After a document of megabytes, of which little was read, calls with a deadline still have scores to give."""
+    reranker = toy_reranker(SlowEngine(seconds=0.01), max_length=64, token_budget=256)
+    reranker.rerank("query", ["x" * 3_000_000])
+    results = reranker.rerank("query", ["a document of thirty letters.."] * 2000, deadline=0.5)
+    scored = sum(result.score is not None for result in results)
+    assert 0 < scored < 2000

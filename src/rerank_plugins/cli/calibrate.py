@@ -49,6 +49,7 @@ def calibrate(  # noqa: PLR0913, PLR0917 - one an option
     """Fit scores to judged queries, so that they are probabilities of relevance, and measure it on other queries."""
     from rerank_plugins.evaluation import calibrate as calibrated
 
+    out = out.expanduser()
     _check_place(out)
     result = calibrated(
         folder,

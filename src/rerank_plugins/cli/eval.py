@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -69,7 +70,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one an option
     )
     whole = json.dumps(asdict(evaluation))
     if out is not None:
-        (out.expanduser() / "evaluation.json").write_text(f"{whole}\n", encoding="utf-8")
+        _write(out.expanduser() / "evaluation.json", f"{whole}\n")
     if report is not None and write is not None:
         write(evaluation, report.expanduser())
     if json_output:
@@ -79,12 +80,22 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one an option
     show(evaluation)
 
 
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as exc:
+        raise InvalidInputError(
+            f"{path} cannot be written ({exc.strerror}). The scores are kept: make room and give the command again."
+        ) from exc
+
+
 def _writer(report: Path) -> Callable[[Evaluation, Path], None]:
     """What writes the report; asked for first, because an evaluation may take an hour."""
     from rerank_plugins.evaluation.report import write_report
 
-    if not report.expanduser().parent.is_dir():
-        raise InvalidInputError(f"There is no folder {report.parent} to write the report into. Make it first.")
+    place = report.expanduser()
+    if place.is_dir() or not os.access(place.absolute().parent, os.W_OK):
+        raise InvalidInputError(f"The report {report} cannot be written. Name a file in a folder that is there.")
     return write_report
 
 
@@ -99,8 +110,8 @@ def show(evaluation: Evaluation) -> None:
     console = Console(soft_wrap=True, highlight=False)
     console.print(
         f"{evaluation.collection}: {evaluation.queries} judged queries over {evaluation.passages} passages. The "
-        f"{evaluation.top_k} candidates of {evaluation.first_stage} hold {evaluation.recall:.1%} of what is relevant; "
-        f"no reranker can find the others.\n",
+        f"candidates of {evaluation.first_stage}, {evaluation.top_k} at most, hold {evaluation.recall:.1%} of what is "
+        f"relevant; no reranker can find the others.\n",
         markup=False,
     )
     console.print(_table(evaluation))
@@ -166,8 +177,9 @@ def _lost(change: QueryChange) -> Text:
         f"    first after:  {_short(change.top_after)}",
     ]
     if change.first_relevant_before is not None:
-        rank = f"rank {change.first_relevant_before} → {change.first_relevant_after}"
-        lines.append(f"    relevant, {rank}: {_short(change.relevant)}")
+        # After, another relevant passage may be the best-ranked one.
+        ranks = f"rank {change.first_relevant_before}; now the best relevant one has {change.first_relevant_after}"
+        lines.append(f"    relevant, {ranks}: {_short(change.relevant)}")
     return Text("\n".join(lines))
 
 

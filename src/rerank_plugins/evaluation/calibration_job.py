@@ -104,12 +104,7 @@ def calibrate(
     _check(method=method, top_k=top_k, queries=queries, run=run, embedder=embedder)
     if isinstance(model, Reranker) and loading:
         raise InvalidInputError(f"Got a Reranker and, beside it, {' and '.join(loading)}: it is loaded already.")
-    collection = read_collection(Path(folder), split)
-    if not collection.judgements:
-        raise InvalidInputError(
-            f"{folder} has no judgements, and what is relevant must be known. Expected qrels/test.tsv with lines of "
-            f"query-id, corpus-id and score."
-        )
+    collection = _judged(read_collection(Path(folder).expanduser(), split))
     given: AbstractContextManager[Reranker] = (
         nullcontext(model) if isinstance(model, Reranker) else load_reranker(model, **loading)
     )
@@ -122,13 +117,47 @@ def calibrate(
     )
     with given as reranker, bar:
         stage = _first_stage(collection, embedder, run, top_k, bar)
-        drawn = [name for name in stage.candidates if collection.queries[name].strip()]
-        random.Random(seed).shuffle(drawn)  # noqa: S311 - a sample, no secret
-        drawn = drawn[:queries]
+        drawn = _drawn(collection, stage, seed)[:queries]
+        half = _middle([collection.queries[name] for name in drawn])
+        source = f"{collection.name}{f', {split}' if split else ''}, top {top_k} of {stage.name}"
+        labelled = [_labelled(collection, stage, name) for name in drawn]
+        # Before they are scored, which may take an hour.
+        _half(source, "fit on", labelled[:half])
+        _half(source, "hold out", labelled[half:])
         scored = _scored(reranker, collection, stage, drawn, bar)
-    half = len(scored) // 2
-    before = f"{collection.name}{f', {split}' if split else ''}, top {top_k} of {stage.name}"
-    return _measured(reranker, _label(model), before, method, scored[:half], scored[half:])
+    return _measured(reranker, _label(model), source, method, scored[:half], scored[half:])
+
+
+def _judged(collection: Collection) -> Collection:
+    """With the judgements of queries that are there and say something."""
+    if not collection.judgements:
+        raise InvalidInputError(
+            f"{collection.name} has no judgements, and what is relevant must be known. Expected qrels/test.tsv with "
+            f"lines of query-id, corpus-id and score."
+        )
+    known = {name: grades for name, grades in collection.judgements.items() if collection.queries.get(name, "").strip()}
+    if not known:
+        raise InvalidInputError(
+            f"None of the {len(collection.judgements)} judged queries of {collection.name} has a text in "
+            f"queries.jsonl. Give the judgements of these queries."
+        )
+    return replace(collection, judgements=known)
+
+
+def _drawn(collection: Collection, stage: FirstStage, seed: int) -> list[str]:
+    """Query ids in random order, whatever order they come in; those of equal texts beside each other."""
+    texts = sorted({collection.queries[name] for name in stage.candidates})
+    random.Random(seed).shuffle(texts)  # noqa: S311 - a sample, no secret
+    place = {text: number for number, text in enumerate(texts)}
+    return sorted(stage.candidates, key=lambda name: (place[collection.queries[name]], name))
+
+
+def _middle(texts: Sequence[str]) -> int:
+    """Where the second half begins: a question that was fitted on is not held out under another id."""
+    half = len(texts) // 2
+    while 0 < half < len(texts) and texts[half] == texts[half - 1]:
+        half += 1
+    return half
 
 
 def _check(*, method: str, top_k: int, queries: int | None, run: str | Path | None, embedder: str) -> None:
@@ -151,7 +180,7 @@ def _first_stage(
     collection: Collection, embedder: str, run: str | Path | None, top_k: int, bar: Progress
 ) -> FirstStage:
     if run is not None:
-        return from_run_file(Path(run), collection, top_k=top_k)
+        return from_run_file(Path(run).expanduser(), collection, top_k=top_k)
     task = bar.add_task("embedding", total=None)
 
     def moved(done: int, total: int) -> None:
@@ -165,12 +194,21 @@ def _scored(
 ) -> list[ScoredQuery]:
     scored = []
     for name in bar.track(names, description="scoring"):
-        query, grades = collection.queries[name], collection.judgements.get(name, {})
-        # A reranker gives blank passages 0.0 without the model.
-        passages = [passage for passage, _ in stage.candidates[name] if collection.passages[passage].strip()]
+        query, passages = collection.queries[name], _filled(collection, stage, name)
         scores = reranker.score((query, collection.passages[passage]) for passage in passages)
-        scored.append(ScoredQuery(scores, [grades.get(passage, 0) > 0 for passage in passages]))
+        scored.append(ScoredQuery(scores, _labelled(collection, stage, name).relevant))
     return scored
+
+
+def _filled(collection: Collection, stage: FirstStage, name: str) -> list[str]:
+    # A reranker gives blank passages 0.0 without the model.
+    return [passage for passage, _ in stage.candidates[name] if collection.passages[passage].strip()]
+
+
+def _labelled(collection: Collection, stage: FirstStage, name: str) -> ScoredQuery:
+    """What is known of a query before it is scored."""
+    grades, passages = collection.judgements.get(name, {}), _filled(collection, stage, name)
+    return ScoredQuery([0.0] * len(passages), [grades.get(passage, 0) > 0 for passage in passages])
 
 
 def _measured(
@@ -218,8 +256,8 @@ def _half(source: str, part: str, queries: list[ScoredQuery]) -> Half:
     if half.answered < FEWEST_ANSWERED:
         raise InvalidInputError(
             f"{source}: of the {half.queries} queries to {part}, {half.answered} have a relevant passage among their "
-            f"candidates, expected at least {FEWEST_ANSWERED}. Give more judged queries, more candidates (top_k), or "
-            f"the run of a retriever that finds more."
+            f"candidates, expected at least {FEWEST_ANSWERED} in either half. Give more judged queries, more "
+            f"candidates (top_k), or the run of a retriever that finds more."
         )
     if half.relevant == half.pairs:
         raise InvalidInputError(

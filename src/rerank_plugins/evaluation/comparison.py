@@ -13,7 +13,7 @@ from rerank_plugins.evaluation.metrics import Order, PerQuery, measured
 from rerank_plugins.evaluation.results import METRICS, QueryChange, Ranking, Reranked
 from rerank_plugins.evaluation.significance import interval, p_value
 from rerank_plugins.evaluation.verdict import verdict
-from rerank_plugins.ranking import rank, sigmoid
+from rerank_plugins.ranking import rank
 
 DEPTHS = (5, 10, 20, 30, 50, 100, 200, 500, 1000)
 """How many candidates `Reranked.by_depth` tries, and as many as there are at most."""
@@ -72,7 +72,8 @@ def compared(
 
 
 def _by_depth(queries: Sequence[JudgedQuery], scored: Sequence[Scored], top_k: int) -> dict[int, float]:
-    depths = [*(depth for depth in DEPTHS if depth < top_k), top_k]
+    most = min(top_k, max(len(query.candidates) for query in queries))
+    depths = [*(depth for depth in DEPTHS if depth < most), most]
     return {
         depth: fmean(
             measured(queries, [reranked_order(one.scores, depth) for one in scored], [_NDCG])[_NDCG].values(),
@@ -82,8 +83,7 @@ def _by_depth(queries: Sequence[JudgedQuery], scored: Sequence[Scored], top_k: i
 
 
 def _probabilities(contender: Contender, scores: Sequence[float | None]) -> list[float]:
-    logits = contender.reranker.scale == "logit"
-    return [0.0 if score is None else sigmoid(score) if logits else score for score in scores]
+    return [0.0 if score is None else contender.reranker.as_score(score) for score in scores]
 
 
 def _changes(

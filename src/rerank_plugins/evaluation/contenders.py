@@ -62,6 +62,11 @@ def contenders(
     for position, model in enumerate(given):
         if model in given[:position]:
             raise InvalidInputError(f"The model {_label(model)} is given twice. Give each once.")
+        if isinstance(model, LoadedReranker) and model.loaded_from.score_cache:
+            raise InvalidInputError(
+                f"{_label(model)} has a score_cache, and a score that is known takes no time. Load it without one; "
+                f"what an evaluation computes is kept in its work_folder (--out)."
+            )
     with ExitStack() as opened:
         found: list[Contender] = []
         for model in given:

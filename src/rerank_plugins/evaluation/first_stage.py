@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,14 +67,18 @@ def from_run_file(path: Path, collection: Collection, *, top_k: int = 50) -> Fir
     """
     found: dict[str, dict[str, tuple[float, float]]] = {}
     for number, line in read_lines(read_file(path), str(path)):
-        cells = line.split()
+        # With tabs, ids may have spaces: file names often do.
+        cells = [cell.strip() for cell in line.split("\t")] if "\t" in line else line.split()
         try:
             query, _, passage, rank, score, _ = cells
             place = (-float(score), float(rank))
+            if not all(map(math.isfinite, place)):
+                raise ValueError(line)  # noqa: TRY301 - of one kind with what float() raises
         except ValueError as exc:
             raise InvalidInputError(
                 f"{path}, line {number} is {line[:80]!r}. Expected a line of a TREC run: "
-                f"query-id Q0 passage-id rank score name."
+                f"query-id Q0 passage-id rank score name, six values with spaces between them, or with tabs where ids "
+                f"have spaces; rank and score are finite numbers."
             ) from exc
         for kind, name, known in (("query", query, collection.queries), ("passage", passage, collection.passages)):
             if name not in known:

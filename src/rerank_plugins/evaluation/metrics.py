@@ -27,12 +27,20 @@ def measured(queries: Sequence[JudgedQuery], orders: Sequence[Order], metrics: S
     Grades are gains as they are; a passage that nobody judged counts as not relevant, a query without a relevant
     candidate as 0.
     """
-    judgements = {query.id: query.grades for query in queries}
-    run = {query.id: _run(query, order) for query, order in zip(queries, orders, strict=True)}
+    # Numbers for ids: trec_eval's C code crashes at half a surrogate pair, which JSON can hold.
+    ids = [_numbered(query) for query in queries]
+    judgements = {
+        str(number): {numbers[passage]: grade for passage, grade in query.grades.items()}
+        for number, (query, numbers) in enumerate(zip(queries, ids, strict=True))
+    }
+    run = {
+        str(number): _run([numbers[passage] for passage in query.candidates], order)
+        for number, (query, numbers, order) in enumerate(zip(queries, ids, orders, strict=True))
+    }
     values: PerQuery = {name: {query.id: 0.0 for query in queries} for name in metrics}
     measures = {ir_measures.parse_measure(name): name for name in metrics}
     for found in ir_measures.iter_calc(list(measures), judgements, run):
-        values[measures[found.measure]][found.query_id] = found.value
+        values[measures[found.measure]][queries[int(found.query_id)].id] = found.value
     return values
 
 
@@ -42,6 +50,10 @@ def recall(queries: Sequence[JudgedQuery], top_k: int) -> float:
     return fmean(measured(queries, [range(len(query.candidates)) for query in queries], [name])[name].values())
 
 
-def _run(query: JudgedQuery, order: Order) -> dict[str, float]:
+def _numbered(query: JudgedQuery) -> dict[str, str]:
+    return {passage: str(number) for number, passage in enumerate(dict.fromkeys([*query.candidates, *query.grades]))}
+
+
+def _run(candidates: Sequence[str], order: Order) -> dict[str, float]:
     # Evaluators sort by score and break ties by id: numbers that fall with the rank leave nothing to them.
-    return {query.candidates[position]: float(len(order) - rank) for rank, position in enumerate(order)}
+    return {candidates[position]: float(len(order) - rank) for rank, position in enumerate(order)}
