@@ -12,7 +12,8 @@ from tokenizers import Encoding, Regex, Tokenizer, models, normalizers, pre_toke
 
 from rerank_plugins import InvalidInputError, Pair
 from rerank_plugins.hub import find_model
-from rerank_plugins.pair_encoder import EncodedPair, PairEncoder, _read_template, _without_surrogates
+from rerank_plugins.pair_encoder import EncodedPair, PairEncoder, _read_template
+from rerank_plugins.text_lines import without_surrogates
 from rerank_plugins.token_cache import TokenCache
 
 # Far more than any max_length here has room for, and still quick.
@@ -206,7 +207,7 @@ def main() -> None:
     from with_atheris import run
 
     encoder = [PairEncoder.__init__, PairEncoder.encode, PairEncoder._tokens, PairEncoder._compose]
-    helpers = [_read_template, _without_surrogates, TokenCache.tokens, case_of]
+    helpers = [_read_template, without_surrogates, TokenCache.tokens, case_of]
     checks = [_check_refused, _check_rows, _check_row, _query_tokens]
     words = [*(word.encode() for word in WORDS), b"\xff\x00", b"\xff\xff", b"\x80\xc0"]
     run(check, seeds=SEEDS, words=words, subjects=[*encoder, *helpers, *checks])
