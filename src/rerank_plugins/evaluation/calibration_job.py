@@ -9,12 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress
+from rich.progress import Progress
 
 from rerank_plugins.beir import Collection, read_collection
 from rerank_plugins.calibration import Calibration, Method
-from rerank_plugins.embedder import BOX_EMBEDDER, load_embedder
+from rerank_plugins.embedder import BOX_EMBEDDER
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.evaluation.calibration_error import (
     ThresholdEffect,
@@ -23,8 +22,10 @@ from rerank_plugins.evaluation.calibration_error import (
     threshold_effects,
 )
 from rerank_plugins.evaluation.calibration_fit import ScoredQuery, better_method, fit
-from rerank_plugins.evaluation.first_stage import FirstStage, embedded, from_run_file
-from rerank_plugins.loading import LoadedReranker, load_reranker
+from rerank_plugins.evaluation.candidates import first_stage, progress_bar
+from rerank_plugins.evaluation.contenders import label_of
+from rerank_plugins.evaluation.first_stage import FirstStage
+from rerank_plugins.loading import load_reranker
 from rerank_plugins.ranking import sigmoid
 from rerank_plugins.reranker import Reranker
 
@@ -108,15 +109,9 @@ def calibrate(
     given: AbstractContextManager[Reranker] = (
         nullcontext(model) if isinstance(model, Reranker) else load_reranker(model, **loading)
     )
-    bar = Progress(
-        *Progress.get_default_columns(),
-        MofNCompleteColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        disable=not progress,
-    )
+    bar = progress_bar(shown=progress)
     with given as reranker, bar:
-        stage = _first_stage(collection, embedder, run, top_k, bar)
+        stage = first_stage(collection, embedder, run, top_k, bar)
         drawn = _drawn(collection, stage, seed)[:queries]
         half = _middle([collection.queries[name] for name in drawn])
         source = f"{collection.name}{f', {split}' if split else ''}, top {top_k} of {stage.name}"
@@ -125,7 +120,7 @@ def calibrate(
         _half(source, "fit on", labelled[:half])
         _half(source, "hold out", labelled[half:])
         scored = _scored(reranker, collection, stage, drawn, bar)
-    return _measured(reranker, _label(model), source, method, scored[:half], scored[half:])
+    return _measured(reranker, label_of(model), source, method, scored[:half], scored[half:])
 
 
 def _judged(collection: Collection) -> Collection:
@@ -168,25 +163,6 @@ def _check(*, method: str, top_k: int, queries: int | None, run: str | Path | No
             raise InvalidInputError(f"{name} must be a whole number of at least 1, got {value!r}.")
     if run is not None and embedder != BOX_EMBEDDER:
         raise InvalidInputError(f"Candidates come from a run file or from an embedder: leave {run} or {embedder} out.")
-
-
-def _label(model: str | Path | Reranker) -> str:
-    if not isinstance(model, Reranker):
-        return str(model)
-    return model.loaded_from.model if isinstance(model, LoadedReranker) else type(model.scorer).__name__
-
-
-def _first_stage(
-    collection: Collection, embedder: str, run: str | Path | None, top_k: int, bar: Progress
-) -> FirstStage:
-    if run is not None:
-        return from_run_file(Path(run).expanduser(), collection, top_k=top_k)
-    task = bar.add_task("embedding", total=None)
-
-    def moved(done: int, total: int) -> None:
-        bar.update(task, completed=done, total=total)
-
-    return embedded(collection, load_embedder(embedder), name=embedder, top_k=top_k, progress=moved)
 
 
 def _scored(

@@ -61,27 +61,28 @@ def contenders(
     given = [model if isinstance(model, Reranker) else str(model) for model in models]
     for position, model in enumerate(given):
         if model in given[:position]:
-            raise InvalidInputError(f"The model {_label(model)} is given twice. Give each once.")
+            raise InvalidInputError(f"The model {label_of(model)} is given twice. Give each once.")
         if isinstance(model, LoadedReranker) and model.loaded_from.score_cache:
             raise InvalidInputError(
-                f"{_label(model)} has a score_cache, and a score that is known takes no time. Load it without one; "
+                f"{label_of(model)} has a score_cache, and a score that is known takes no time. Load it without one; "
                 f"what an evaluation computes is kept in its work_folder (--out)."
             )
     with ExitStack() as opened:
         found: list[Contender] = []
         for model in given:
             reranker = model if isinstance(model, Reranker) else opened.enter_context(load(model))
-            label, taken = _label(model), [other.label for other in found]
+            label, taken = label_of(model), [other.label for other in found]
             number = 2
             while label in taken:
-                label, number = f"{_label(model)} ({number})", number + 1
+                label, number = f"{label_of(model)} ({number})", number + 1
             found.append(Contender(label, reranker, *_computed_by(reranker)))
         yield found
 
 
-def _label(model: str | Reranker) -> str:
-    if isinstance(model, str):
-        return model
+def label_of(model: str | Path | Reranker) -> str:
+    """What a model is called in results."""
+    if not isinstance(model, Reranker):
+        return str(model)
     return model.loaded_from.model if isinstance(model, LoadedReranker) else type(model.scorer).__name__
 
 

@@ -9,17 +9,16 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress
+from rich.progress import Progress
 
-from rerank_plugins.beir import Collection, read_collection
-from rerank_plugins.embedder import BOX_EMBEDDER, load_embedder
+from rerank_plugins.beir import read_collection
+from rerank_plugins.embedder import BOX_EMBEDDER
 from rerank_plugins.engines import EngineName, Precision
 from rerank_plugins.engines.cpus import usable_cpus
 from rerank_plugins.errors import InvalidInputError
+from rerank_plugins.evaluation.candidates import first_stage, progress_bar
 from rerank_plugins.evaluation.comparison import compared, ranking
 from rerank_plugins.evaluation.contenders import Contender, contenders
-from rerank_plugins.evaluation.first_stage import FirstStage, embedded, from_run_file
 from rerank_plugins.evaluation.judged import JudgedQuery, judged_queries, sampled
 from rerank_plugins.evaluation.kept_scores import KeptScores, Scored, kept_scores
 from rerank_plugins.evaluation.metrics import measured, recall
@@ -89,16 +88,10 @@ def evaluate(  # noqa: PLR0913 - candidates, sample and every option of loading 
     load = functools.partial(
         load_reranker, engine=engine, precision=precision, device=device, threads=threads, max_length=max_length
     )
-    bar = Progress(
-        *Progress.get_default_columns(),
-        MofNCompleteColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        disable=not progress,
-    )
+    bar = progress_bar(shown=progress)
     with contenders(models, load) as given, bar:
         processor = _processor(threads)
-        stage = _first_stage(collection, embedder, run, top_k, bar)
+        stage = first_stage(collection, embedder, run, top_k, bar)
         asked = judged_queries(collection, stage)
         before = ranking(measured(asked, [range(len(query.candidates)) for query in asked]), seed)
         rerankers = []
@@ -135,23 +128,6 @@ def _made(folder: Path) -> Path:
             f"{folder} cannot be made ({exc}). Name a folder that can be written to, to keep scores in."
         ) from exc
     return folder
-
-
-def _first_stage(
-    collection: Collection, embedder: str, run: str | Path | None, top_k: int, bar: Progress
-) -> FirstStage:
-    if run is not None:
-        return from_run_file(Path(run).expanduser(), collection, top_k=top_k)
-    task = bar.add_task(f"embedding with {embedder}", total=None)
-    stage = embedded(
-        collection,
-        load_embedder(embedder),
-        name=embedder,
-        top_k=top_k,
-        progress=lambda done, of: bar.update(task, completed=done, total=of),
-    )
-    bar.remove_task(task)
-    return stage
 
 
 def _kept(folder: Path | None, contender: Contender, processor: str) -> AbstractContextManager[KeptScores]:
