@@ -50,25 +50,15 @@ def read_collection(folder: Path, split: str | None = None) -> Collection:
             )
     passages = _texts(folder / "corpus.jsonl")
     queries = _texts(folder / "queries.jsonl")
-    return Collection(folder.resolve().name, passages, queries, _judgements(folder, split))
+    return Collection(folder.resolve().name, passages, queries, read_judgements(folder, split))
 
 
-def _texts(path: Path) -> dict[str, str]:
-    texts: dict[str, str] = {}
-    for number, line in read_lines(read_file(path), str(path)):
-        row = json_object(line, str(path), number)
-        name = row.get("_id")
-        if name is None or str(name) in texts:
-            problem = "has no _id" if name is None else f"has the _id {name!r} a second time"
-            raise InvalidInputError(f"{path}, line {number} {problem}. Give every line an _id of its own.")
-        title = str(row.get("title") or "")
-        texts[str(name)] = f"{title}. {row['text']}" if title else row["text"]
-    if not texts:
-        raise InvalidInputError(f"{path} is empty. Expected one JSON object with '_id' and 'text' a line.")
-    return texts
+def read_judgements(folder: Path, split: str | None) -> dict[str, dict[str, int]]:
+    """Those of ``split``; with None of the first of `SPLITS` that is there, empty without any.
 
-
-def _judgements(folder: Path, split: str | None) -> dict[str, dict[str, int]]:
+    Raises:
+        InvalidInputError: ``split`` is not there, or a line of the file is no judgement.
+    """
     files = [folder / "qrels" / f"{name}.tsv" for name in ((split,) if split else SPLITS)]
     path = next((file for file in files if file.is_file()), None)
     if path is None:
@@ -89,3 +79,18 @@ def _judgements(folder: Path, split: str | None) -> dict[str, dict[str, int]]:
                 f"with tabs between them."
             ) from exc
     return judgements
+
+
+def _texts(path: Path) -> dict[str, str]:
+    texts: dict[str, str] = {}
+    for number, line in read_lines(read_file(path), str(path)):
+        row = json_object(line, str(path), number)
+        name = row.get("_id")
+        if name is None or str(name) in texts:
+            problem = "has no _id" if name is None else f"has the _id {name!r} a second time"
+            raise InvalidInputError(f"{path}, line {number} {problem}. Give every line an _id of its own.")
+        title = str(row.get("title") or "")
+        texts[str(name)] = f"{title}. {row['text']}" if title else row["text"]
+    if not texts:
+        raise InvalidInputError(f"{path} is empty. Expected one JSON object with '_id' and 'text' a line.")
+    return texts

@@ -12,7 +12,7 @@ from rerank_plugins import InvalidInputError, ModelNotFoundError, Pair, Reranker
 from rerank_plugins.beir import example_collection, read_collection
 from rerank_plugins.embedder import load_embedder
 from rerank_plugins.evaluation import Evaluation, evaluate
-from rerank_plugins.evaluation.first_stage import embedded
+from rerank_plugins.evaluation.first_stage import embedded, from_run_file
 from rerank_plugins.testing import WordOverlap, toy_reranker
 
 ENGLISH = example_collection("english")
@@ -234,3 +234,16 @@ def test_what_was_loaded_is_closed(
     assert len(closed) == 1
     assert mine not in closed
     assert (found.rerankers[0].model, found.rerankers[0].engine) == (str(bert_folder), "openvino")
+
+
+def test_what_was_read_and_found_already_is_evaluated_alike(small: Path, run: Path) -> None:
+    """A `Collection` and a `FirstStage` in place of a folder and a run file give the same, cut to ``top_k`` too."""
+    collection = read_collection(small)
+    found = from_run_file(run, collection)
+    for top_k in (50, 2):
+        scorers = [Reranker(WordOverlap()), Reranker(WordOverlap())]
+        by_files = evaluate(small, scorers[:1], run=run, top_k=top_k)
+        by_values = evaluate(collection, scorers[1:], run=found, top_k=top_k)
+        assert by_values.first_stage == "first.run"
+        assert by_values.before == by_files.before
+        assert by_values.rerankers[0].ranking == by_files.rerankers[0].ranking

@@ -104,8 +104,8 @@ def load_torch_model(folder: Path, precision: Precision, device: str) -> Any:
     return model
 
 
-def _check_head(model: Any, folder: Path) -> None:
-    """Raise `ModelLoadError` if transformers had to make up the weights of the ranking head."""
+def made_up_head(model: Any, folder: Path) -> list[str]:
+    """The weights of the ranking head that ``folder`` has not, so that transformers had to make them up."""
     held: set[str] = set()
     for name in model_folder.TORCH_FILES:
         if name.suffix == ".json" and (folder / name).is_file():
@@ -114,7 +114,11 @@ def _check_head(model: Any, folder: Path) -> None:
             with safe_open(str(folder / name), framework="pt") as file:
                 held |= set(file.keys())
     body = f"{model.base_model_prefix}."
-    made_up = [name for name, _ in model.named_parameters() if not name.startswith(body) and name not in held]
+    return [name for name, _ in model.named_parameters() if not name.startswith(body) and name not in held]
+
+
+def _check_head(model: Any, folder: Path) -> None:
+    made_up = made_up_head(model, folder)
     if made_up:
         raise ModelLoadError(
             f"The weights in {folder} have no ranking head ({', '.join(made_up)} missing): random numbers would rank. "

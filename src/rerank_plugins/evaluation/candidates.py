@@ -23,8 +23,12 @@ def progress_bar(*, shown: bool) -> Progress:
     )
 
 
-def first_stage(collection: Collection, embedder: str, run: str | Path | None, top_k: int, bar: Progress) -> FirstStage:
-    """Of the run file, or without one of the embedder."""
+def first_stage(
+    collection: Collection, embedder: str, run: str | Path | FirstStage | None, top_k: int, bar: Progress
+) -> FirstStage:
+    """Of the run file, or without one of the embedder; what was found already is cut to ``top_k``."""
+    if isinstance(run, FirstStage):
+        return FirstStage(run.name, {query: found[:top_k] for query, found in run.candidates.items()})
     if run is not None:
         return from_run_file(Path(run).expanduser(), collection, top_k=top_k)
     task = bar.add_task(f"embedding with {embedder}", total=None)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.progress import Progress
 
-from rerank_plugins.beir import read_collection
+from rerank_plugins.beir import Collection, read_collection
 from rerank_plugins.embedder import BOX_EMBEDDER
 from rerank_plugins.engines import EngineName, Precision
 from rerank_plugins.engines.cpus import usable_cpus
@@ -19,6 +19,7 @@ from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.evaluation.candidates import first_stage, progress_bar
 from rerank_plugins.evaluation.comparison import compared, ranking
 from rerank_plugins.evaluation.contenders import Contender, contenders
+from rerank_plugins.evaluation.first_stage import FirstStage
 from rerank_plugins.evaluation.judged import JudgedQuery, judged_queries, sampled
 from rerank_plugins.evaluation.kept_scores import KeptScores, Scored, kept_scores
 from rerank_plugins.evaluation.metrics import measured, recall
@@ -28,11 +29,11 @@ from rerank_plugins.reranker import Reranker
 
 
 def evaluate(  # noqa: PLR0913 - candidates, sample and every option of loading that scores depend on
-    folder: str | Path,
+    folder: str | Path | Collection,
     models: Sequence[str | Path | Reranker],
     *,
     embedder: str = BOX_EMBEDDER,
-    run: str | Path | None = None,
+    run: str | Path | FirstStage | None = None,
     top_k: int = 50,
     split: str | None = None,
     queries: int | None = None,
@@ -51,12 +52,12 @@ def evaluate(  # noqa: PLR0913 - candidates, sample and every option of loading 
     and after; those with no passage judged relevant are left out, and so are those without candidates in ``run``.
 
     Args:
-        folder: A folder in BEIR layout, with judgements.
+        folder: A folder in BEIR layout, with judgements; or what was read of one.
         models: What `load_reranker` takes, or a `Reranker`. All are loaded before anything is computed.
         embedder: The first stage: ``"embed-static-en"``, or a sentence-transformers model. Exact search.
-        run: Instead of an embedder, a TREC run file of your own retriever.
+        run: Instead of an embedder, a TREC run file of your own retriever; or candidates that were found already.
         top_k: Candidates a query, at least 1.
-        split: Which qrels/SPLIT.tsv; None takes the first there is of test, dev, train.
+        split: Which qrels/SPLIT.tsv of a folder; None takes the first there is of test, dev, train.
         queries: How many judged queries, a random sample drawn by ``seed``; None takes all.
         seed: Of the sample, of the bootstrap and of the test; 0 or more.
         work_folder: Where scores are kept as they come, so that the same call goes on where it was stopped. Scores of
@@ -80,17 +81,19 @@ def evaluate(  # noqa: PLR0913 - candidates, sample and every option of loading 
     """
     _check(top_k=top_k, queries=queries, seed=seed)
     if run is not None and embedder != BOX_EMBEDDER:
+        found = run.name if isinstance(run, FirstStage) else run
         raise InvalidInputError(
-            f"Candidates come from a run file or from an embedder: leave one out of {run}, {embedder}."
+            f"Candidates come from a run file or from an embedder: leave one out of {found}, {embedder}."
         )
     place = None if work_folder is None else _made(Path(work_folder).expanduser())
-    collection = sampled(read_collection(Path(folder).expanduser(), split), queries, seed)
+    whole = folder if isinstance(folder, Collection) else read_collection(Path(folder).expanduser(), split)
+    collection = sampled(whole, queries, seed)
     load = functools.partial(
         load_reranker, engine=engine, precision=precision, device=device, threads=threads, max_length=max_length
     )
     bar = progress_bar(shown=progress)
     with contenders(models, load) as given, bar:
-        processor = _processor(threads)
+        processor = processor_name(threads)
         stage = first_stage(collection, embedder, run, top_k, bar)
         asked = judged_queries(collection, stage)
         before = ranking(measured(asked, [range(len(query.candidates)) for query in asked]), seed)
@@ -167,7 +170,8 @@ def _timed(reranker: Reranker, query: JudgedQuery) -> Scored:
     return Scored(scores, seconds)
 
 
-def _processor(threads: int | None) -> str:
+def processor_name(threads: int | None) -> str:
+    """The processor, and how many of it are computed on."""
     import openvino
 
     name = openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")

@@ -62,13 +62,18 @@ def scratch_folder(target: Path, needed: int) -> Iterator[Path]:
 
 def check_room(folder: Path, needed: int) -> None:
     """Raise `ExportError` if ``folder``, or what is there of the way to it, has fewer bytes free than ``needed``."""
-    there = next(place for place in (folder, *folder.parents) if place.exists())
-    free = shutil.disk_usage(there).free
+    free = free_bytes(folder)
     if needed > free:
         raise ExportError(
             f"The export takes {needed / 1e9:.2f} GB in {folder}, and {free / 1e9:.2f} GB are free. "
             f"Make room, or name another folder with out."
         )
+
+
+def free_bytes(folder: Path) -> int:
+    """What is free in ``folder``, or in what is there of the way to it."""
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    return shutil.disk_usage(there).free
 
 
 def copy_description(source: Path, target: Path) -> None:
