@@ -89,7 +89,7 @@ models: .venv-train/ready
 .venv-train/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-train
 	.venv-train/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	.venv-train/bin/python -m pip install $(PIP_FLAGS) -e '.[train]'
+	.venv-train/bin/python -m pip install $(PIP_FLAGS) -e '.[train]' --group models
 	touch $@
 
 clean:
