@@ -5,6 +5,7 @@ import sys
 
 import rerank_plugins
 import rerank_plugins.evaluation
+import rerank_plugins.training
 
 HEAVY = (
     "torch",
@@ -68,6 +69,7 @@ def test_public_names_are_pinned() -> None:
         "Scorer",
         "ScoringError",
         "Stats",
+        "TrainingError",
         "load_reranker",
         "sigmoid",
     ]
@@ -103,4 +105,17 @@ def test_results_of_an_evaluation_are_read_without_its_extra() -> None:
     """Whoever reads or draws an `Evaluation` need not wait for scipy, nor have it."""
     heavy = (*HEAVY, "numpy", "scipy", "ir_measures")
     code = f"import sys, rerank_plugins.evaluation; print([name for name in {heavy} if name in sys.modules])"
+    assert run_python(code) == "[]"
+
+
+def test_the_public_names_of_the_training_are_pinned() -> None:
+    """They too appear or disappear only on purpose."""
+    assert rerank_plugins.training.__all__ == ["Change", "CurvePoint", "Training", "TrainingData", "train_reranker"]
+    assert callable(rerank_plugins.training.train_reranker)
+
+
+def test_results_of_a_training_are_read_without_its_extra() -> None:
+    """Whoever reads a `Training` need not wait for torch, nor have it."""
+    heavy = (*HEAVY, "numpy", "scipy", "datasets", "accelerate")
+    code = f"import sys, rerank_plugins.training; print([name for name in {heavy} if name in sys.modules])"
     assert run_python(code) == "[]"

@@ -39,6 +39,8 @@ def run(program: str, *blocked: str, **environment: str) -> subprocess.Completed
         ("from rerank_plugins.embedder import load_embedder; load_embedder('embed-static-en')", "model2vec", "faiss"),
         ("import rerank_plugins.evaluation.report", "jinja2", "eval"),
         ("import rerank_plugins.evaluation.report", "matplotlib", "eval"),
+        ("from rerank_plugins.training import train_reranker", "datasets", "train"),
+        ("from rerank_plugins.training import train_reranker", "nncf", "train"),
     ],
 )
 def test_a_missing_package_names_its_extra(program: str, blocked: str, extra: str) -> None:

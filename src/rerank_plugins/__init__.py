@@ -21,6 +21,7 @@ from rerank_plugins.errors import (
     OverloadedError,
     RerankError,
     ScoringError,
+    TrainingError,
 )
 from rerank_plugins.loading import DEFAULT_MODEL, load_reranker
 from rerank_plugins.ranking import Highlight, RankedResult, sigmoid
@@ -51,6 +52,7 @@ __all__ = [
     "Scorer",
     "ScoringError",
     "Stats",
+    "TrainingError",
     "load_reranker",
     "sigmoid",
 ]

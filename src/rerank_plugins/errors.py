@@ -6,6 +6,7 @@ RerankError
 ├── ModelLoadError       the model was found and cannot be used: a file missing, damaged, wrong kind
 ├── MissingExtraError    an optional dependency is not installed (also an ImportError)
 ├── ExportError          an export cannot be written: no room, no permission
+├── TrainingError        a training cannot go on: no room, no permission, no memory
 ├── OverloadedError      too many pairs wait already
 ├── DeadlineExceededError  the time was up before all was scored (also a TimeoutError)
 ├── ClosedError          the reranker was closed
@@ -47,6 +48,10 @@ class MissingExtraError(RerankError, ImportError):
 
 class ExportError(RerankError):
     """An export cannot be written: no room on the disk, or no permission."""
+
+
+class TrainingError(RerankError):
+    """A training cannot go on: no room on the disk, no permission, no memory. What it has kept stays usable."""
 
 
 class OverloadedError(RerankError):

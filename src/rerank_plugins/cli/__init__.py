@@ -1,4 +1,4 @@
-"""`rerank-plugins`: rank, eval, calibrate, export, demo, traps, models, verify, doctor."""
+"""`rerank-plugins`: rank, eval, calibrate, train, export, demo, traps, models, verify, doctor."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rerank_plugins.cli.eval import evaluate
 from rerank_plugins.cli.export import export
 from rerank_plugins.cli.models import models
 from rerank_plugins.cli.rank import rank
+from rerank_plugins.cli.train import train
 from rerank_plugins.cli.traps import traps
 from rerank_plugins.cli.verify import verify
 from rerank_plugins.errors import RerankError
@@ -24,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Rerank retrieved documents with a cross-encoder.",
 )
-for command in (rank, calibrate, export, demo, traps, models, verify, doctor):
+for command in (rank, calibrate, train, export, demo, traps, models, verify, doctor):
     app.command()(command)
 app.command("eval")(evaluate)  # a function of that name would hide Python's own
 

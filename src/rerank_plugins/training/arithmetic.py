@@ -1,0 +1,45 @@
+"""Where a training is computed, and in what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from rerank_plugins.engines import accelerator
+from rerank_plugins.engines.cpus import usable_cpus
+from rerank_plugins.engines.openvino import cpu_has_bf16
+from rerank_plugins.evaluation.job import processor_name
+
+
+@dataclass(frozen=True, slots=True)
+class Arithmetic:
+    """Where it is computed, and in what; weights are in fp32 everywhere."""
+
+    device: str
+    autocast: str | None
+    """``"bf16"`` or ``"fp16"``; None for fp32."""
+
+    @property
+    def machine(self) -> str:
+        """What computes, in words."""
+        name = torch.cuda.get_device_name() if self.device == "cuda" else processor_name(torch.get_num_threads())
+        return f"{name}, {self.autocast or 'fp32'}"
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """Of ``autocast``."""
+        return {"bf16": torch.bfloat16, "fp16": torch.float16, None: None}[self.autocast]
+
+
+def use_threads(threads: int | None) -> None:
+    """Let torch compute on ``threads`` processors; None: no more than a container's quota."""
+    torch.set_num_threads(min(torch.get_num_threads(), usable_cpus()) if threads is None else threads)
+
+
+def chosen_arithmetic() -> Arithmetic:
+    """The fastest that this machine has."""
+    device = accelerator() or "cpu"
+    if device == "cuda":
+        return Arithmetic(device, "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16")
+    return Arithmetic(device, "bf16" if device == "cpu" and cpu_has_bf16() else None)

@@ -1,0 +1,37 @@
+"""Options outside their range are refused before anything is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rerank_plugins import InvalidInputError
+from rerank_plugins.training import train_reranker
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"top_k": 1}, "top_k must be a whole number of at least 2, got 1"),
+        ({"list_size": 1}, "list_size must be a whole number of at least 2, got 1"),
+        ({"epochs": 0}, "epochs must be a whole number of at least 1, got 0"),
+        ({"epochs": True}, "epochs must be a whole number"),
+        ({"batch_size": 2.0}, "batch_size must be a whole number"),
+        ({"max_length": 4}, "max_length must be a whole number of at least 8, got 4"),
+        ({"seed": -1}, "seed must be a whole number of at least 0, got -1"),
+        ({"seed": 2**32}, "seed must be below"),
+        ({"learning_rate": 2}, "learning_rate must lie between 0 and 1, got 2"),
+        ({"learning_rate": float("nan")}, "learning_rate must lie between"),
+        ({"teacher_weight": 1.5}, r"teacher_weight must lie in \[0, 1\], got 1.5"),
+        ({"development": 0}, "development must be a share of the training queries"),
+        ({"minutes_between_checkpoints": -1}, "minutes_between_checkpoints must be a number of at least 0, got -1"),
+        ({"evaluate_teacher": True}, "evaluate_teacher needs a teacher"),
+    ],
+)
+def test_a_wrong_option_is_named(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    """With what was got and what was expected."""
+    with pytest.raises(InvalidInputError, match=message):
+        train_reranker("no-such-folder", "no/such-model", out=tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
