@@ -94,7 +94,7 @@ def change(evaluation: Evaluation, trained: str, base: str | None, seed: int) ->
     elif mean.high < 0 and p < SIGNIFICANT:
         verdict = (
             f"Worse than {label}: nDCG@10 falls by {-mean.mean:.3f} {told}. {counts} Do not use this model here. More "
-            f"queries, a lower learning rate, or a teacher may help."
+            f"queries, another base, or a lower learning rate may help."
         )
     else:
         verdict = (
