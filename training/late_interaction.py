@@ -1,91 +1,104 @@
-"""The scoring graph of rerank-mini-en: one joint pass, pooled into a cosine and a MaxSim.
+"""The scoring graph of rerank-mini-en: matching signals of a bi-encoder, and query tokens that read the passage.
 
-Input is ``[CLS] query [SEP] [CLS] passage [SEP]`` with segment ids (the pair template of the
-model's ``tokenizer.json``). The first ``SEPARATE`` layers let a token attend inside its own segment
-only, the rest across both; positions restart at the passage. So the graph starts as the bi-encoder
-it was made from, whose score is already good, and training only has to improve on it. Without the
-second ``[CLS]`` the start is worse: nDCG@10 of the cosine .77 (on 176 tokens) against
-.88 (the bi-encoder, on 256; 150 queries of nq-qed).
-
-Beside the trained upper layers stand the untrained ones, applied to each segment alone: the cosine the
-bi-encoder itself gives is part of the score, so that what it knows is not lost in training.
+Input is ``[CLS] query [SEP] [CLS] passage [SEP]`` with segment ids (the pair template of the model's
+``tokenizer.json``). all-MiniLM-L6-v2's six layers run over both segments apart, as in the bi-encoder, and are never
+trained. From their states come eight matching signals (`Matching`), which order well before any training. Two
+trained layers then take the query's tokens from where the fourth layer left them, and let each attend to the query and
+to the passage; the passage's keys and values are those that the frozen layers computed anyway, so that reading costs
+nothing a passage token. What the query's tokens found is added to the signals.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from matching import SIGNALS, Matching, Tokens, unit
+
 HIDDEN, HEADS, LAYERS = 384, 12, 6
-SEPARATE = 4  # layers that do not look across; frozen in training
+SEPARATE = 4  # where the trained query layers begin; they stand for the layers after it
+VOCABULARY = 30_522
 
 
-class Layer(nn.Module):
-    """A post-norm BERT layer; ``allowed`` is a boolean mask [batch, 1, length, length]."""
+def heads(projected: Tensor) -> Tensor:
+    """[batch, length, hidden] to [batch, heads, length, hidden of a head]."""
+    batch, length, _ = projected.shape
+    return projected.view(batch, length, HEADS, HIDDEN // HEADS).transpose(1, 2)
+
+
+class Block(nn.Module):
+    """The part of a post-norm BERT layer that needs no keys of its own: attention over given ones, then the rest."""
 
     def __init__(self) -> None:
         super().__init__()
         self.query = nn.Linear(HIDDEN, HIDDEN)
-        self.key = nn.Linear(HIDDEN, HIDDEN)
-        self.value = nn.Linear(HIDDEN, HIDDEN)
         self.output = nn.Linear(HIDDEN, HIDDEN)
         self.attention_norm = nn.LayerNorm(HIDDEN, eps=1e-12)
         self.up = nn.Linear(HIDDEN, 4 * HIDDEN)
         self.down = nn.Linear(4 * HIDDEN, HIDDEN)
         self.norm = nn.LayerNorm(HIDDEN, eps=1e-12)
 
-    def forward(self, states: Tensor, allowed: Tensor) -> Tensor:
-        batch, length, _ = states.shape
-
-        def heads(projected: Tensor) -> Tensor:
-            return projected.view(batch, length, HEADS, HIDDEN // HEADS).transpose(1, 2)
-
-        mixed = functional.scaled_dot_product_attention(
-            heads(self.query(states)), heads(self.key(states)), heads(self.value(states)), attn_mask=allowed
-        )
-        mixed = mixed.transpose(1, 2).reshape(batch, length, HIDDEN)
+    def forward(self, states: Tensor, keys: Tensor, values: Tensor, allowed: Tensor) -> Tensor:
+        """``allowed`` is a boolean mask that broadcasts to [batch, heads, length, keys]."""
+        mixed = functional.scaled_dot_product_attention(heads(self.query(states)), keys, values, attn_mask=allowed)
+        mixed = mixed.transpose(1, 2).reshape(states.shape)
         states = self.attention_norm(states + self.output(mixed))
         return self.norm(states + self.down(functional.gelu(self.up(states))))
 
 
-class Head(nn.Module):
-    """Token states to one number: cosine of the segments' means, MaxSim, and a term on ``[CLS]``."""
+class KeysValues(nn.Module):
+    """The projections of one layer that are read: keys and values."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.cosine_weight = nn.Parameter(torch.tensor(10.0))
-        self.maxsim_weight = nn.Parameter(torch.tensor(10.0))
-        self.cls = nn.Linear(HIDDEN, 1)
-        nn.init.zeros_(self.cls.weight)
-        nn.init.zeros_(self.cls.bias)
+        self.key = nn.Linear(HIDDEN, HIDDEN)
+        self.value = nn.Linear(HIDDEN, HIDDEN)
 
-    def forward(self, states: Tensor, in_query: Tensor, in_passage: Tensor) -> Tensor:
-        """States [batch, length, hidden], two float masks [batch, length]; returns [batch]."""
-        states = states.float()
-        units = _unit(states)
-        cosine = cosine_of_means(states, in_query, in_passage)
-        similarity = units @ units.transpose(1, 2) - 4.0 * (1.0 - in_passage[:, None, :])
+    def forward(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        return heads(self.key(states)), heads(self.value(states))
+
+
+class Head(nn.Module):
+    """Matching signals and the query's tokens that read the passage, to one number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.matching = Matching(VOCABULARY)
+        self.signal_weights = nn.Parameter(torch.zeros(len(SIGNALS)))
+        self.read_weights = nn.Parameter(torch.zeros(3))
+        self.token = nn.Linear(HIDDEN + 7, 128)
+        self.share = nn.Linear(128, 1)
+        self.evidence = nn.Linear(128, 1)
+        nn.init.zeros_(self.evidence.weight)
+        nn.init.zeros_(self.evidence.bias)
+
+    def forward(self, read: Tensor, query: Tokens, passage: Tokens) -> Tensor:
+        """``read`` [batch, query length, hidden] are the query's tokens that read the passage; returns [batch]."""
+        matched = self.matching(query, passage)
+        known = query.mask.float()
+        similarity = unit(read) @ passage.units.transpose(1, 2) - 4.0 * (1.0 - passage.mask.float())[:, None, :]
         best = similarity.max(dim=-1).values
-        maxsim = (best * in_query).sum(-1) / in_query.sum(-1)
-        return self.cosine_weight * cosine + self.maxsim_weight * maxsim + self.cls(states[:, 0]).squeeze(-1)
+        cosine = (unit((read * known[:, :, None]).sum(1)) * passage.mean).sum(-1)
+        uniform = (best * known).sum(1) / known.sum(1)
+        reading = torch.stack([cosine, uniform, (best * matched.importance).sum(1)], dim=-1)
+        signals = torch.cat([read, matched.tokens, best[:, :, None], (best - matched.tokens[:, :, 0])[:, :, None]], -1)
+        hidden = functional.gelu(self.token(signals))
+        share = self.share(hidden).squeeze(-1).masked_fill(~query.mask, -1e4).softmax(dim=1)
+        evidence = (share * self.evidence(hidden).squeeze(-1)).sum(1)
+        return matched.signals @ self.signal_weights + 10.0 * (reading @ self.read_weights) + evidence
 
 
-def cosine_of_means(states: Tensor, in_query: Tensor, in_passage: Tensor) -> Tensor:
-    """Cosine of the mean query token and the mean passage token, [batch]."""
-    states = states.float()
-    return (_unit(_mean(states, in_query)) * _unit(_mean(states, in_passage))).sum(-1)
+class Encoded(NamedTuple):
+    """What the frozen layers give: states after `SEPARATE` layers and after all, keys and values of those between."""
 
-
-def _unit(vectors: Tensor) -> Tensor:
-    return vectors / vectors.norm(dim=-1, keepdim=True).clamp_min(1e-6)
-
-
-def _mean(states: Tensor, mask: Tensor) -> Tensor:
-    return (states * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True).clamp_min(1.0)
+    lower: Tensor
+    final: Tensor
+    keys_values: list[tuple[Tensor, Tensor]]
 
 
 class LateInteractionCrossEncoder(nn.Module):
@@ -93,57 +106,64 @@ class LateInteractionCrossEncoder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.words = nn.Embedding(30_522, HIDDEN)
+        self.words = nn.Embedding(VOCABULARY, HIDDEN)
         self.positions = nn.Embedding(512, HIDDEN)
         self.segment = nn.Parameter(torch.zeros(HIDDEN))
         self.embedding_norm = nn.LayerNorm(HIDDEN, eps=1e-12)
-        self.layers = nn.ModuleList(Layer() for _ in range(LAYERS))
+        self.register_buffer("words_mean", torch.zeros(HIDDEN))
+        self.layers = nn.ModuleList(Block() for _ in range(LAYERS))
+        self.read = nn.ModuleList(KeysValues() for _ in range(LAYERS))
+        # Trained; the keys and values that they read are the frozen layers' own.
+        self.query_layers = nn.ModuleList(Block() for _ in range(LAYERS - SEPARATE))
         self.head = Head()
-        # The untrained upper layers, kept: what the encoder itself says of the pair.
-        self.encoder_layers = nn.ModuleList(Layer() for _ in range(LAYERS - SEPARATE))
-        # Set after training: the encoder's share, then from ranking score to log-odds of relevance.
-        self.register_buffer("encoder_weight", torch.tensor(0.0))
+        # Set after training: from ranking score to log-odds of relevance.
         self.register_buffer("slope", torch.tensor(1.0))
         self.register_buffer("offset", torch.tensor(0.0))
 
-    def embed(self, input_ids: Tensor, positions: Tensor) -> Tensor:
-        return self.embedding_norm(self.words(input_ids) + self.positions(positions) + self.segment)
+    def encoded(self, input_ids: Tensor, positions: Tensor, allowed: Tensor) -> Encoded:
+        states = self.embedding_norm(self.words(input_ids) + self.positions(positions) + self.segment)
+        lower, between = states, []
+        for number, (layer, read) in enumerate(zip(self.layers, self.read, strict=True)):
+            if number == SEPARATE:
+                lower = states
+            keys, values = read(states)
+            if number >= SEPARATE:
+                between.append((keys, values))
+            states = layer(states, keys, values, allowed)
+        return Encoded(lower, states, between)
 
-    def lower(self, states: Tensor, allowed: Tensor) -> Tensor:
-        for layer in list(self.layers)[:SEPARATE]:
-            states = layer(states, allowed)
-        return states
+    def reading(
+        self, query: Tensor, query_mask: Tensor, passage_mask: Tensor, passage: list[tuple[Tensor, Tensor]]
+    ) -> Tensor:
+        """The query's states [batch, query length, hidden], each token having read query and passage."""
+        allowed = torch.cat([query_mask, passage_mask], dim=1)[:, None, None, :]
+        for number, (layer, (keys, values)) in enumerate(zip(self.query_layers, passage, strict=True)):
+            own_keys, own_values = self.read[SEPARATE + number](query)
+            query = layer(query, torch.cat([own_keys, keys], dim=2), torch.cat([own_values, values], dim=2), allowed)
+        return query
 
-    def upper(self, states: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
-        """States of the last separate layer to the joint score [batch]: what training moves."""
-        allowed = attention_mask.bool()[:, None, None, :].expand(-1, 1, states.shape[1], -1)
-        for layer in list(self.layers)[SEPARATE:]:
-            states = layer(states, allowed)
-        return self.head(states, *segments(attention_mask, token_type_ids))
+    def tokens(self, ids: Tensor, mask: Tensor, final: Tensor) -> Tokens:
+        mean = unit((final * mask[:, :, None].float()).sum(1))
+        return Tokens(ids, mask, unit(final), unit(self.words(ids) - self.words_mean), mean)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
         index = torch.cumsum(torch.ones_like(input_ids), dim=1) - 1
+        mask = attention_mask.bool()
+        in_passage = mask & token_type_ids.bool()
         query_length = (attention_mask * (1 - token_type_ids)).sum(1, keepdim=True)
-        states = self.embed(input_ids, index - token_type_ids * query_length)
         same = token_type_ids[:, None, :, None] == token_type_ids[:, None, None, :]
         # Padding (segment 0) would be blind to everything but the query; it is masked as a key.
-        allowed = same & attention_mask.bool()[:, None, None, :]
-        states = self.lower(states, allowed)
-        joint = self.upper(states, attention_mask, token_type_ids)
-        for layer in self.encoder_layers:
-            states = layer(states, allowed)
-        apart = cosine_of_means(states, *segments(attention_mask, token_type_ids))
-        return (self.slope * (joint + self.encoder_weight * apart) + self.offset)[:, None]
-
-
-def segments(attention_mask: Tensor, token_type_ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Float masks [batch, length] of the query's and the passage's tokens, their special tokens included."""
-    mask, segment = attention_mask.float(), token_type_ids.float()
-    return mask * (1.0 - segment), mask * segment
+        states = self.encoded(input_ids, index - token_type_ids * query_length, same & mask[:, None, None, :])
+        longest = query_length.max()
+        in_query = index[:, :longest] < query_length
+        read = self.reading(states.lower[:, :longest], in_query, in_passage, states.keys_values)
+        query = self.tokens(input_ids[:, :longest], in_query, states.final[:, :longest])
+        passage = self.tokens(input_ids, in_passage, states.final)
+        return (self.slope * self.head(read, query, passage) + self.offset)[:, None]
 
 
 def from_minilm(folder: Path) -> LateInteractionCrossEncoder:
-    """The model with all-MiniLM-L6-v2's weights (a sentence-transformers or BERT folder)."""
+    """The model with all-MiniLM-L6-v2's weights (a sentence-transformers or BERT folder), its head at zero."""
     source = {name.removeprefix("bert."): value for name, value in load_file(folder / "model.safetensors").items()}
     model = LateInteractionCrossEncoder()
     target = {
@@ -153,25 +173,25 @@ def from_minilm(folder: Path) -> LateInteractionCrossEncoder:
         "embedding_norm.weight": source["embeddings.LayerNorm.weight"],
         "embedding_norm.bias": source["embeddings.LayerNorm.bias"],
     }
-    parts = {
+    block = {
         "query": "attention.self.query",
-        "key": "attention.self.key",
-        "value": "attention.self.value",
         "output": "attention.output.dense",
         "attention_norm": "attention.output.LayerNorm",
         "up": "intermediate.dense",
         "down": "output.dense",
         "norm": "output.LayerNorm",
     }
+    read = {"key": "attention.self.key", "value": "attention.self.value"}
     for number in range(LAYERS):
-        for ours, theirs in parts.items():
-            for kind in ("weight", "bias"):
-                target[f"layers.{number}.{ours}.{kind}"] = source[f"encoder.layer.{number}.{theirs}.{kind}"]
-    for number in range(SEPARATE, LAYERS):
-        prefix = f"layers.{number}."
-        kept = {name.removeprefix(prefix): value for name, value in target.items() if name.startswith(prefix)}
-        target |= {f"encoder_layers.{number - SEPARATE}.{name}": value.clone() for name, value in kept.items()}
+        places = [(f"layers.{number}", block), (f"read.{number}", read)]
+        if number >= SEPARATE:
+            places.append((f"query_layers.{number - SEPARATE}", block))
+        for place, parts in places:
+            for ours, theirs in parts.items():
+                for kind in ("weight", "bias"):
+                    target[f"{place}.{ours}.{kind}"] = source[f"encoder.layer.{number}.{theirs}.{kind}"].clone()
     missing, unexpected = model.load_state_dict(target, strict=False)
-    if unexpected or any(not name.startswith(("head.", "encoder_weight", "slope", "offset")) for name in missing):
+    if unexpected or any(not name.startswith(("head.", "words_mean", "slope", "offset")) for name in missing):
         raise ValueError(f"weights of {folder} do not fit: missing {missing}, unexpected {unexpected}")
+    model.words_mean.copy_(model.words.weight.detach().mean(0))
     return model

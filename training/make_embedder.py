@@ -8,7 +8,7 @@ from pathlib import Path
 
 from model2vec.distill import distill
 
-from encoders import minilm_folder
+from minilm import minilm_folder
 
 DIMENSIONS = 256  # 29,525 tokens x 256 in int8: 7.6 MB
 

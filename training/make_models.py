@@ -19,6 +19,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 WORK = HERE / "work"
 MODELS = HERE.parent / "models"
+STEPS, SOFT = 900, 0.5
 
 
 def step(name: str, result: Path, *arguments: object) -> None:
@@ -52,13 +53,17 @@ def main() -> None:
     # Everything is made in the work folder: models/ is tracked and holds an earlier result from the start.
     embedder, reranker = WORK / "embed-static-en", WORK / "rerank-mini-en"
     weights, full, results = WORK / "train" / "model.safetensors", WORK / "rerank-mini-en-fp32", WORK / "results"
-    data = ("--data", args.data.resolve(), "--embedder", embedder)
+    data = ("--data", args.data.resolve())
     step("make_embedder", embedder / "model.safetensors", "--out", embedder)
-    step("train_reranker", weights, *data, "--out", WORK / "train")
+    recipe = ("--steps", STEPS, "--soft", SOFT)
+    step("train_reranker", weights, *data, "--states", WORK / "frozen", "--out", WORK / "train", *recipe)
     int8 = reranker / "openvino" / "openvino_model_qint8_quantized.bin"
+    data = (*data, "--embedder", embedder)
     step("export_reranker", int8, *data, "--weights", weights, "--full", full, "--out", reranker)
+    in_full = ("--weights", weights, "--states", WORK / "test-states", "--out", WORK / "in_full.json")
+    step("measure_in_full", WORK / "in_full.json", "--data", args.data.resolve(), *in_full)
     # measure.py keeps a file a collection and passes over those it has.
-    step("measure", results / "med.json", *data, "--full", full, "--int8", reranker, "--out", results)
+    step("measure", results / "example-fidelity.json", *data, "--full", full, "--int8", reranker, "--out", results)
     for made in (embedder, reranker):
         shutil.copytree(made, MODELS / made.name, dirs_exist_ok=True)
     subprocess.run([sys.executable, str(HERE / "write_cards.py"), "--work", str(WORK)], check=True)  # noqa: S603

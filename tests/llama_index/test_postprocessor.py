@@ -289,11 +289,11 @@ def test_an_empty_list_loads_no_model() -> None:
 
 
 def test_scores_do_not_depend_on_the_other_nodes(box: Reranker) -> None:
-    """A node gets the same score alone, among others, and beside duplicates."""
+    """A node gets the same score alone, among others, and beside duplicates; in int8, within what padding moves."""
     postprocessor = RerankPostprocessor(reranker=box, top_n=None)
     (alone,) = postprocessor.postprocess_nodes(nodes()[1:2], query_str=QUERY)
     among = postprocessor.postprocess_nodes([*nodes(), *nodes()], query_str=QUERY)
-    assert [node.score for node in among if node.node_id == "n1"] == pytest.approx([alone.score] * 2, abs=1e-4)
+    assert [node.score for node in among if node.node_id == "n1"] == pytest.approx([alone.score] * 2, abs=2e-3)
 
 
 @given(st.lists(st.text(max_size=30), max_size=8), st.one_of(st.none(), st.integers(0, 9)))

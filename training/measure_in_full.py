@@ -1,0 +1,92 @@
+"""Many test queries of the collections, in fp32, from frozen states: minutes instead of hours, and closer intervals.
+
+Passages are cut as in training, to 224 tokens, and candidates are the bi-encoder's top 50 over them; so these numbers
+are of the weights, and those of measure.py, of samples, are of the model as it is shipped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from statistics import fmean
+
+import torch
+from safetensors.torch import load_file
+
+from late_interaction import LateInteractionCrossEncoder
+from matching import unit
+from measure import COLLECTIONS, SEED
+from minilm import minilm_folder
+from rerank_plugins.beir import Collection, read_collection
+from rerank_plugins.evaluation.judged import sampled
+from rerank_plugins.evaluation.significance import interval, p_value
+from token_states import load_tokenizer, states_of
+from train_reranker import gain, scores, signals
+from training_sets import Material, with_candidates
+
+MOST = 600  # queries a collection
+WAYS = ("before", "signals", "reranked")
+
+
+def material_of(collection: Collection, model: LateInteractionCrossEncoder, work: Path) -> Material:
+    """The test queries as if they were held out."""
+    tokenizer = load_tokenizer(minilm_folder())
+    part = sampled(collection, MOST, SEED)
+    judged = {query: collection.queries[query] for query in part.judgements}
+    part = Collection(collection.name, collection.passages, judged, part.judgements)
+    queries = states_of(model, tokenizer, judged.values(), work / "queries", queries=True)
+    passages = states_of(model, tokenizer, collection.passages.values(), work / "passages", queries=False)
+    asked = [query for query in with_candidates(part, queries, passages, 0, 0) if query.relevant]
+    return Material(queries, passages, unit(model.words.weight.detach() - model.words_mean), [], asked)
+
+
+@torch.inference_mode()
+def measured(model: LateInteractionCrossEncoder, material: Material) -> dict[str, list[float]]:
+    """nDCG@10 of every query: as the bi-encoder has it, by the matching signals alone, and reranked."""
+    found: dict[str, list[float]] = {way: [] for way in WAYS}
+    for query in material.development:
+        pairs = [(query.query, passage) for passage in query.pool]
+        orders = {
+            "before": torch.zeros(len(pairs)),
+            "signals": signals(model, material, pairs) @ model.head.signal_weights,
+            "reranked": scores(model, material, pairs),
+        }
+        best = gain(sorted(query.relevant.values(), reverse=True))
+        for way, values in orders.items():
+            places = values.argsort(descending=True, stable=True)
+            found[way].append(gain([query.relevant.get(query.pool[place], 0) for place in places]) / best)
+    return found
+
+
+def summary(folder: Path, states: Path, model: LateInteractionCrossEncoder) -> dict[str, object]:
+    found = measured(model, material_of(read_collection(folder, "test"), model, states))
+    differences = [after - before for before, after in zip(found["before"], found["reranked"], strict=True)]
+    change = interval(differences, SEED)
+    means = {way: fmean(values) for way, values in found.items()}
+    told = {"queries": len(differences), **means, "p": p_value(differences, SEED)}
+    return {**told, "gain": [change.mean, change.low, change.high]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--weights", type=Path, required=True, help="model.safetensors of train_reranker.py")
+    parser.add_argument("--states", type=Path, required=True, help="where frozen states are kept")
+    parser.add_argument("--out", type=Path, required=True, help="the JSON file")
+    args = parser.parse_args()
+    model = LateInteractionCrossEncoder()
+    model.load_state_dict(load_file(args.weights))
+    unfinished = args.out.with_suffix(".part")
+    told = json.loads(unfinished.read_text(encoding="utf-8")) if unfinished.exists() else {}
+    for name in sorted(
+        {*COLLECTIONS} - told.keys(), key=lambda name: (args.data / name / "corpus.jsonl").stat().st_size
+    ):
+        told[name] = summary(args.data / name, args.states / name, model.eval())
+        print(name, json.dumps(told[name]), flush=True)
+        unfinished.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    unfinished.replace(args.out)
+
+
+if __name__ == "__main__":
+    main()
