@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +20,10 @@ PAIRS = [
 
 
 @pytest.fixture(scope="module", autouse=True)
-def training_on_the_path() -> None:
-    sys.path.insert(0, str(TRAINING))
+def training_on_the_path() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(TRAINING)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +90,24 @@ def test_training_sees_what_the_graph_computes(model: torch.nn.Module, tmp_path:
     read = model.reading(batch.lower, batch.query.mask, batch.passage.mask, batch.keys_values)
     kept = model.head(read, batch.query, batch.passage)
     torch.testing.assert_close(kept, model(**inputs(rows(PAIRS)))[:, 0], atol=0.05, rtol=0)
+
+
+@pytest.mark.slow
+def test_states_of_other_texts_are_not_taken_for_these(model: torch.nn.Module, tmp_path: Path) -> None:
+    """States that are kept are read again for the same texts, and computed anew for others."""
+    from minilm import minilm_folder
+    from token_states import load_tokenizer, states_of
+
+    tokenizer = load_tokenizer(minilm_folder())
+
+    def means(texts: list[str]) -> Tensor:
+        return states_of(model, tokenizer, texts, tmp_path, queries=True).means
+
+    first = means(["who wrote hamlet", "paris"])
+    kept = (tmp_path / "means.npy").stat().st_mtime_ns
+    torch.testing.assert_close(means(["who wrote hamlet", "paris"]), first, atol=0, rtol=0)
+    assert (tmp_path / "means.npy").stat().st_mtime_ns == kept
+    torch.testing.assert_close(means(["paris", "who wrote hamlet"]), first.flip(0), atol=1e-4, rtol=0)
 
 
 @pytest.mark.slow

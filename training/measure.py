@@ -22,7 +22,6 @@ COLLECTIONS = (
 )
 # Test queries of each, a seeded sample; and how many are scored in fp32 as well, of each and of this project's own.
 QUERIES, FIDELITY, OF_EXAMPLE = 20, 5, 20
-EXAMPLE = 8, 40
 EXAMPLE = "example"
 SEED = 5
 

@@ -13,6 +13,7 @@ from statistics import fmean
 
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from late_interaction import LateInteractionCrossEncoder
 from matching import unit
@@ -22,7 +23,7 @@ from rerank_plugins.beir import Collection, read_collection
 from rerank_plugins.evaluation.judged import sampled
 from rerank_plugins.evaluation.significance import interval, p_value
 from token_states import load_tokenizer, states_of
-from train_reranker import gain, scores, signals
+from train_reranker import ndcg, scores, signals
 from training_sets import Material, with_candidates
 
 MOST = 600  # queries a collection
@@ -44,19 +45,13 @@ def material_of(collection: Collection, model: LateInteractionCrossEncoder, work
 @torch.inference_mode()
 def measured(model: LateInteractionCrossEncoder, material: Material) -> dict[str, list[float]]:
     """nDCG@10 of every query: as the bi-encoder has it, by the matching signals alone, and reranked."""
-    found: dict[str, list[float]] = {way: [] for way in WAYS}
+    rows: dict[str, list[Tensor]] = {way: [] for way in WAYS}
     for query in material.development:
         pairs = [(query.query, passage) for passage in query.pool]
-        orders = {
-            "before": torch.zeros(len(pairs)),
-            "signals": signals(model, material, pairs) @ model.head.signal_weights,
-            "reranked": scores(model, material, pairs),
-        }
-        best = gain(sorted(query.relevant.values(), reverse=True))
-        for way, values in orders.items():
-            places = values.argsort(descending=True, stable=True)
-            found[way].append(gain([query.relevant.get(query.pool[place], 0) for place in places]) / best)
-    return found
+        rows["before"].append(torch.zeros(len(pairs)))  # equal scores keep the order there is
+        rows["signals"].append(signals(model, material, pairs) @ model.head.signal_weights)
+        rows["reranked"].append(scores(model, material, pairs))
+    return {way: ndcg(material.development, of_way) for way, of_way in rows.items()}
 
 
 def summary(folder: Path, states: Path, model: LateInteractionCrossEncoder) -> dict[str, object]:

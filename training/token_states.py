@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -95,12 +97,17 @@ def pair_batch(
 def states_of(
     model: LateInteractionCrossEncoder, tokenizer: Tokenizer, texts: Iterable[str], folder: Path, *, queries: bool
 ) -> TokenStates:
-    """The states of every text, encoded alone; from ``folder`` where they are there."""
+    """The states of every text, encoded alone; from ``folder`` where it has those of the same texts."""
     most = QUERY_TOKENS if queries else PASSAGE_TOKENS
-    if not (folder / "means.npy").exists():
+    given = list(texts)
+    # Of other texts, or cut elsewhere, they would be taken for these; written last: where it is, all are.
+    digest, mark = hashlib.sha256(json.dumps([most, given]).encode()).hexdigest(), folder / "texts.sha256"
+    if not mark.exists() or mark.read_text(encoding="ascii") != digest:
+        mark.unlink(missing_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
-        encodings = tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        encodings = tokenizer.encode_batch(given, add_special_tokens=False)
         _write(model, [[_CLS, *encoding.ids[: most - 2], _SEP] for encoding in encodings], folder, queries=queries)
+        mark.write_text(digest, encoding="ascii")
     ids, starts, means = (torch.from_numpy(np.load(folder / f"{name}.npy")) for name in ("ids", "starts", "means"))
     return TokenStates(folder, ids, starts, means)
 
@@ -131,7 +138,7 @@ def _write(model: LateInteractionCrossEncoder, ids: list[list[int]], folder: Pat
         array.flush()
     np.save(folder / "ids.npy", np.concatenate(ids).astype(np.int64))
     np.save(folder / "starts.npy", starts)
-    np.save(folder / "means.npy", means)  # the last: where it is, all are
+    np.save(folder / "means.npy", means)
 
 
 def _named(encoded: Encoded, name: str) -> Tensor:

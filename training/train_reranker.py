@@ -14,6 +14,7 @@ import json
 import math
 import random
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
 
@@ -25,6 +26,8 @@ from torch.nn import functional
 from late_interaction import LateInteractionCrossEncoder, from_minilm
 from matching import SIGNALS
 from minilm import minilm_folder
+from rerank_plugins.evaluation.judged import JudgedQuery
+from rerank_plugins.evaluation.metrics import measured
 from token_states import PairBatch
 from training_sets import POOL, SEED, SETS, Material, Query, prepare
 
@@ -53,7 +56,7 @@ def _read(model: LateInteractionCrossEncoder, batch: PairBatch) -> Tensor:
     return model.reading(batch.lower, batch.query.mask, batch.passage.mask, batch.keys_values)
 
 
-def _by_chunks(material: Material, pairs: list[tuple[int, int]], compute: object) -> Tensor:
+def _by_chunks(material: Material, pairs: list[tuple[int, int]], compute: Callable[[PairBatch], Tensor]) -> Tensor:
     order = sorted(range(len(pairs)), key=lambda number: int(material.passages.lengths[pairs[number][1]]))
     parts = [
         compute(material.batch([pairs[number] for number in order[start : start + CHUNK]]))
@@ -132,16 +135,25 @@ def development(model: LateInteractionCrossEncoder, material: Material) -> dict[
     model.eval()
     found = scores(model, material, [(query.query, p) for query in material.development for p in query.pool])
     quality: dict[str, list[float]] = {name: [] for name in SETS}
-    for query, row in zip(material.development, found.view(-1, POOL), strict=True):
-        ranked = [query.relevant.get(query.pool[place], 0) for place in row.argsort(descending=True, stable=True)]
-        best = sorted(query.relevant.values(), reverse=True)
-        quality[query.set].append(gain(ranked) / gain(best))
+    values = ndcg(material.development, found.view(-1, POOL))
+    for query, value in zip(material.development, values, strict=True):
+        quality[query.set].append(value)
     model.train()
     return {name: round(fmean(values), 4) for name, values in quality.items()}
 
 
-def gain(grades: list[int]) -> float:
-    return sum(grade / math.log2(place + 2) for place, grade in enumerate(grades[:10]))
+def ndcg(queries: Sequence[Query], rows: Sequence[Tensor]) -> list[float]:
+    """nDCG@10 of each query, as an evaluation measures it; ``rows`` are the scores of its pool."""
+    asked = [
+        JudgedQuery(str(number), "", list(map(str, query.pool)), [], _by_name(query.relevant), "")
+        for number, query in enumerate(queries)
+    ]
+    orders = [row.argsort(descending=True, stable=True).tolist() for row in rows]
+    return list(measured(asked, orders, ["nDCG@10"])["nDCG@10"].values())
+
+
+def _by_name(grades: dict[int, int]) -> dict[str, int]:
+    return {str(passage): grade for passage, grade in grades.items()}
 
 
 def train(model: LateInteractionCrossEncoder, material: Material, out: Path, steps: int, soft: float) -> None:

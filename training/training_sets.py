@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from late_interaction import LateInteractionCrossEncoder
@@ -83,7 +84,7 @@ def _texts(parts: Iterable[dict[str, str]]) -> list[str]:
     return [text for part in parts for text in part.values()]
 
 
-def inverse_document_frequencies(tokenizer: object, texts: list[str]) -> Tensor:
+def inverse_document_frequencies(tokenizer: Tokenizer, texts: list[str]) -> Tensor:
     """BM25's, by token id, over ``texts``; 0 for the tokens that every text has."""
     counts = np.zeros(tokenizer.get_vocab_size())
     for encoding in tokenizer.encode_batch(texts, add_special_tokens=False):
