@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from matching import Tokens
 
 TRAINING = Path(__file__).parents[1] / "training"
 
@@ -16,6 +20,7 @@ PAIRS = [
     ("who wrote hamlet", "Hamlet is a tragedy. William Shakespeare wrote it in about 1600."),
     ("capital of the country where the eiffel tower stands", "Paris."),
     ("hamlet", "A hamlet is a small settlement, smaller than a village " * 8),
+    ("which of the plays that were written by the poet from stratford upon avon has a ghost in it", "Hamlet has one."),
 ]
 
 
@@ -77,7 +82,7 @@ def test_a_pair_scores_the_same_alone_and_in_a_batch(model: torch.nn.Module) -> 
 @pytest.mark.slow
 @torch.inference_mode()
 def test_training_sees_what_the_graph_computes(model: torch.nn.Module, tmp_path: Path) -> None:
-    """From states kept in float16 a pair has the graph's score, within .05."""
+    """From states kept in float16 a pair has the graph's signals, within .005, and its score, within .05."""
     from matching import unit
     from minilm import minilm_folder
     from token_states import load_tokenizer, pair_batch, states_of
@@ -89,7 +94,10 @@ def test_training_sees_what_the_graph_computes(model: torch.nn.Module, tmp_path:
     batch = pair_batch(queries, passages, [(number, number) for number in range(len(PAIRS))], words)
     read = model.reading(batch.lower, batch.query.mask, batch.passage.mask, batch.keys_values)
     kept = model.head(read, batch.query, batch.passage)
-    torch.testing.assert_close(kept, model(**inputs(rows(PAIRS)))[:, 0], atol=0.05, rtol=0)
+    seen = []
+    with model.head.matching.register_forward_hook(lambda *called: seen.append(called[-1].signals)):
+        torch.testing.assert_close(kept, model(**inputs(rows(PAIRS)))[:, 0], atol=0.05, rtol=0)
+    torch.testing.assert_close(model.head.matching(batch.query, batch.passage).signals, seen[0], atol=5e-3, rtol=0)
 
 
 @pytest.mark.slow
@@ -125,25 +133,47 @@ def test_openvino_computes_what_torch_does(model: torch.nn.Module) -> None:
         np.testing.assert_allclose(found, model(**given).numpy(), atol=1e-3)
 
 
+def one_hot_tokens(ids: list[list[int]]) -> Tokens:
+    """Tokens that are like themselves and nothing else."""
+    from matching import Tokens, unit
+
+    given = torch.tensor(ids)
+    units = torch.nn.functional.one_hot(given, 64).float()
+    return Tokens(given, torch.ones_like(given, dtype=torch.bool), units, units, unit(units.mean(1)))
+
+
 def test_a_rare_word_counts_more_than_a_frequent_one() -> None:
-    """Signals of exact words are weighted by inverse document frequency; a word that is not there adds nothing."""
-    from matching import SIGNALS, Matching, Tokens
+    """In the best window a token weighs its inverse document frequency; a token that is not there adds nothing."""
+    from matching import SIGNALS, Matching
 
     matching = Matching(10)
     matching.idf[1], matching.idf[2] = 1.0, 3.0
-    vectors = torch.nn.functional.one_hot(torch.arange(10), 16).float()
-
-    def tokens(ids: list[list[int]]) -> Tokens:
-        given = torch.tensor(ids)
-        units = vectors[given]
-        return Tokens(given, torch.ones_like(given, dtype=torch.bool), units, units, units.mean(1))
-
-    found = matching(tokens([[1, 2]] * 3), tokens([[1, 5, 6], [2, 5, 6], [5, 6, 7]])).signals
-    by_name = dict(zip(SIGNALS, found.T, strict=True))
-    torch.testing.assert_close(by_name["coverage"], torch.tensor([0.25, 0.75, 0.0]))
-    torch.testing.assert_close(by_name["weighted maxsim"], torch.tensor([0.25, 0.75, 0.0]))
-    assert by_name["bm25"].argsort(descending=True).tolist() == [1, 0, 2]
+    found = matching(one_hot_tokens([[1, 2]] * 3), one_hot_tokens([[1, 5, 6], [2, 5, 6], [5, 6, 7]]))
+    by_name = dict(zip(SIGNALS, found.signals.T, strict=True))
+    torch.testing.assert_close(by_name["window"], torch.tensor([0.25, 0.75, 0.0]))
     torch.testing.assert_close(by_name["maxsim"], torch.tensor([0.5, 0.5, 0.0]))
+    torch.testing.assert_close(found.tokens[:, :, 4], torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]))
+
+
+def test_the_nearest_piece_is_as_near_wherever_it_stands() -> None:
+    """A clause among 48 other tokens counts as if it stood alone; two halves of it, far from each other, do not."""
+    from matching import CLAUSE, nearest_piece
+
+    clause, other = list(range(1, CLAUSE + 1)), [20] * CLAUSE
+    query = one_hot_tokens([clause])
+    places = (clause, clause + other * 3, other * 3 + clause, other + clause + other * 2)
+    for passage in places:
+        assert float(nearest_piece(query, one_hot_tokens([passage]), CLAUSE)) == pytest.approx(1.0)
+    apart = clause[:8] + other * 3 + clause[8:]
+    assert float(nearest_piece(query, one_hot_tokens([apart]), CLAUSE)) < 0.75
+
+
+def test_the_end_of_a_passage_is_no_piece_of_its_own() -> None:
+    """The last token, equal to the query, is read with the 15 before it."""
+    from matching import CLAUSE, nearest_piece
+
+    found = nearest_piece(one_hot_tokens([[1]]), one_hot_tokens([[2] * (CLAUSE + 3) + [1]]), CLAUSE)
+    assert float(found) == pytest.approx((1 + (CLAUSE - 1) ** 2) ** -0.5)
 
 
 def test_the_best_window_wants_the_query_in_one_place() -> None:

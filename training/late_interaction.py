@@ -2,7 +2,7 @@
 
 Input is ``[CLS] query [SEP] [CLS] passage [SEP]`` with segment ids (the pair template of the model's
 ``tokenizer.json``). all-MiniLM-L6-v2's six layers run over both segments apart, as in the bi-encoder, and are never
-trained. From their states come eight matching signals (`Matching`), which order well before any training. Two
+trained. From their states come six matching signals (`Matching`), which order well before any training. Two
 trained layers then take the query's tokens from where the fourth layer left them, and let each attend to the query and
 to the passage; the passage's keys and values are those that the frozen layers computed anyway, so that reading costs
 nothing a passage token. What the query's tokens found is added to the signals.
@@ -71,7 +71,7 @@ class Head(nn.Module):
         self.matching = Matching(VOCABULARY)
         self.signal_weights = nn.Parameter(torch.zeros(len(SIGNALS)))
         self.read_weights = nn.Parameter(torch.zeros(3))
-        self.token = nn.Linear(HIDDEN + 7, 128)
+        self.token = nn.Linear(HIDDEN + 7 + len(SIGNALS), 128)
         self.share = nn.Linear(128, 1)
         self.evidence = nn.Linear(128, 1)
         nn.init.zeros_(self.evidence.weight)
@@ -86,8 +86,11 @@ class Head(nn.Module):
         cosine = (unit((read * known[:, :, None]).sum(1)) * passage.mean).sum(-1)
         uniform = (best * known).sum(1) / known.sum(1)
         reading = torch.stack([cosine, uniform, (best * matched.importance).sum(1)], dim=-1)
-        signals = torch.cat([read, matched.tokens, best[:, :, None], (best - matched.tokens[:, :, 0])[:, :, None]], -1)
-        hidden = functional.gelu(self.token(signals))
+        gained = best - matched.tokens[:, :, 0]
+        # With the signals: a word that is there says another thing where the sense is not.
+        pair = matched.signals[:, None, :].expand(-1, best.shape[1], -1)
+        described = torch.cat([read, matched.tokens, torch.stack([best, gained], dim=-1), pair], dim=-1)
+        hidden = functional.gelu(self.token(described))
         share = self.share(hidden).squeeze(-1).masked_fill(~query.mask, -1e4).softmax(dim=1)
         evidence = (share * self.evidence(hidden).squeeze(-1)).sum(1)
         return matched.signals @ self.signal_weights + 10.0 * (reading @ self.read_weights) + evidence
@@ -158,7 +161,11 @@ class LateInteractionCrossEncoder(nn.Module):
         in_query = index[:, :longest] < query_length
         read = self.reading(states.lower[:, :longest], in_query, in_passage, states.keys_values)
         query = self.tokens(input_ids[:, :longest], in_query, states.final[:, :longest])
-        passage = self.tokens(input_ids, in_passage, states.final)
+        # The signals count the passage's tokens from its first, as they do in training, where it comes alone.
+        place = torch.minimum(index + query_length, index[:, -1:])
+        alone = index < in_passage.sum(1, keepdim=True)
+        final = states.final.gather(1, place[:, :, None].expand_as(states.final))
+        passage = self.tokens(input_ids.gather(1, place), alone, final)
         return (self.slope * self.head(read, query, passage) + self.offset)[:, None]
 
 

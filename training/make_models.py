@@ -19,7 +19,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 WORK = HERE / "work"
 MODELS = HERE.parent / "models"
-STEPS, SOFT = 900, 0.5
+STEPS, SOFT = 600, 0.5
 
 
 def step(name: str, result: Path, *arguments: object) -> None:

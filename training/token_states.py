@@ -77,21 +77,27 @@ class TokenStates:
         return Tokens(ids, mask, self.array("units")[rows].float(), words[ids], self.means[torch.tensor(which)])
 
 
+def matched_tokens(
+    queries: TokenStates, passages: TokenStates, pairs: Sequence[tuple[int, int]], words: Tensor
+) -> tuple[Tokens, Tokens]:
+    """All that the signals need of pairs of positions; ``words`` are the centred unit vectors of the vocabulary."""
+    sides = []
+    for side, which in ((queries, [query for query, _ in pairs]), (passages, [passage for _, passage in pairs])):
+        sides.append(side.tokens(which, *side.rows(which), words))
+    return sides[0], sides[1]
+
+
 def pair_batch(
     queries: TokenStates, passages: TokenStates, pairs: Sequence[tuple[int, int]], words: Tensor
 ) -> PairBatch:
-    """Pairs of positions; ``words`` are the centred unit vectors of the vocabulary."""
-    first, second = [query for query, _ in pairs], [passage for _, passage in pairs]
-    query_rows, query_mask = queries.rows(first)
-    passage_rows, passage_mask = passages.rows(second)
+    """The same, and what the query's tokens read."""
+    query, passage = matched_tokens(queries, passages, pairs, words)
+    query_rows, _ = queries.rows([first for first, _ in pairs])
+    passage_rows, _ = passages.rows([second for _, second in pairs])
     read = passages.array("keys_values")[passage_rows].float()
     split = read.unflatten(-1, (HEADS, HIDDEN // HEADS)).permute(2, 3, 0, 4, 1, 5)
-    return PairBatch(
-        queries.array("lower")[query_rows].float(),
-        queries.tokens(first, query_rows, query_mask, words),
-        passages.tokens(second, passage_rows, passage_mask, words),
-        [(layer[0], layer[1]) for layer in split],
-    )
+    lower = queries.array("lower")[query_rows].float()
+    return PairBatch(lower, query, passage, [(layer[0], layer[1]) for layer in split])
 
 
 def states_of(

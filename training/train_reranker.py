@@ -1,10 +1,10 @@
 """Train the query layers and the head of rerank-mini-en on judged queries, from a score that is good before.
 
-The weights of the matching signals are fitted first (listwise, convex, a minute). Then lists of one relevant passage
-and hard negatives of the bi-encoder's top 50, drawn anew for every step; listwise cross-entropy against the labels,
-and, with ``--soft``, against the signals' own scores too. At the end the line from scores to log-odds of relevance is
-fitted on the held-out queries. A checkpoint every few minutes, from which the same command goes on; the log has a line
-a checkpoint, with nDCG@10 on held-out queries of each set.
+The weights of the matching signals are fitted first (listwise, convex, a minute), and stay. Then lists of one relevant
+passage and hard negatives of the bi-encoder's top 50, drawn anew for every step; listwise cross-entropy against the
+labels, and, with ``--soft``, against the signals' own scores too. At the end the line from scores to log-odds of
+relevance is fitted on the held-out queries. A checkpoint every few minutes, from which the same command goes on; the
+log has a line a checkpoint, with nDCG@10 on held-out queries of each set.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from matching import SIGNALS
 from minilm import minilm_folder
 from rerank_plugins.evaluation.judged import JudgedQuery
 from rerank_plugins.evaluation.metrics import measured
-from token_states import PairBatch
 from training_sets import POOL, SEED, SETS, Material, Query, prepare
 
 LIST_SIZE = 12
@@ -38,29 +37,34 @@ LAYER_RATE, HEAD_RATE, WEIGHT_RATE = 4e-5, 5e-4, 2e-3
 WARMUP = 0.05
 CHUNK = 32  # pairs of like length computed together
 START_QUERIES = 150  # a set, for the weights of the signals
+# Those three sets alone would give the words all the weight and the sense none: shrunk towards one weight for all.
+RIDGE, EQUAL = 0.1, 0.7
 MOST_OF_A_SET = 6000  # sets are drawn from in proportion to their queries, but no more than this
 CHECKPOINT_SECONDS = 300
 
 
 def scores(model: LateInteractionCrossEncoder, material: Material, pairs: list[tuple[int, int]]) -> Tensor:
     """Of each pair, in the order given; before slope and offset."""
-    return _by_chunks(material, pairs, lambda batch: model.head(_read(model, batch), batch.query, batch.passage))
+
+    def compute(part: list[tuple[int, int]]) -> Tensor:
+        batch = material.batch(part)
+        read = model.reading(batch.lower, batch.query.mask, batch.passage.mask, batch.keys_values)
+        return model.head(read, batch.query, batch.passage)
+
+    return _by_chunks(material, pairs, compute)
 
 
 def signals(model: LateInteractionCrossEncoder, material: Material, pairs: list[tuple[int, int]]) -> Tensor:
     """[pairs, signals], standardized as the model has it at the time."""
-    return _by_chunks(material, pairs, lambda batch: model.head.matching(batch.query, batch.passage).signals)
+    return _by_chunks(material, pairs, lambda part: model.head.matching(*material.tokens(part)).signals)
 
 
-def _read(model: LateInteractionCrossEncoder, batch: PairBatch) -> Tensor:
-    return model.reading(batch.lower, batch.query.mask, batch.passage.mask, batch.keys_values)
-
-
-def _by_chunks(material: Material, pairs: list[tuple[int, int]], compute: Callable[[PairBatch], Tensor]) -> Tensor:
+def _by_chunks(
+    material: Material, pairs: list[tuple[int, int]], compute: Callable[[list[tuple[int, int]]], Tensor]
+) -> Tensor:
     order = sorted(range(len(pairs)), key=lambda number: int(material.passages.lengths[pairs[number][1]]))
     parts = [
-        compute(material.batch([pairs[number] for number in order[start : start + CHUNK]]))
-        for start in range(0, len(order), CHUNK)
+        compute([pairs[number] for number in order[start : start + CHUNK]]) for start in range(0, len(order), CHUNK)
     ]
     place = torch.empty(len(order), dtype=torch.long)
     place[torch.tensor(order)] = torch.arange(len(order))
@@ -68,7 +72,7 @@ def _by_chunks(material: Material, pairs: list[tuple[int, int]], compute: Callab
 
 
 def fit_signals(model: LateInteractionCrossEncoder, material: Material) -> None:
-    """Standardize the signals, and weigh them: listwise regression on ``START_QUERIES`` of each set."""
+    """Standardize the signals, and weigh them: listwise ridge regression on ``START_QUERIES`` of each set."""
     chance = random.Random(SEED)
     asked = [q for name in SETS for q in chance.sample(_of(material.training, name), START_QUERIES)]
     asked = [query for query in asked if query.relevant.keys() & set(query.pool)]
@@ -85,7 +89,7 @@ def fit_signals(model: LateInteractionCrossEncoder, material: Material) -> None:
 
     def loss() -> Tensor:
         optimizer.zero_grad()
-        value = functional.cross_entropy(lists @ weights, labels) + 1e-3 * weights.square().sum()
+        value = functional.cross_entropy(lists @ weights, labels) + RIDGE * (weights - EQUAL).square().sum()
         value.backward()
         return value
 
@@ -114,7 +118,7 @@ def step_queries(material: Material, step: int) -> tuple[list[Query], random.Ran
     return [chance.choice(part) for part in drawn], chance
 
 
-def step_loss(model: LateInteractionCrossEncoder, material: Material, step: int, soft: float, start: Tensor) -> Tensor:
+def step_loss(model: LateInteractionCrossEncoder, material: Material, step: int, soft: float) -> Tensor:
     asked, chance = step_queries(material, step)
     lists = [[(query.query, passage) for passage in draw(query, chance)] for query in asked]
     pairs = [pair for one in lists for pair in one]
@@ -124,7 +128,7 @@ def step_loss(model: LateInteractionCrossEncoder, material: Material, step: int,
     if not soft:
         return loss
     with torch.no_grad():
-        taught = torch.split(signals(model, material, pairs) @ start, sizes)
+        taught = torch.split(signals(model, material, pairs) @ model.head.signal_weights, sizes)
     softly = [-(teacher.softmax(0) * row.log_softmax(0)).sum() for teacher, row in zip(taught, found, strict=True)]
     return (1 - soft) * loss + soft * torch.stack(softly).mean()
 
@@ -158,7 +162,6 @@ def _by_name(grades: dict[int, int]) -> dict[str, int]:
 
 def train(model: LateInteractionCrossEncoder, material: Material, out: Path, steps: int, soft: float) -> None:
     model.requires_grad_(requires_grad=False)
-    start = model.head.signal_weights.detach().clone()
     groups = parameter_groups(model)
     optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step / steps))
@@ -173,7 +176,7 @@ def train(model: LateInteractionCrossEncoder, material: Material, out: Path, ste
         record(out, 0, steps, development(model, material), math.nan)
     saved_at, losses = time.monotonic(), []
     for step in range(first, steps):
-        loss = step_loss(model, material, step, soft, start)
+        loss = step_loss(model, material, step, soft)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_([p for group in groups for p in group["params"]], 1.0)
@@ -191,7 +194,7 @@ def train(model: LateInteractionCrossEncoder, material: Material, out: Path, ste
 def parameter_groups(model: LateInteractionCrossEncoder) -> list[dict[str, object]]:
     """What is trained, with its learning rate; `requires_grad` is set for it."""
     head = model.head
-    weights = [head.signal_weights, head.read_weights]
+    weights = [head.read_weights]  # the signals' own stay as fitted: of these sets they would learn to trust words
     tokens = [p for part in (head.token, head.share, head.evidence) for p in part.parameters()]
     layers = list(model.query_layers.parameters())
     for parameter in (*weights, *tokens, *layers):

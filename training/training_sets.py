@@ -13,10 +13,10 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from late_interaction import LateInteractionCrossEncoder
-from matching import unit
+from matching import Tokens, unit
 from minilm import minilm_folder
 from rerank_plugins.beir import Collection, read_collection
-from token_states import PairBatch, TokenStates, load_tokenizer, pair_batch, states_of
+from token_states import PairBatch, TokenStates, load_tokenizer, matched_tokens, pair_batch, states_of
 
 SETS = ("train/nq-qed", "squad-dev-en", "train/medquad")
 POOL = 50  # of the bi-encoder's own ranking: what the model will be given
@@ -46,6 +46,9 @@ class Material:
 
     def batch(self, pairs: list[tuple[int, int]]) -> PairBatch:
         return pair_batch(self.queries, self.passages, pairs, self.words)
+
+    def tokens(self, pairs: list[tuple[int, int]]) -> tuple[Tokens, Tokens]:
+        return matched_tokens(self.queries, self.passages, pairs, self.words)
 
 
 def training_collection(data: Path, name: str) -> Collection:
