@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from matching import SIGNALS, Matching, Tokens, unit
+from matching import ELSEWHERE, SIGNALS, Matching, Tokens, unit
 
 HIDDEN, HEADS, LAYERS = 384, 12, 6
 SEPARATE = 4  # where the trained query layers begin; they stand for the layers after it
@@ -81,7 +81,8 @@ class Head(nn.Module):
         """``read`` [batch, query length, hidden] are the query's tokens that read the passage; returns [batch]."""
         matched = self.matching(query, passage)
         known = query.mask.float()
-        similarity = unit(read) @ passage.units.transpose(1, 2) - 4.0 * (1.0 - passage.mask.float())[:, None, :]
+        outside = ELSEWHERE * (1.0 - passage.mask.float())[:, None, :]
+        similarity = unit(read) @ passage.units.transpose(1, 2) - outside
         best = similarity.max(dim=-1).values
         cosine = (unit((read * known[:, :, None]).sum(1)) * passage.mean).sum(-1)
         uniform = (best * known).sum(1) / known.sum(1)
