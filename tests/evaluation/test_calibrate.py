@@ -275,6 +275,7 @@ NO_ANSWERS = [
     "How do I remove red wine stains?",
     "How is the offside rule applied in ice hockey?",
     "telephone inventor",
+    "How long does shoe polish keep?",
 ]
 
 
@@ -295,8 +296,8 @@ def test_what_the_corpus_does_not_hold_returns_nothing(mini: Reranker, found: di
 
 @pytest.mark.slow
 def test_the_sigmoid_would_have_returned_something(mini: Reranker, found: dict[str, list[str]]) -> None:
-    """Without the calibration the same threshold lets a passage on nail varnish pass for an answer on wine stains."""
-    assert Reranker(mini.scorer).rerank(NO_ANSWERS[0], found[NO_ANSWERS[0]], score_threshold=0.5) != []
+    """Without the calibration the same threshold lets what shoe polish is made of pass for how long it keeps."""
+    assert Reranker(mini.scorer).rerank(NO_ANSWERS[-1], found[NO_ANSWERS[-1]], score_threshold=0.5) != []
 
 
 @pytest.mark.slow
