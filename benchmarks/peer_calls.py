@@ -1,10 +1,11 @@
-"""Every peer as one call: 50 texts in, their order out, best first. As its users run it: its own defaults, on the CPU.
+"""Every peer as one call: 50 texts in, their order out, best first. As its users run it: its own defaults.
 
 `peers.py` runs each in a process of its own.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from stand_ins import QUERY
 
 Order = list[int]
 Call = Callable[[list[str]], Order]
+Peer = Callable[[Path, str], Call]
+"""Loads the model of a folder on a device of torch's, which engines for CPUs do not look at."""
 
 
 def order(scores: Sequence[float]) -> Order:
@@ -22,18 +25,21 @@ def order(scores: Sequence[float]) -> Order:
     return [int(position) for position in np.argsort(-np.asarray(scores), kind="stable")]
 
 
-def sentence_transformers(folder: Path) -> Call:
-    from sentence_transformers import CrossEncoder
+def sentence_transformers(dtype: str) -> Peer:
+    def build(folder: Path, device: str) -> Call:
+        from sentence_transformers import CrossEncoder
 
-    model = CrossEncoder(str(folder), device="cpu")
-    return lambda texts: order(model.predict([(QUERY, text) for text in texts], show_progress_bar=False))
+        model = CrossEncoder(str(folder), device=device, model_kwargs={"dtype": dtype})
+        return lambda texts: order(model.predict([(QUERY, text) for text in texts], show_progress_bar=False))
+
+    return build
 
 
-def langchain(folder: Path) -> Call:
+def langchain(folder: Path, device: str) -> Call:
     from langchain_classic.retrievers.document_compressors import CrossEncoderReranker
     from langchain_community.cross_encoders import HuggingFaceCrossEncoder
 
-    model = HuggingFaceCrossEncoder(model_name=str(folder), model_kwargs={"device": "cpu"})
+    model = HuggingFaceCrossEncoder(model_name=str(folder), model_kwargs={"device": device})
     return _compressor(CrossEncoderReranker(model=model, top_n=50))
 
 
@@ -47,10 +53,10 @@ def _compressor(compressor: Any) -> Call:
     return call
 
 
-def llama_index(folder: Path) -> Call:
+def llama_index(folder: Path, device: str) -> Call:
     from llama_index.postprocessor.sbert_rerank import SentenceTransformerRerank
 
-    return _postprocessor(SentenceTransformerRerank(model=str(folder), top_n=50, device="cpu"))
+    return _postprocessor(SentenceTransformerRerank(model=str(folder), top_n=50, device=device))
 
 
 def _postprocessor(postprocessor: Any) -> Call:
@@ -63,37 +69,40 @@ def _postprocessor(postprocessor: Any) -> Call:
     return call
 
 
-def flag_embedding(folder: Path) -> Call:
+def flag_embedding(folder: Path, device: str) -> Call:
     from FlagEmbedding import FlagReranker
 
-    model = FlagReranker(str(folder), use_fp16=False, devices=["cpu"])
+    model = FlagReranker(str(folder), use_fp16=device != "cpu", devices=[device])
     return lambda texts: order(model.compute_score([(QUERY, text) for text in texts]))
 
 
-def rerankers(folder: Path) -> Call:
+def rerankers(folder: Path, device: str) -> Call:
     from rerankers import Reranker
 
-    model = Reranker(str(folder), model_type="cross-encoder", device="cpu", verbose=0)
+    model = Reranker(str(folder), model_type="cross-encoder", device=device, verbose=0)
     return lambda texts: [int(found.doc_id) for found in model.rank(QUERY, texts).results]
 
 
-def fastembed(folder: Path) -> Call:
+def fastembed(folder: Path, _device: str) -> Call:
     from fastembed.common.model_description import ModelSource
     from fastembed.rerank.cross_encoder import TextCrossEncoder
 
     TextCrossEncoder.add_custom_model("peers/stand-in", ModelSource(url="file:///nowhere"), "model.onnx")
-    model = TextCrossEncoder("peers/stand-in", specific_model_path=str(folder / "onnx-peers"))
+    model = TextCrossEncoder("peers/stand-in", specific_model_path=str(folder / "onnx-peers"), threads=_processors())
     return lambda texts: order(list(model.rerank(QUERY, texts)))
 
 
-def onnx_runtime(file: str) -> Callable[[Path], Call]:
+def onnx_runtime(file: str) -> Peer:
     """Batches of 16 of similar length, which is what its users write around it."""
 
-    def build(folder: Path) -> Call:
+    def build(folder: Path, _device: str) -> Call:
         import onnxruntime
         from tokenizers import Tokenizer
 
-        session = onnxruntime.InferenceSession(folder / "onnx-peers" / file, providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = _processors()
+        path = folder / "onnx-peers" / file
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         inputs = {port.name for port in session.get_inputs()}
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         tokenizer.enable_padding(pad_id=_pad(folder))
@@ -118,34 +127,45 @@ def onnx_runtime(file: str) -> Callable[[Path], Call]:
     return build
 
 
+def _processors() -> int:
+    # ONNX Runtime alone counts the machine's, wherever the process is bound to.
+    return len(os.sched_getaffinity(0))
+
+
 def _pad(folder: Path) -> int:
     from rerank_plugins.engines import model_folder
 
     return model_folder.pad_token_id(folder)
 
 
-def ours(engine: Literal["torch", "openvino"], precision: Any) -> Callable[[Path], Call]:
+def ours(engine: Literal["torch", "openvino"], precision: Any) -> Peer:
     """Plain `Reranker`."""
 
-    def build(folder: Path) -> Call:
+    def build(folder: Path, device: str) -> Call:
         from rerank_plugins import load_reranker
 
-        reranker = load_reranker(folder, engine=engine, precision=precision, device="cpu")
+        reranker = load_reranker(folder, engine=engine, precision=precision, device=device)
         return lambda texts: [result.index for result in reranker.rerank(QUERY, texts)]
 
     return build
 
 
-def our_compressor(folder: Path) -> Call:
-    from rerank_plugins.langchain import RerankCompressor
+def our_compressor(precision: Any) -> Peer:
+    def build(folder: Path, device: str) -> Call:
+        from rerank_plugins.langchain import RerankCompressor
 
-    return _compressor(RerankCompressor(model=str(folder), precision="int8", top_n=None))
+        return _compressor(RerankCompressor(model=str(folder), precision=precision, device=device, top_n=None))
+
+    return build
 
 
-def our_postprocessor(folder: Path) -> Call:
-    from rerank_plugins.llama_index import RerankPostprocessor
+def our_postprocessor(precision: Any) -> Peer:
+    def build(folder: Path, device: str) -> Call:
+        from rerank_plugins.llama_index import RerankPostprocessor
 
-    return _postprocessor(RerankPostprocessor(model=str(folder), precision="int8", top_n=None))
+        return _postprocessor(RerankPostprocessor(model=str(folder), precision=precision, device=device, top_n=None))
+
+    return build
 
 
 def beside_bare(folder: Path, precision: Any, texts: list[str]) -> dict[str, Any]:
@@ -190,20 +210,36 @@ def beside_bare(folder: Path, precision: Any, texts: list[str]) -> dict[str, Any
     return results
 
 
-PEERS: dict[str, Callable[[Path], Call]] = {
-    "sentence-transformers, fp32": sentence_transformers,
+_STOCK: dict[str, Peer] = {
+    "sentence-transformers, fp32": sentence_transformers("float32"),
     "LangChain CrossEncoderReranker": langchain,
     "LlamaIndex SentenceTransformerRerank": llama_index,
-    "FlagEmbedding FlagReranker, fp32": flag_embedding,
-    "rerankers": rerankers,
-    "fastembed TextCrossEncoder": fastembed,
-    "ONNX Runtime, fp32": onnx_runtime("model.onnx"),
-    "ONNX Runtime, int8 dynamic": onnx_runtime("model_int8.onnx"),
-    "ours, torch fp32": ours("torch", "fp32"),
-    "ours, fp32": ours("openvino", "fp32"),
-    "ours, bf16": ours("openvino", "bf16"),
-    "ours, int8": ours("openvino", "int8"),
-    "ours, int8, in LangChain": our_compressor,
-    "ours, int8, in LlamaIndex": our_postprocessor,
 }
-"""The first is what the others are compared with."""
+PEERS: dict[str, dict[str, Peer]] = {
+    "cpu": {
+        **_STOCK,
+        "FlagEmbedding FlagReranker, fp32": flag_embedding,
+        "rerankers": rerankers,
+        "fastembed TextCrossEncoder": fastembed,
+        "ONNX Runtime, fp32": onnx_runtime("model.onnx"),
+        "ONNX Runtime, int8 dynamic": onnx_runtime("model_int8.onnx"),
+        "ours, torch fp32": ours("torch", "fp32"),
+        "ours, fp32": ours("openvino", "fp32"),
+        "ours, bf16": ours("openvino", "bf16"),
+        "ours, int8": ours("openvino", "int8"),
+        "ours, int8, in LangChain": our_compressor("int8"),
+        "ours, int8, in LlamaIndex": our_postprocessor("int8"),
+    },
+    "cuda": {
+        **_STOCK,
+        "sentence-transformers, fp16": sentence_transformers("float16"),
+        "FlagEmbedding FlagReranker, fp16": flag_embedding,
+        "rerankers": rerankers,
+        "ours, fp32": ours("torch", "fp32"),
+        "ours, bf16": ours("torch", "bf16"),
+        "ours, fp16": ours("torch", "fp16"),
+        "ours, fp16, in LangChain": our_compressor("fp16"),
+        "ours, fp16, in LlamaIndex": our_postprocessor("fp16"),
+    },
+}
+"""By device. The first is what the others are compared with."""

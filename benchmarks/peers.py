@@ -32,8 +32,8 @@ _STAY_BELOW = 200e6
 class Worker:
     """A peer in a process of its own: JSON lines in and out."""
 
-    def __init__(self, job: str, folder: Path) -> None:
-        command = [sys.executable, __file__, "--worker", job, "--folder", str(folder)]
+    def __init__(self, job: str, folder: Path, device: str = "cpu") -> None:
+        command = [sys.executable, __file__, "--worker", job, "--folder", str(folder), "--device", device]
         # No word to a hub: everything is here.
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"}
         self._process = subprocess.Popen(  # noqa: S603 - arguments of our own
@@ -63,7 +63,7 @@ class Worker:
         self._process.wait()
 
 
-def work(job: str, folder: Path) -> None:
+def work(job: str, folder: Path, device: str) -> None:
     """A worker's life: load once, then answer every line."""
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     call = None
@@ -77,7 +77,7 @@ def work(job: str, folder: Path) -> None:
                     answer = beside_bare(folder, job.removeprefix("bare "), request)
                 else:
                     if call is None:
-                        call = PEERS[job](folder)
+                        call = PEERS[device][job](folder, device)
                         call(passages(0))  # the first call compiles and allocates
                     start = time.perf_counter()
                     order = call(request)
@@ -98,17 +98,17 @@ def prepare(folder: Path) -> dict[str, str]:
     return {}
 
 
-def measure(folder: Path, rounds: int, names: list[str]) -> dict[str, Any]:
+def measure(folder: Path, rounds: int, names: list[str], device: str) -> dict[str, Any]:
     """Seconds and agreement of every peer, by name."""
     results: dict[str, Any] = {name: {"seconds": [], "orders": []} for name in names}
-    stay = sum(file.stat().st_size for file in folder.glob("*.safetensors")) < _STAY_BELOW
+    stay = device != "cpu" or sum(file.stat().st_size for file in folder.glob("*.safetensors")) < _STAY_BELOW
     workers: dict[str, Worker] = {}
     for number in range(1, rounds + 1):
         texts = passages(number)
         for name in random.Random(number).sample(names, len(names)):  # noqa: S311 - an order
             if "error" in results[name]:
                 continue
-            worker = workers.pop(name, None) or Worker(name, folder)
+            worker = workers.pop(name, None) or Worker(name, folder, device)
             answer = worker.ask(texts)
             if stay and "error" not in answer:
                 workers[name] = worker
@@ -140,7 +140,7 @@ def compare_with_bare(folder: Path, precisions: list[str]) -> dict[str, Any]:
     return found
 
 
-def machine() -> dict[str, Any]:
+def machine(device: str) -> dict[str, Any]:
     """What the numbers belong to."""
     packages = ("openvino", "torch", "sentence-transformers", "FlagEmbedding", "rerankers", "fastembed", "onnxruntime")
     versions = {}
@@ -149,14 +149,37 @@ def machine() -> dict[str, Any]:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             versions[package] = "not installed"
-    name = openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")
+    if device == "cpu":
+        name = openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")
+    else:
+        import torch
+
+        name = torch.cuda.get_device_name()
     return {"processor": name, "cores": len(os.sched_getaffinity(0)), "versions": versions}
+
+
+def measure_shape(shape: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Write and prepare the model if it is not there, then measure every peer; on CPUs OpenVINO alone, too."""
+    first, *others = PEERS[args.device]
+    names = [first, *(name for name in others if not args.only or any(part in name for part in args.only))]
+    folder = args.work / shape
+    if not (folder / "config.json").is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_model(shape, folder, args.standins)
+    if args.device != "cpu":
+        return {"peers": measure(folder, args.rounds, names, args.device), "bare": {}}
+    worker = Worker("prepare", folder)
+    print(f"{shape}: {worker.ask({})}", file=sys.stderr, flush=True)
+    worker.close()
+    peers = measure(folder, args.rounds, names, args.device)
+    return {"peers": peers, "bare": compare_with_bare(folder, ["fp32", "bf16", "int8"])}
 
 
 def main() -> None:
     """Measure, print, and draw."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shape", choices=SHAPES, action="append", help="one or more; mini without it")
+    parser.add_argument("--device", choices=PEERS, default="cpu")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", action="append", help="a peer whose name holds this; the first is always measured")
     parser.add_argument("--standins", type=Path, default=Path("../shared/models"), help="folder of make_standin.py")
@@ -167,22 +190,11 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
-        work(args.worker, args.folder)
+        work(args.worker, args.folder, args.device)
         return
-    first, *others = PEERS
-    names = [first, *(name for name in others if not args.only or any(part in name for part in args.only))]
-    results: dict[str, Any] = {"machine": machine(), "shapes": {}}
+    results: dict[str, Any] = {"machine": machine(args.device), "shapes": {}}
     for shape in args.shape or ["mini"]:
-        folder = args.work / shape
-        if not (folder / "config.json").is_file():
-            folder.mkdir(parents=True, exist_ok=True)
-            write_model(shape, folder, args.standins)
-        worker = Worker("prepare", folder)
-        print(f"{shape}: {worker.ask({})}", file=sys.stderr, flush=True)
-        worker.close()
-        peers = measure(folder, args.rounds, names)
-        bare = compare_with_bare(folder, ["fp32", "bf16", "int8"])
-        results["shapes"][shape] = {"peers": peers, "bare": bare}
+        results["shapes"][shape] = measure_shape(shape, args)
         if args.json:
             args.json.write_text(json.dumps(results), encoding="utf-8")
     print_tables(results)

@@ -22,9 +22,10 @@ def print_tables(results: dict[str, Any]) -> None:
                 continue
             median, low, high = statistics.median(peer["seconds"]), min(peer["seconds"]), max(peer["seconds"])
             same = statistics.fmean(_tau(mine, theirs) for mine, theirs in zip(peer["orders"], orders, strict=False))
-            print(f"| {name} | {median:.2f} | {low:.2f}-{high:.2f} | {base / median:.2f}x | {same:.3f} |")
-        print(f"\n| {shape} | ours / OpenVINO alone | G operations a second | of the machine's peak | padding |")
-        print("|---|---|---|---|---|")
+            print(f"| {name} | {median:.3g} | {low:.3g}-{high:.3g} | {base / median:.2f}x | {same:.3f} |")
+        if found["bare"]:
+            print(f"\n| {shape} | ours / OpenVINO alone | G operations a second | of the machine's peak | padding |")
+            print("|---|---|---|---|---|")
         for precision, bare in found["bare"].items():
             if "error" in bare:
                 print(f"| {precision} | {bare['error']} | | | |")

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import openvino
 import pytest
 from huggingface_hub import constants
 from typer.testing import CliRunner
@@ -27,11 +26,12 @@ from rerank_plugins.engines.fidelity_report import (
     write_reports,
 )
 from rerank_plugins.engines.model_folder import OPENVINO_FILE, OPENVINO_INT8_FILE
+from rerank_plugins.engines.openvino import cpu_has_bf16
 from rerank_plugins.errors import ModelLoadError
 
 Edit = Callable[..., None]
 
-BF16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+BF16 = cpu_has_bf16()
 
 
 def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:

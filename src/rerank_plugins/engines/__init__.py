@@ -210,8 +210,8 @@ def _openvino_choice(folder: Path | None, precision: Precision, device: str | No
         return EngineChoice("openvino", precision, "cpu", f"{why}; {reason}")
     if precision == "bf16" and not cpu_has_bf16():
         raise InvalidInputError(
-            "precision='bf16' needs a processor with AVX512_BF16 or AMX, which this one has not. "
-            "Use precision='fp32', or 'auto' to let the machine decide."
+            "precision='bf16' needs a processor that has AVX512_BF16 or AMX and multiplies rightly in it, and this one "
+            "is none. Use precision='fp32', or 'auto' to let the machine decide."
         )
     return EngineChoice("openvino", precision, "cpu", why)
 
@@ -245,7 +245,7 @@ def _auto_float(folder: Path | None) -> tuple[Precision, str]:
 
     bf16, fp32 = (None if folder is None else report_of(folder, precision) for precision in ("bf16", "fp32"))
     if not cpu_has_bf16():
-        why = "this processor has no bf16"
+        why = "this processor has no bf16 that comes out right"
     elif bf16 and not is_default(bf16[1]):
         why = f"bf16 fell below its floor of fidelity: {shortfall(bf16[1])}"
     else:

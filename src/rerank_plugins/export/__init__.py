@@ -92,7 +92,8 @@ def export_model(
         raise InvalidInputError(f"queries must be a whole number of at least 1, got {queries!r}.")
     if precision == "bf16" and not cpu_has_bf16():
         raise InvalidInputError(
-            "precision='bf16' is compared by computing in it, and this processor has no bf16 (AVX512_BF16 or AMX). "
+            "precision='bf16' is compared by computing in it, and this processor has no bf16 that comes out right "
+            "(it takes AVX512_BF16 or AMX). "
             "Export where there is one, or take precision='fp32': the file is the same."
         )
     folder = find_model(model, revision=revision, cache_folder=cache_folder, local_files_only=local_files_only)
