@@ -132,7 +132,8 @@ class Shapes:
     length_multiple = 16
     shared_slots = 0
 
-    def __init__(self) -> None:
+    def __init__(self, max_padding: float = 0.1) -> None:
+        self.max_padding = max_padding
         self.shapes: list[tuple[int, ...]] = []
 
     def logits(self, input_ids: Tokens, attention_mask: Tokens, token_type_ids: Tokens | None) -> Logits:
@@ -152,6 +153,18 @@ def test_rows_reach_the_engine_at_its_multiples(bert_openvino: CrossEncoderScore
     assert {width % 16 for _, width in engine.shapes} <= {0, 250 % 16}
     assert max(width for _, width in engine.shapes) <= 250
     assert len({width for _, width in engine.shapes}) < len(set(lengths))
+
+
+def test_an_engine_whose_batches_cost_more_gets_fewer(bert_openvino: CrossEncoderScorer) -> None:
+    """Where it allows for half of padding, passages of every length are one batch that is no emptier than that."""
+    pairs = [("cat", "sat " * count) for count in range(10, 110, 10)]
+    tight, loose = Shapes(max_padding=0.1), Shapes(max_padding=0.5)
+    scores = [CrossEncoderScorer(bert_openvino.encoder, engine).score(pairs) for engine in (tight, loose)]
+    assert scores[0] == scores[1]
+    assert len(tight.shapes) > 3
+    ((rows, width),) = loose.shapes
+    assert rows == len(pairs)
+    assert sum(scores[1]) >= rows * width / 2
 
 
 def test_a_row_as_long_as_the_model_reads_is_not_made_longer(scorer: CrossEncoderScorer) -> None:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
-from rerank_plugins.batching import Filling
+from rerank_plugins.batching import Filling, Limits
 from rerank_plugins.errors import OutOfMemoryError, RerankError, ScoringError
 from rerank_plugins.pair_encoder import EncodedPair
 from rerank_plugins.scorer import Pair, ScoredPair
@@ -60,12 +60,13 @@ class _Part(NamedTuple):
 class BatchWorker:
     """Knows how fast the model is and how much fits. Used by one thread at a time."""
 
-    def __init__(self, work: Work, token_budget: int, shared_slots: int, counts: Counts) -> None:
-        """``token_budget``: slots of a batch, until memory runs out. ``shared_slots`` as `Engine` has it."""
-        self.token_budget = token_budget
+    def __init__(self, work: Work, limits: Limits, counts: Counts) -> None:
+        """``limits``: the token budget holds until memory runs out."""
+        self.token_budget = limits.token_budget
         self.pairs = 0
         """How many were computed."""
-        self.shared_slots = shared_slots
+        self.shared_slots = limits.shared_slots
+        self._max_padding = limits.max_padding
         self._work = work
         self._counts = counts
         self._slots_a_second: float | None = None
@@ -79,7 +80,7 @@ class BatchWorker:
         budget = self._budget(leader)
         if not self._ready(leader, budget):
             return
-        filling = Filling(budget)
+        filling = Filling(budget, max_padding=self._max_padding)
         parts = [_Part(leader, leader.give(filling))]
         filling.budget = min(budget, self.shared_slots)
         # The leader waits while others are encoded: no more of them than could be of use.

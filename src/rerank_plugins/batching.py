@@ -5,9 +5,19 @@ from __future__ import annotations
 import operator
 from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 MAX_PADDING = 0.1
-"""Largest share of a batch's slots that may be padding."""
+"""Largest share of a batch's slots that may be padding, where a batch costs nothing but its slots."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of the batches of an engine; `Engine` says what each is."""
+
+    token_budget: int
+    shared_slots: int
+    max_padding: float
 
 
 class Filling:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rerank_plugins.batching import rounded_up
+from rerank_plugins.batching import Limits, rounded_up
 from rerank_plugins.deadline import Deadline
 from rerank_plugins.engines import Engine, EngineName, Precision, load_engine, model_folder
 from rerank_plugins.engines.identity import identity
@@ -54,12 +54,8 @@ class CrossEncoderScorer:
         width = encoder.max_length if longest_row is None else longest_row
         self._rows = _Rows(encoder, engine, pad_token_id, width, cache)
         budget = engine.token_budget if token_budget is None else token_budget
-        self._scheduler = Scheduler(
-            self._rows,
-            token_budget=budget,
-            shared_slots=engine.shared_slots,
-            max_queued_pairs=max_queued_pairs,
-        )
+        limits = Limits(budget, engine.shared_slots, engine.max_padding)
+        self._scheduler = Scheduler(self._rows, limits, max_queued_pairs=max_queued_pairs)
 
     @classmethod
     def from_folder(  # noqa: PLR0913 - every option of loading

@@ -22,6 +22,7 @@ from weakref import WeakSet, finalize
 # work before it takes the cache's lock, which that batch may want.
 import rerank_plugins.score_cache  # noqa: F401
 from rerank_plugins.batch_worker import BatchWorker, Work
+from rerank_plugins.batching import Limits
 from rerank_plugins.deadline import Deadline
 from rerank_plugins.errors import ClosedError, OverloadedError, ScoringError
 from rerank_plugins.scorer import Pair
@@ -42,9 +43,9 @@ _FILLERS = 64
 class Scheduler:
     """Takes requests from any thread or event loop. Ends when it is closed or no longer used."""
 
-    def __init__(self, work: Work, *, token_budget: int, shared_slots: int, max_queued_pairs: int) -> None:
+    def __init__(self, work: Work, limits: Limits, *, max_queued_pairs: int) -> None:
         """See `load_reranker` for ``max_queued_pairs``."""
-        self._queue = _Queue(work, token_budget, shared_slots, max_queued_pairs)
+        self._queue = _Queue(work, limits, max_queued_pairs)
         self.counts = self._queue.counts
         # The thread holds the queue and not the scheduler: one that is dropped without being closed ends as well.
         finalize(self, self._queue.close).atexit = False
@@ -78,9 +79,9 @@ class Scheduler:
 class _Queue:
     """The requests, and the thread that works on them."""
 
-    def __init__(self, work: Work, token_budget: int, shared_slots: int, max_queued_pairs: int) -> None:
+    def __init__(self, work: Work, limits: Limits, max_queued_pairs: int) -> None:
         self.counts = Counts()
-        self._worker = BatchWorker(work, token_budget, shared_slots, self.counts)
+        self._worker = BatchWorker(work, limits, self.counts)
         self._max_queued_pairs = max_queued_pairs
         self._closed = False
         self.after_fork()

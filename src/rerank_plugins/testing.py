@@ -55,6 +55,7 @@ class ToyEngine:
     device = "cpu"
     token_budget = 2048
     length_multiple = 1
+    max_padding = 0.1
     shared_slots = 512
 
     def logits(self, input_ids: Tokens, attention_mask: Tokens, token_type_ids: Tokens | None) -> Logits:

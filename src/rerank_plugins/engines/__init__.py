@@ -46,6 +46,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def max_padding(self) -> float:
+        """Largest share of a batch's slots that may be padding: the more, the more a batch costs beside its slots."""
+        ...
+
+    @property
     def shared_slots(self) -> int:
         """Slots up to which a batch is filled with rows of other callers; 0 where that would move their logits.
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import openvino
 
+from rerank_plugins.batching import MAX_PADDING
 from rerank_plugins.engines import Logits, Precision, Tokens, model_folder, one_logit_a_row
 from rerank_plugins.engines.bf16_arithmetic import bf16_is_right
 from rerank_plugins.engines.conversion_place import conversion_place
@@ -50,6 +51,7 @@ class OpenVINOEngine:
     device = "cpu"
     token_budget = TOKEN_BUDGET
     length_multiple = LENGTH_MULTIPLE
+    max_padding = MAX_PADDING
 
     def __init__(self, folder: Path, precision: Precision, threads: int | None = None) -> None:
         """``precision``: fp32, bf16 or int8. May convert; see `conversion.converted`.
