@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,19 +25,19 @@ _log = logging.getLogger("rerank_plugins")
 _SCRATCH = ".converting-"
 
 
-def converted(folder: Path, read: Callable[[Path], Any]) -> Any:
-    """Convert the safetensors in ``folder`` and keep the result where `conversion_place` says.
+def converted(folder: Path) -> Any:
+    """Convert the safetensors in ``folder`` and keep the result where `conversion_place` says; returns its path.
 
     One process converts, others that want the same wait for it and read what it made. The result is
     written under another name and moved into place, weights first, so that a killed conversion leaves
-    nothing that would be read. Where it cannot be kept, the model is used from memory and a warning
+    nothing that would be read. Where it cannot be kept, the model is returned instead and a warning
     is logged.
     """
     place = conversion_place(folder)
     target = place / model_folder.OPENVINO_FILE
     with _alone(place):
         if target.is_file() and not model_folder.conversion_is_stale(folder, place):
-            return read(target)  # another process made it while this one waited
+            return target  # another process made it while this one waited
         start = time.monotonic()
         model = convert(folder)
         try:
@@ -46,7 +46,7 @@ def converted(folder: Path, read: Callable[[Path], Any]) -> Any:
         except (OSError, RuntimeError) as exc:  # openvino reports a full disk as RuntimeError
             _log.warning("The conversion cannot be kept in %s (%s); it will be done again next time.", place, exc)
             return model
-    return read(target)
+    return target
 
 
 @contextmanager

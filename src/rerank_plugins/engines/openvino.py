@@ -17,6 +17,7 @@ from rerank_plugins.engines.conversion_place import conversion_place
 from rerank_plugins.engines.cpus import affinity, usable_cpus
 from rerank_plugins.engines.fidelity_report import read_reports, report_of
 from rerank_plugins.engines.int8_arithmetic import int8_is_exact
+from rerank_plugins.engines.kept_graphs import compile_kept
 from rerank_plugins.errors import InvalidInputError, ModelLoadError, ScoringError
 
 # Measured (research of the house, performance.md): budgets of 512 to 2,048 slots beat batches of 32
@@ -25,7 +26,7 @@ TOKEN_BUDGET = 2048
 
 # Every new shape costs OpenVINO a new set of kernels, and AMX multiplies tiles of 16 rows. Measured on 2 cores with
 # AMX, texts anew in every call: MiniLM's shape 1.36x faster in int8 and 1.26x in bf16 than without, 1.02x in fp32;
-# 32 is no faster. The model in the box, 132 queries of 50 passages: 1.41x, and the same nDCG@10.
+# 32 is no faster. The first model in the box, 132 queries of 50 passages: 1.41x, and the same nDCG@10.
 LENGTH_MULTIPLE = 16
 
 
@@ -40,8 +41,13 @@ def _core() -> openvino.Core:
 
 
 def cpu_has_bf16() -> bool:
-    """Whether the processor multiplies bfloat16 natively (AVX512_BF16 or AMX), and rightly."""
-    return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") and bf16_is_right()
+    """Whether the processor multiplies bfloat16 natively, and OpenVINO rightly on it."""
+    return lists_bf16() and bf16_is_right()
+
+
+def lists_bf16() -> bool:
+    """Whether the processor has instructions for bfloat16 (AVX512_BF16 or AMX)."""
+    return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 class OpenVINOEngine:
@@ -61,8 +67,7 @@ class OpenVINOEngine:
         """
         self.precision = precision
         self.shared_slots = SHARED_SLOTS if precision == "fp32" else 0
-        model = _read(folder, precision)
-        self.inputs = _check_inputs(model, folder)
+        graph = _graph(folder, precision)
         hint = "bf16" if precision == "bf16" or (precision == "int8" and rest_in_bf16(folder)) else "f32"
         config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
         if precision == "int8" and not int8_is_exact():
@@ -75,10 +80,11 @@ class OpenVINOEngine:
         if threads is not None or usable_cpus() < affinity():
             config["INFERENCE_NUM_THREADS"] = threads or usable_cpus()
         try:
-            compiled = _core().compile_model(model, "CPU", config)
+            compiled = _compiled(graph, config)
             self._request = compiled.create_infer_request()
         except RuntimeError as exc:
             raise ModelLoadError(f"OpenVINO cannot compile the model in {folder}: {_first_line(exc)}") from exc
+        self.inputs = _check_inputs(compiled, folder)
         self.threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
         self._lock = threading.Lock()
 
@@ -99,16 +105,27 @@ class OpenVINOEngine:
         return one_logit_a_row(output, len(input_ids))
 
 
-def _read(folder: Path, precision: Precision) -> Any:
+def _compiled(graph: Any, config: dict[str, Any]) -> Any:
+    """``graph`` is a file, or a model that could not be kept in one."""
+    if isinstance(graph, Path):
+        kept = compile_kept(_core(), graph, config)
+        if kept is not None:
+            return kept
+        graph = _read_file(graph)
+    return _core().compile_model(graph, "CPU", config)
+
+
+def _graph(folder: Path, precision: Precision) -> Any:
+    """The file to compile; the model itself where it was converted and cannot be kept."""
     if precision == "int8":
-        return _read_file(int8_file(folder))
+        return int8_file(folder)
     graph = readable_graph(folder)
     if graph is not None:
-        return _read_file(graph)
+        return graph
     if model_folder.has_torch_weights(folder):
         from rerank_plugins.engines.conversion import converted
 
-        return converted(folder, _read_file)
+        return converted(folder)
     raise InvalidInputError(
         f"precision={precision!r} needs {model_folder.OPENVINO_FILE.as_posix()}, {model_folder.ONNX_FILE.as_posix()} "
         f"or {model_folder.TORCH_FILES[0]}, and {folder} has none of them. "

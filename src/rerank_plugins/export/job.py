@@ -130,7 +130,7 @@ class Job:
 
         size, place = model_folder.fp32_bytes(self.folder), conversion_place(self.folder)
         saving.check_room(place, size + (0 if self._elsewhere else self._own_bytes(size, None)))
-        kept = converted(self.folder, lambda path: path)
+        kept = converted(self.folder)
         if not isinstance(kept, Path):
             raise ExportError(
                 f"The conversion of {self.folder} cannot be kept in {place}. "
