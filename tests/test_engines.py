@@ -94,6 +94,26 @@ def test_bf16_is_near_fp32(load_scorer: LoadScorer, bert_folder: Path, pairs: li
     assert not np.allclose(scores, exact, atol=1e-3)
 
 
+def test_bf16_that_comes_out_wrong_counts_as_none(fresh_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor that lists bf16, of which OpenVINO's products are wrong, computes fp32, and refuses bf16."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("rerank_plugins.engines.openvino.lists_bf16", lambda: True)
+    monkeypatch.setattr("rerank_plugins.engines.openvino.bf16_is_right", lambda: False)
+    choice = choose_engine(fresh_bert, engine="openvino")
+    assert choice.precision == "fp32"
+    assert "no bf16 that comes out right" in choice.why
+    with pytest.raises(InvalidInputError, match="multiplies rightly in it"):
+        choose_engine(fresh_bert, engine="openvino", precision="bf16")
+
+
+def test_only_half_precision_on_cuda_pads_for_fewer_batches() -> None:
+    """Elsewhere a batch costs little beside its slots, and padding is all loss."""
+    from rerank_plugins.engines.torch import padding
+
+    assert padding("fp16", "cuda") == padding("bf16", "cuda:1") == (0.5, 64)
+    assert padding("fp32", "cuda") == padding("fp16", "mps") == padding("bf16", "cpu") == (0.1, 1)
+
+
 def test_bf16_is_refused_where_the_processor_has_none(fresh_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """bf16 on a processor that would only emulate it is an error that names fp32."""
     monkeypatch.setattr("rerank_plugins.engines.openvino.cpu_has_bf16", lambda: False)

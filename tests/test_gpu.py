@@ -25,6 +25,13 @@ def test_auto_takes_cuda_in_fp16(bert_folder: Path) -> None:
     assert (engine.name, engine.precision, engine.device) == ("torch", "fp16", "cuda")
 
 
+def test_passages_of_mixed_length_are_one_batch_in_fp16(bert_folder: Path) -> None:
+    """A batch costs more than the padding of the short ones."""
+    reranker = load_reranker(bert_folder, engine="torch", precision="fp16", device="cuda")
+    reranker.rerank("cat", ["sat " * count for count in range(10, 110, 10)])
+    assert reranker.stats().batches == 1
+
+
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-2), ("fp16", 0.1), ("bf16", 0.5)])
 def test_cuda_gives_the_logits_of_the_cpu(
     bert_folder: Path, pairs: list[Pair], precision: str, tolerance: float

@@ -18,13 +18,21 @@ try:
 except ImportError as exc:
     raise MissingExtraError("torch", "The torch engine", str(exc.name)) from exc
 
-# Measured on an H200 beside other work, v2-m3's shape in fp16: 49 ms a batch and 2.7 us a slot where texts were new in
-# every call, 15 ms a batch where they were not. So a batch costs as much as thousands of slots of padding, and a length
-# that was met before saves most of that. Both numbers were chosen from this, and the result was not measured.
-ACCELERATOR_PADDING = 0.5
-ACCELERATOR_MULTIPLE = 64
+# Measured on an H200 beside other work, v2-m3's shape in fp16, texts new in every call: 49 ms a batch and 2.7 to 4.1 us
+# a slot. So a batch costs as much as 12,000 slots of padding; with texts met before a whole call of seven batches took
+# 106 ms, so most of that is the new shape. Both numbers follow from this; what they give was not measured. In fp32,
+# where a slot costs 16 us, padding does not pay.
+HALF_PRECISION_PADDING = 0.5
+HALF_PRECISION_MULTIPLE = 64
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def padding(precision: Precision, device: str) -> tuple[float, int]:
+    """``max_padding`` and ``length_multiple`` of `Engine`."""
+    if device.startswith("cuda") and precision != "fp32":
+        return HALF_PRECISION_PADDING, HALF_PRECISION_MULTIPLE
+    return MAX_PADDING, 1
 
 
 class TorchEngine:
@@ -38,11 +46,9 @@ class TorchEngine:
             torch.set_num_threads(threads)
         self.precision = precision
         self.device = device
-        on_cpu = device == "cpu"
         # Accelerators want wide batches; a CPU wants its cache.
-        self.token_budget = 2048 if on_cpu else 32_768
-        self.max_padding = MAX_PADDING if on_cpu else ACCELERATOR_PADDING
-        self.length_multiple = 1 if on_cpu else ACCELERATOR_MULTIPLE
+        self.token_budget = 2048 if device == "cpu" else 32_768
+        self.max_padding, self.length_multiple = padding(precision, device)
         # Not measured on an accelerator: a quarter leaves the one whose batch it is little to wait for.
         self.shared_slots = self.token_budget // 4
         self.model = load_torch_model(folder, precision, device)

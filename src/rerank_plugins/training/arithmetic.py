@@ -8,7 +8,7 @@ import torch
 
 from rerank_plugins.engines import accelerator
 from rerank_plugins.engines.cpus import usable_cpus
-from rerank_plugins.engines.openvino import cpu_has_bf16
+from rerank_plugins.engines.openvino import lists_bf16
 from rerank_plugins.evaluation.job import processor_name
 
 
@@ -42,4 +42,4 @@ def chosen_arithmetic() -> Arithmetic:
     device = accelerator() or "cpu"
     if device == "cuda":
         return Arithmetic(device, "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16")
-    return Arithmetic(device, "bf16" if device == "cpu" and cpu_has_bf16() else None)
+    return Arithmetic(device, "bf16" if device == "cpu" and lists_bf16() else None)
