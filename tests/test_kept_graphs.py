@@ -31,48 +31,91 @@ def score(folder: Path, pairs: list[Pair]) -> list[float]:
 
 
 def test_the_second_load_reads_what_the_first_kept(fresh_ir: Path, pairs: list[Pair], compiled_folder: Path) -> None:
-    """One folder with one file, not made again, and the same logits."""
+    """So does the third: one folder with one file, not made again, and the same logits."""
     first = score(fresh_ir, pairs)
     (kept,) = compiled_folder.glob("*/*.blob")
     before = kept.stat().st_mtime_ns
-    assert score(fresh_ir, pairs) == pytest.approx(first, abs=1e-5)
+    for _ in range(2):
+        assert score(fresh_ir, pairs) == pytest.approx(first, abs=1e-5)
+        assert (kept.parent / "verdict.json").read_text(encoding="utf-8") == "true"
     assert [file.stat().st_mtime_ns for file in compiled_folder.glob("*/*.blob")] == [before]
 
 
-def weights(folder: Path) -> Path:
-    return (folder / OPENVINO_FILE).with_suffix(".bin")
+def other_weights(folder: Path, tmp_path: Path, *, as_old: bool) -> Path:
+    """Replace the file of weights by another model's, which is as large; returns that model."""
+    other = tmp_path / "other"
+    other.mkdir()
+    write_bert(other, initializer_range=0.1)
+    CrossEncoderScorer.from_folder(other, engine="openvino", precision="fp32")  # converts it
+    here, there = ((model / OPENVINO_FILE).with_suffix(".bin") for model in (folder, other))
+    assert here.stat().st_size == there.stat().st_size
+    before = here.stat().st_mtime_ns
+    shutil.copyfile(there, here)
+    os.utime(here, ns=(0, before if as_old else before + 1))
+    return other
 
 
 def test_weights_that_changed_are_compiled_anew(
     fresh_ir: Path, pairs: list[Pair], compiled_folder: Path, tmp_path: Path
 ) -> None:
-    """Also where only the file of weights is another, as large and as old; what was kept of the old is removed."""
+    """Also where only the file of weights is another."""
     first = score(fresh_ir, pairs)
-    (old,) = compiled_folder.iterdir()
-    other = tmp_path / "other"
-    other.mkdir()
-    write_bert(other, initializer_range=0.1)
-    expected = score(other, pairs)
-    here, there = weights(fresh_ir), weights(other)
-    assert here.stat().st_size == there.stat().st_size
-    os.utime(there, ns=(0, here.stat().st_mtime_ns))
-    there.replace(here)
-    assert score(fresh_ir, pairs) == pytest.approx(expected, abs=1e-5)
-    assert expected != pytest.approx(first, abs=0.01)
-    assert not old.exists()
+    other = other_weights(fresh_ir, tmp_path, as_old=False)
+    before = set(compiled_folder.iterdir())
+    found = score(fresh_ir, pairs)
+    assert len(set(compiled_folder.iterdir()) - before) == 1
+    assert found == pytest.approx(score(other, pairs), abs=1e-5)
+    assert found != pytest.approx(first, abs=0.01)
 
 
-def test_what_belongs_to_a_model_that_is_gone_is_removed(
-    fresh_ir: Path, pairs: list[Pair], compiled_folder: Path, tmp_path: Path
+def test_what_gives_other_logits_is_not_used(
+    fresh_ir: Path, pairs: list[Pair], compiled_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """When the next one is kept."""
-    gone = shutil.copytree(fresh_ir, tmp_path / "gone")
-    score(gone, pairs)
-    (old,) = compiled_folder.iterdir()
-    shutil.rmtree(gone)
+    """Here because the weights are others, as large and as old; that is said once, and scores are right."""
     score(fresh_ir, pairs)
     (kept,) = compiled_folder.iterdir()
-    assert kept != old
+    other = other_weights(fresh_ir, tmp_path, as_old=True)
+    expected = score(other, pairs)
+    for _ in range(2):
+        assert score(fresh_ir, pairs) == pytest.approx(expected, abs=1e-5)
+    assert caplog.text.count("gives other logits") == caplog.text.count(str(kept)) == 1
+
+
+def test_what_nobody_used_for_long_is_removed(
+    fresh_ir: Path, pairs: list[Pair], compiled_folder: Path, tmp_path: Path
+) -> None:
+    """When the next one is kept; what was loaded since stays."""
+    models = [shutil.copytree(fresh_ir, tmp_path / name) for name in ("forgotten", "used", "new")]
+    kept = []
+    for model in models[:2]:
+        score(model, pairs)
+        kept += set(compiled_folder.iterdir()) - set(kept)
+    for place in kept:
+        os.utime(place / "verdict.json", (0, 0))
+    score(models[1], pairs)
+    score(models[2], pairs)
+    assert not kept[0].exists()
+    assert kept[1].exists()
+    assert len(list(compiled_folder.iterdir())) == 2
+
+
+def test_other_users_can_read_what_is_kept(fresh_ir: Path, pairs: list[Pair], compiled_folder: Path) -> None:
+    """An image is built by one user and run by another; OpenVINO ends a process that may not read its cache."""
+    score(fresh_ir, pairs)
+    (place,) = compiled_folder.iterdir()
+    assert place.stat().st_mode & 0o777 == 0o755
+    assert {file.stat().st_mode & 0o777 for file in place.iterdir()} == {0o644}
+
+
+@pytest.mark.parametrize("text", ["", "[1, 2]", "[", '{"a": 1}', "null", "false"])
+def test_a_verdict_that_cannot_be_read_costs_time_only(
+    fresh_ir: Path, pairs: list[Pair], compiled_folder: Path, text: str
+) -> None:
+    """The model is compiled from its own file."""
+    first = score(fresh_ir, pairs)
+    (verdict,) = compiled_folder.glob("*/verdict.json")
+    verdict.write_text(text, encoding="utf-8")
+    assert score(fresh_ir, pairs) == pytest.approx(first, abs=1e-5)
 
 
 def test_other_settings_are_kept_apart(fresh_ir: Path, compiled_folder: Path) -> None:

@@ -26,6 +26,6 @@ def identity(folder: Path, engine: Engine) -> str:
         graph = int8_file(folder)
         files += [graph, graph.with_suffix(".bin")]
         # Scores that were kept before attention was no longer fused are of other numbers.
-        arithmetic += ["bf16, attention not fused" if rest_in_bf16(folder) else "fp32", int8_is_exact()]
+        arithmetic += [rest_in_bf16(folder) and "attention not fused", int8_is_exact()]
     digests = [model_folder.digest(file) for file in files if file.is_file()]
     return json.dumps([_ENCODING, digests, arithmetic])
