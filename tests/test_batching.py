@@ -6,13 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerank_plugins.batching import MAX_PADDING, Filling, rounded_up
+from rerank_plugins.batching import Filling, rounded_up
+from rerank_plugins.engines import CPU_PADDING
 
 LENGTHS = st.lists(st.integers(1, 1024), max_size=200)
 BUDGETS = st.integers(1, 8192)
 
 
-def token_budget_batches(lengths: list[int], budget: int, *, max_padding: float = MAX_PADDING) -> list[list[int]]:
+def token_budget_batches(lengths: list[int], budget: int, *, max_padding: float = CPU_PADDING) -> list[list[int]]:
     """Positions of the rows, in batches that are filled one after the other, longest rows first."""
     rows = sorted(range(len(lengths)), key=lambda row: -lengths[row])
     batches = []
@@ -44,7 +45,7 @@ def test_batches_stay_under_the_budget(lengths: list[int], budget: int) -> None:
         assert slots(batch, lengths) <= budget or len(batch) == 1
 
 
-@given(lengths=LENGTHS, budget=BUDGETS, max_padding=st.sampled_from([0.0, 0.05, MAX_PADDING, 0.5]))
+@given(lengths=LENGTHS, budget=BUDGETS, max_padding=st.sampled_from([0.0, 0.05, CPU_PADDING, 0.5]))
 def test_no_batch_is_padded_beyond_the_share(lengths: list[int], budget: int, max_padding: float) -> None:
     """In each batch the padded slots are at most max_padding of all slots."""
     for batch in token_budget_batches(lengths, budget, max_padding=max_padding):
@@ -87,7 +88,7 @@ def test_no_rows_make_no_batches() -> None:
 @given(lengths=LENGTHS, others=LENGTHS, budget=BUDGETS)
 def test_others_fill_a_batch_and_do_not_widen_it(lengths: list[int], others: list[int], budget: int) -> None:
     """Rows of others that join a batch are no longer than what it holds, fit the budget and waste no padding."""
-    filling = Filling(budget)
+    filling = Filling(budget, max_padding=CPU_PADDING)
     own = sorted(lengths, reverse=True)
     own = own[filling.take(own)]
     width = filling.width
@@ -97,12 +98,12 @@ def test_others_fill_a_batch_and_do_not_widen_it(lengths: list[int], others: lis
         assert filling.width == width
     assert (filling.rows, filling.tokens) == (len(batch), sum(batch))
     assert filling.slots <= budget or len(batch) == 1
-    assert filling.slots - filling.tokens <= MAX_PADDING * filling.slots
+    assert filling.slots - filling.tokens <= CPU_PADDING * filling.slots
 
 
 def test_others_fit_below_the_longest_row() -> None:
     """Of others' rows those are taken that are a little shorter than the batch is wide."""
-    filling = Filling(1000)
+    filling = Filling(1000, max_padding=CPU_PADDING)
     filling.take([100])
     assert filling.take([300, 101, 99, 98, 20]) == slice(2, 4)
 

@@ -101,8 +101,8 @@ def test_bf16_that_comes_out_wrong_counts_as_none(fresh_bert: Path, monkeypatch:
     monkeypatch.setattr("rerank_plugins.engines.openvino.bf16_is_right", lambda: False)
     choice = choose_engine(fresh_bert, engine="openvino")
     assert choice.precision == "fp32"
-    assert "no bf16 that comes out right" in choice.why
-    with pytest.raises(InvalidInputError, match="multiplies rightly in it"):
+    assert "multiplies bf16 wrongly" in choice.why
+    with pytest.raises(InvalidInputError, match=r"multiplies bf16 wrongly .* Use precision='fp32'"):
         choose_engine(fresh_bert, engine="openvino", precision="bf16")
 
 

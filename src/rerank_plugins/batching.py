@@ -7,9 +7,6 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-MAX_PADDING = 0.1
-"""Largest share of a batch's slots that may be padding, where a batch costs nothing but its slots."""
-
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -23,7 +20,7 @@ class Limits:
 class Filling:
     """What a batch holds so far, and whether one row more fits. The longest row comes first."""
 
-    def __init__(self, budget: int, *, max_padding: float = MAX_PADDING) -> None:
+    def __init__(self, budget: int, *, max_padding: float) -> None:
         """An empty batch.
 
         Args:

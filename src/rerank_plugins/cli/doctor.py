@@ -107,7 +107,7 @@ def _processor() -> str:
     from rerank_plugins.engines.openvino import cpu_has_bf16, lists_bf16
 
     name = openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")
-    wrong = " that OpenVINO computes wrongly" if lists_bf16() and not cpu_has_bf16() else ""
+    wrong = " that OpenVINO multiplies wrongly" if lists_bf16() and not cpu_has_bf16() else ""
     return (
         f"{name}, {'with' if lists_bf16() else 'without'} bf16{wrong}, "
         f"{'with int8' if int8_is_exact() else 'without int8 that is exact'}"

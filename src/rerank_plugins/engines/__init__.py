@@ -17,6 +17,9 @@ from rerank_plugins.errors import InvalidInputError, MissingExtraError, ModelLoa
 EngineName = Literal["auto", "torch", "openvino"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 
+CPU_PADDING = 0.1
+"""`Engine.max_padding` where a batch costs nothing but its slots."""
+
 Tokens = NDArray[np.int64]
 Logits = NDArray[np.float32]
 
@@ -208,15 +211,15 @@ def _openvino_choice(folder: Path | None, precision: Precision, device: str | No
             "On a CPU the OpenVINO engine computes fp32, bf16 or int8; got precision='fp16'. "
             "Use precision='bf16' (same size, wider range), or engine='torch' on an accelerator for fp16."
         )
-    from rerank_plugins.engines.openvino import cpu_has_bf16
+    from rerank_plugins.engines.openvino import cpu_has_bf16, why_no_bf16
 
     if precision == "auto":
         precision, reason = _auto_precision(folder)
         return EngineChoice("openvino", precision, "cpu", f"{why}; {reason}")
     if precision == "bf16" and not cpu_has_bf16():
         raise InvalidInputError(
-            "precision='bf16' needs a processor that has AVX512_BF16 or AMX and multiplies rightly in it, and this one "
-            "is none. Use precision='fp32', or 'auto' to let the machine decide."
+            f"precision='bf16' cannot be computed here: {why_no_bf16()}. "
+            f"Use precision='fp32', or 'auto' to let the machine decide."
         )
     return EngineChoice("openvino", precision, "cpu", why)
 
@@ -246,11 +249,11 @@ def _auto_precision(folder: Path | None) -> tuple[Precision, str]:
 def _auto_float(folder: Path | None) -> tuple[Precision, str]:
     """bf16 where the processor has it, else fp32; reports of the model, if there are any, can forbid either."""
     from rerank_plugins.engines.fidelity_report import is_default, report_of, shortfall
-    from rerank_plugins.engines.openvino import cpu_has_bf16
+    from rerank_plugins.engines.openvino import cpu_has_bf16, why_no_bf16
 
     bf16, fp32 = (None if folder is None else report_of(folder, precision) for precision in ("bf16", "fp32"))
     if not cpu_has_bf16():
-        why = "this processor has no bf16 that comes out right"
+        why = why_no_bf16()
     elif bf16 and not is_default(bf16[1]):
         why = f"bf16 fell below its floor of fidelity: {shortfall(bf16[1])}"
     else:

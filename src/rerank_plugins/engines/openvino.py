@@ -10,8 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import openvino
 
-from rerank_plugins.batching import MAX_PADDING
-from rerank_plugins.engines import Logits, Precision, Tokens, model_folder, one_logit_a_row
+from rerank_plugins.engines import CPU_PADDING, Logits, Precision, Tokens, model_folder, one_logit_a_row
 from rerank_plugins.engines.bf16_arithmetic import bf16_is_right
 from rerank_plugins.engines.conversion_place import conversion_place
 from rerank_plugins.engines.cpus import affinity, usable_cpus
@@ -45,6 +44,13 @@ def cpu_has_bf16() -> bool:
     return lists_bf16() and bf16_is_right()
 
 
+def why_no_bf16() -> str:
+    """What is said where `cpu_has_bf16` is false."""
+    if lists_bf16():
+        return "OpenVINO multiplies bf16 wrongly on this processor"
+    return "this processor has no bf16 (AVX512_BF16 or AMX)"
+
+
 def lists_bf16() -> bool:
     """Whether the processor has instructions for bfloat16 (AVX512_BF16 or AMX)."""
     return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -57,7 +63,7 @@ class OpenVINOEngine:
     device = "cpu"
     token_budget = TOKEN_BUDGET
     length_multiple = LENGTH_MULTIPLE
-    max_padding = MAX_PADDING
+    max_padding = CPU_PADDING
 
     def __init__(self, folder: Path, precision: Precision, threads: int | None = None) -> None:
         """``precision``: fp32, bf16 or int8. May convert; see `conversion.converted`.

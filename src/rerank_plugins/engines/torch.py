@@ -7,8 +7,7 @@ import threading
 from pathlib import Path
 from typing import Any, Literal
 
-from rerank_plugins.batching import MAX_PADDING
-from rerank_plugins.engines import Logits, Precision, Tokens, model_folder, one_logit_a_row
+from rerank_plugins.engines import CPU_PADDING, Logits, Precision, Tokens, model_folder, one_logit_a_row
 from rerank_plugins.errors import InvalidInputError, MissingExtraError, ModelLoadError, OutOfMemoryError, ScoringError
 
 try:
@@ -32,7 +31,7 @@ def padding(precision: Precision, device: str) -> tuple[float, int]:
     """``max_padding`` and ``length_multiple`` of `Engine`."""
     if device.startswith("cuda") and precision != "fp32":
         return HALF_PRECISION_PADDING, HALF_PRECISION_MULTIPLE
-    return MAX_PADDING, 1
+    return CPU_PADDING, 1
 
 
 class TorchEngine:

@@ -12,7 +12,7 @@ from typing import Any, get_args
 from rerank_plugins.engines import model_folder
 from rerank_plugins.engines.conversion_place import conversion_place
 from rerank_plugins.engines.fidelity_report import is_default
-from rerank_plugins.engines.openvino import cpu_has_bf16
+from rerank_plugins.engines.openvino import cpu_has_bf16, why_no_bf16
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.export import saving
 from rerank_plugins.export.job import ExportPrecision, Job
@@ -92,9 +92,8 @@ def export_model(
         raise InvalidInputError(f"queries must be a whole number of at least 1, got {queries!r}.")
     if precision == "bf16" and not cpu_has_bf16():
         raise InvalidInputError(
-            "precision='bf16' is compared by computing in it, and this processor has no bf16 that comes out right "
-            "(it takes AVX512_BF16 or AMX). "
-            "Export where there is one, or take precision='fp32': the file is the same."
+            f"precision='bf16' is compared by computing in it, and {why_no_bf16()}. "
+            f"Export on another, or take precision='fp32': the file is the same."
         )
     folder = find_model(model, revision=revision, cache_folder=cache_folder, local_files_only=local_files_only)
     model_folder.check_cross_encoder(folder)
