@@ -7,6 +7,7 @@ Importing this package loads neither torch nor openvino nor any framework. The a
 from __future__ import annotations
 
 import logging
+import sys
 
 from rerank_plugins.calibration import Calibration
 from rerank_plugins.errors import (
@@ -58,6 +59,10 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+# OpenVINO, when it is imported, and nncf report to an analytics host, through this module. Where it cannot be imported
+# they go on without it. One that was imported before belongs to somebody else.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 # Fallbacks and faults are counted (`Reranker.stats`) and logged for whoever listens; nobody's terminal is written to.
 logging.getLogger("rerank_plugins.runtime").addHandler(logging.NullHandler())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import sys
 import threading
 import warnings
@@ -43,11 +42,11 @@ RECIPE = "ptq-transformer, symmetric activations, SmoothQuant 0.85; head, last f
 
 
 def nncf_module() -> Any:
-    """Import nncf; it reports its calls over the network unless told not to when it is imported."""
+    """Import nncf, without the module through which it reports its calls over the network."""
     if "nncf" in sys.modules:
         return sys.modules["nncf"]
-    before = {name: os.environ.get(name) for name in ("CI", "NNCF_CI")}
-    os.environ.update(CI="true", NNCF_CI="1")
+    before = sys.modules.get("openvino_telemetry")  # there, if OpenVINO was imported before rerank_plugins
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of its own dependencies
@@ -55,10 +54,7 @@ def nncf_module() -> Any:
     except ImportError as exc:
         raise MissingExtraError("export", "An int8 export", str(exc.name)) from exc
     finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
+        sys.modules["openvino_telemetry"] = before  # type: ignore[assignment]
     return nncf
 
 
