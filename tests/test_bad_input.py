@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -215,16 +216,61 @@ def test_weights_that_do_not_fit_the_config_are_an_error(fresh_bert: Path, engin
         load_reranker(fresh_bert, engine=engine, precision="fp32", device="cpu")
 
 
+def edit_weights(folder: Path, edit: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    from safetensors.torch import load_file, save_file
+
+    file = folder / "model.safetensors"
+    save_file(edit(load_file(file)), file, metadata={"format": "pt"})
+
+
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
 def test_an_encoder_without_a_head_is_an_error(fresh_bert: Path, engine: Any) -> None:
     """A plain encoder or embedder has no ranking head: it must not rank at random."""
-    from safetensors.torch import load_file, save_file
-
-    file = fresh_bert / "model.safetensors"
-    weights = {name: weight for name, weight in load_file(file).items() if not name.startswith("classifier")}
-    save_file(weights, file, metadata={"format": "pt"})
+    edit_weights(fresh_bert, lambda weights: {n: w for n, w in weights.items() if not n.startswith("classifier")})
     with pytest.raises(ModelLoadError):
         load_reranker(fresh_bert, engine=engine, precision="fp32", device="cpu")
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+@pytest.mark.parametrize(
+    ("lost", "said"),
+    [
+        ("bert.encoder.layer.1.output.dense", r"2 weights \(bert.encoder.layer.1.output.dense.bias"),
+        ("bert.encoder.layer.0", r"16 weights \(bert.encoder.layer.0.* and 13 more\) missing"),
+        ("bert.embeddings.word_embeddings", r"1 weights \(bert.embeddings.word_embeddings.weight\) missing"),
+        ("bert.pooler", r"no ranking head \(bert.pooler.dense.bias"),
+    ],
+)
+def test_weights_that_are_not_there_are_an_error(fresh_bert: Path, engine: Any, lost: str, said: str) -> None:
+    """What transformers would make up by a random draw is named, wherever in the model it is; nothing is converted."""
+    edit_weights(fresh_bert, lambda weights: {n: w for n, w in weights.items() if not n.startswith(lost)})
+    with pytest.raises(ModelLoadError, match=said):
+        load_reranker(fresh_bert, engine=engine, precision="fp32", device="cpu")
+    assert not (fresh_bert / "openvino").exists()
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "bert.encoder.layer.2.output.dense.weight",  # config.json names two layers
+        "bert.encoder.layer.0.mlp.gated_layers.weight",  # JinaBERT's
+        "bert.encoder.layer.1.attention.self.query.lora_A.weight",
+        "bert.embeddings.rotary.weight",
+    ],
+)
+def test_weights_of_another_architecture_are_an_error(fresh_bert: Path, engine: Any, name: str) -> None:
+    """Weights of layers or embeddings that the model named in config.json has no use for mean another model."""
+    edit_weights(fresh_bert, lambda weights: {**weights, name: weights["bert.pooler.dense.weight"].clone()})
+    with pytest.raises(ModelLoadError, match=rf"1 weights \({name}\) not used"):
+        load_reranker(fresh_bert, engine=engine, precision="fp32", device="cpu")
+
+
+@pytest.mark.parametrize("name", ["cls.predictions.transform.dense.weight", "bert.embeddings.position_ids"])
+def test_weights_that_compute_no_score_do_no_harm(fresh_bert: Path, name: str) -> None:
+    """A head of another task, or what was not learned, may lie in the file."""
+    edit_weights(fresh_bert, lambda weights: {**weights, name: weights["bert.pooler.dense.weight"].clone()})
+    assert len(load_reranker(fresh_bert, engine="torch", device="cpu").score([("cat", "a cat")])) == 1
 
 
 @pytest.mark.parametrize(

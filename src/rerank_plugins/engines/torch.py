@@ -1,19 +1,19 @@
-"""The reference engine, and the one for accelerators: sentence-transformers' CrossEncoder."""
+"""The reference engine, and the one for accelerators: the model as transformers has it."""
 
 from __future__ import annotations
 
 import inspect
+import re
 import threading
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from rerank_plugins.engines import CPU_PADDING, Logits, Precision, Tokens, model_folder, one_logit_a_row
 from rerank_plugins.errors import InvalidInputError, MissingExtraError, ModelLoadError, OutOfMemoryError, ScoringError
 
 try:
     import torch
-    from safetensors import safe_open
-    from sentence_transformers import CrossEncoder
+    from transformers import AutoModelForSequenceClassification
 except ImportError as exc:
     raise MissingExtraError("torch", "The torch engine", str(exc.name)) from exc
 
@@ -35,9 +35,10 @@ def padding(precision: Precision, device: str) -> tuple[float, int]:
 
 
 class TorchEngine:
-    """The model that `CrossEncoder` loads, called with our own batches."""
+    """A sequence classifier of transformers, called with our own batches."""
 
     name: Literal["torch"] = "torch"
+    few_shapes = False
 
     def __init__(self, folder: Path, precision: Precision, device: str, threads: int | None = None) -> None:
         """``precision``: fp32, bf16 or fp16; ``device``: any torch device; ``threads`` as in `load_reranker`."""
@@ -103,9 +104,59 @@ def load_torch_model(folder: Path, precision: Precision, device: str) -> Any:
         raise InvalidInputError(
             f"torch cannot use device={device!r} here ({exc}). Use device='cpu', or None for the best there is."
         ) from exc
+    model, weights = load_classifier(folder, DTYPES[precision])
+    weights.check(folder)
+    return model.to(device)
+
+
+# A weight in a numbered layer or in the embeddings computes something; heads of other tasks and poolers need not.
+_COMPUTES = re.compile(r"(^|\.)(layers?|h|blocks?)\.\d+\.|(^|\.)embeddings\.")
+# Not learned: older files hold them, newer models make them again.
+_NOT_LEARNED = re.compile(r"(^|\.)(position_ids|token_type_ids|inv_freq|masked_bias|attn\.bias|attention\.bias)$")
+
+
+class Weights(NamedTuple):
+    """How the weights in a folder fit the model that its config names."""
+
+    architecture: str
+    missing: list[str]
+    """What the model has and the folder has not, so that transformers made it up."""
+    foreign: list[str]
+    """What the folder has of layers and embeddings and the model does not use."""
+    body: str
+    """What the names of all weights but the head's begin with."""
+
+    @property
+    def made_up_head(self) -> list[str]:
+        """The missing ones of the ranking head, a pooler's included."""
+        return [name for name in self.missing if not name.startswith(self.body) or ".pooler." in name]
+
+    def check(self, folder: Path, *, new_head: bool = False) -> None:
+        """Raise `ModelLoadError` unless they fit; with ``new_head`` the ranking head may be missing."""
+        head = self.made_up_head
+        missing = [name for name in self.missing if name not in head]
+        if missing or self.foreign:
+            raise ModelLoadError(
+                f"The weights in {folder} are not those of a {self.architecture}, which its config.json names: "
+                f"{_listed(missing)} missing, {_listed(self.foreign)} not used by it. Random or wrong numbers would "
+                f"rank. If the download is incomplete, download the model again; if the model needs code of its own, "
+                f"use its ONNX or OpenVINO file: code from model folders is never run."
+            )
+        if head and not new_head:
+            raise ModelLoadError(
+                f"The weights in {folder} have no ranking head ({', '.join(head)} missing): random numbers would rank. "
+                f"Expected a trained cross-encoder; this looks like a plain encoder or an embedder."
+            )
+
+
+def load_classifier(folder: Path, dtype: Any) -> tuple[Any, Weights]:
+    """The model in ``folder`` on the CPU, in evaluation mode, and how its weights fit."""
+    architectures = model_folder.read_config(folder).get("architectures") or [""]
+    # As sentence-transformers does: transformers itself would give two labels to a model that names none.
+    labels = {} if "SequenceClassification" in str(architectures[0]) else {"num_labels": 1}
     try:
-        encoder = CrossEncoder(
-            str(folder), device=device, local_files_only=True, model_kwargs={"dtype": DTYPES[precision]}
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            str(folder), dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True, **labels
         )
     except Exception as exc:
         # Damaged weights surface as SafetensorError, OSError, RuntimeError, ValueError or KeyError, by the damage.
@@ -113,28 +164,12 @@ def load_torch_model(folder: Path, precision: Precision, device: str) -> Any:
             f"{folder} cannot be loaded ({type(exc).__name__}: {exc}). "
             f"If a file is damaged, delete it and download the model again."
         ) from exc
-    model = encoder.model.eval()
-    _check_head(model, folder)
-    return model
-
-
-def made_up_head(model: Any, folder: Path) -> list[str]:
-    """The weights of the ranking head that ``folder`` has not, so that transformers had to make them up."""
-    held: set[str] = set()
-    for name in model_folder.TORCH_FILES:
-        if name.suffix == ".json" and (folder / name).is_file():
-            held |= set(model_folder.weight_map(folder / name))
-        elif (folder / name).is_file():
-            with safe_open(str(folder / name), framework="pt") as file:
-                held |= set(file.keys())
+    foreign = [name for name in info["unexpected_keys"] if _COMPUTES.search(name) and not _NOT_LEARNED.search(name)]
     body = f"{model.base_model_prefix}."
-    return [name for name, _ in model.named_parameters() if not name.startswith(body) and name not in held]
+    weights = Weights(type(model).__name__, sorted(info["missing_keys"]), sorted(foreign), body)
+    return model.eval(), weights
 
 
-def _check_head(model: Any, folder: Path) -> None:
-    made_up = made_up_head(model, folder)
-    if made_up:
-        raise ModelLoadError(
-            f"The weights in {folder} have no ranking head ({', '.join(made_up)} missing): random numbers would rank. "
-            f"Expected a trained cross-encoder; this looks like a plain encoder or an embedder."
-        )
+def _listed(names: list[str], most: int = 3) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{len(names)} weights ({', '.join(names[:most])}{more})" if names else "none"

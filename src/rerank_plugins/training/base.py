@@ -20,7 +20,7 @@ try:
     import transformers
     from sentence_transformers import CrossEncoder
 
-    from rerank_plugins.engines.torch import made_up_head
+    from rerank_plugins.engines.torch import load_classifier
 except ImportError as exc:
     raise MissingExtraError("train", "Training", str(exc.name)) from exc
 
@@ -90,8 +90,11 @@ def load_base(name: str | Path, folder: Path, *, max_length: int, seed: int) -> 
     Raises:
         ModelLoadError: Its files cannot be used.
     """
-    transformers.set_seed(seed)
     longest = model_folder.longest_input(folder)
+    with quiet():
+        weights = load_classifier(folder, torch.float32)[1]
+    weights.check(folder, new_head=True)
+    transformers.set_seed(seed)
     try:
         with quiet():
             encoder = CrossEncoder(
@@ -108,7 +111,7 @@ def load_base(name: str | Path, folder: Path, *, max_length: int, seed: int) -> 
             f"{folder} cannot be loaded ({type(exc).__name__}: {exc}). Expected an encoder that transformers knows. "
             f"If a file is damaged, delete it and download the model again."
         ) from exc
-    return Base(str(name), folder, bool(made_up_head(encoder.model, folder)), encoder)
+    return Base(str(name), folder, bool(weights.made_up_head), encoder)
 
 
 @contextmanager
