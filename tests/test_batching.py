@@ -110,8 +110,26 @@ def test_others_fit_below_the_longest_row() -> None:
 
 @pytest.mark.parametrize(
     ("length", "multiple", "most", "width"),
-    [(1, 16, 512, 16), (16, 16, 512, 16), (17, 16, 512, 32), (505, 16, 510, 510), (510, 16, 510, 510), (7, 1, 512, 7)],
+    [
+        (1, 16, 512, 16),
+        (16, 16, 512, 16),
+        (17, 16, 512, 32),
+        (256, 16, 512, 256),
+        (257, 16, 512, 288),
+        (513, 16, 8192, 576),
+        (7000, 16, 8192, 7168),
+        (505, 16, 510, 510),
+        (510, 16, 510, 510),
+        (7, 1, 512, 7),
+        (700, 1, 512, 700),
+    ],
 )
 def test_a_width_is_the_next_multiple(length: int, multiple: int, most: int, width: int) -> None:
-    """The next multiple at or above a length, and no more than the model reads."""
+    """The next multiple at or above a length, of more the longer it is, and no more than the model reads."""
     assert rounded_up(length, multiple, most) == width
+
+
+@given(length=st.integers(17, 100_000), multiple=st.sampled_from([8, 16, 64]))
+def test_a_width_wastes_less_than_an_eighth(length: int, multiple: int) -> None:
+    """However long a row is, less than an eighth of it is added, or less than one multiple."""
+    assert 0 <= rounded_up(length, multiple, 200_000) - length < max(multiple, length / 8)

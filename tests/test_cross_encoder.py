@@ -130,10 +130,11 @@ class Shapes:
     device = "cpu"
     token_budget = 2048
     length_multiple = 16
-    shared_slots = 0
 
-    def __init__(self, max_padding: float = 0.1) -> None:
+    def __init__(self, max_padding: float = 0.1, *, few_shapes: bool = False, shared_slots: int = 0) -> None:
         self.max_padding = max_padding
+        self.few_shapes = few_shapes
+        self.shared_slots = shared_slots
         self.shapes: list[tuple[int, ...]] = []
 
     def logits(self, input_ids: Tokens, attention_mask: Tokens, token_type_ids: Tokens | None) -> Logits:
@@ -165,6 +166,23 @@ def test_an_engine_whose_batches_cost_more_gets_fewer(bert_openvino: CrossEncode
     ((rows, width),) = loose.shapes
     assert rows == len(pairs)
     assert sum(scores[1]) >= rows * width / 2
+
+
+@pytest.mark.parametrize("shared_slots", [0, 512])
+def test_an_engine_that_wants_few_shapes_gets_powers_of_two(
+    bert_openvino: CrossEncoderScorer,
+    mixed: list[Pair],
+    shared_slots: int,
+) -> None:
+    """Every batch has 1, 2, 4, 8, ... rows, also where callers share batches, and everybody gets the own scores."""
+    engine = Shapes(few_shapes=True, shared_slots=shared_slots)
+    scorer = CrossEncoderScorer(bert_openvino.encoder, engine)
+    calls = [mixed[start::7] for start in range(7)]
+    with ThreadPoolExecutor(len(calls)) as pool:
+        scores = list(pool.map(scorer.score, calls))
+    assert scores == [[len(row.input_ids) for row in bert_openvino.encoder.encode(call)] for call in calls]
+    assert {rows.bit_count() for rows, _ in engine.shapes} == {1}
+    assert max(rows for rows, _ in engine.shapes) > 4
 
 
 def test_a_row_as_long_as_the_model_reads_is_not_made_longer(scorer: CrossEncoderScorer) -> None:

@@ -158,7 +158,8 @@ class LateInteractionCrossEncoder(nn.Module):
         same = token_type_ids[:, None, :, None] == token_type_ids[:, None, None, :]
         # Padding (segment 0) would be blind to everything but the query; it is masked as a key.
         states = self.encoded(input_ids, index - token_type_ids * query_length, same & mask[:, None, None, :])
-        longest = query_length.max()
+        # In steps of 8: OpenVINO compiles kernels for every length that it has not met.
+        longest = query_length.max() + (-query_length.max()) % 8
         in_query = index[:, :longest] < query_length
         read = self.reading(states.lower[:, :longest], in_query, in_passage, states.keys_values)
         query = self.tokens(input_ids[:, :longest], in_query, states.final[:, :longest])

@@ -66,7 +66,7 @@ class BatchWorker:
         self.pairs = 0
         """How many were computed."""
         self.shared_slots = limits.shared_slots
-        self._max_padding = limits.max_padding
+        self._limits = limits
         self._work = work
         self._counts = counts
         self._slots_a_second: float | None = None
@@ -80,7 +80,7 @@ class BatchWorker:
         budget = self._budget(leader)
         if not self._ready(leader, budget):
             return
-        filling = Filling(budget, max_padding=self._max_padding)
+        filling = Filling(budget, max_padding=self._limits.max_padding, few_shapes=self._limits.few_shapes)
         parts = [_Part(leader, leader.give(filling))]
         filling.budget = min(budget, self.shared_slots)
         # The leader waits while others are encoded: no more of them than could be of use.
@@ -96,7 +96,7 @@ class BatchWorker:
             if rows:
                 in_hand.append(other)
                 parts.append(_Part(other, rows))
-        self._compute(parts, filling.width)
+        self._compute(_without_last(parts, filling.surplus), filling.width)
 
     def _budget(self, request: ScoringRequest) -> int:
         """Slots of the request's next batch; where part of it would do at a deadline, half of what fits until then."""
@@ -177,6 +177,19 @@ class BatchWorker:
         self.pairs += len(pairs)
         # When everybody has what is theirs.
         self._work.learn(pairs, scored)
+
+
+def _without_last(parts: list[_Part], count: int) -> list[_Part]:
+    """The parts without their last ``count`` rows, which their requests have back."""
+    left = list(parts)
+    while count:
+        request, rows = left.pop()
+        back = rows[max(0, len(rows) - count) :]
+        request.take_back(back)
+        count -= len(back)
+        if len(back) < len(rows):
+            left.append(_Part(request, rows[: -len(back)]))
+    return left
 
 
 def _scoring_error(exc: BaseException) -> RerankError:

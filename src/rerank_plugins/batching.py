@@ -15,20 +15,23 @@ class Limits:
     token_budget: int
     shared_slots: int
     max_padding: float
+    few_shapes: bool
 
 
 class Filling:
     """What a batch holds so far, and whether one row more fits. The longest row comes first."""
 
-    def __init__(self, budget: int, *, max_padding: float) -> None:
+    def __init__(self, budget: int, *, max_padding: float, few_shapes: bool = False) -> None:
         """An empty batch.
 
         Args:
             budget: Most slots (rows x longest row) it may have. A single row longer than that is a batch of its own.
             max_padding: Largest share of its slots that may be padding.
+            few_shapes: Whether it is to have 1, 2, 4, 8, ... rows; see `surplus`.
         """
         self.budget = budget
         self._max_padding = max_padding
+        self._few_shapes = few_shapes
         self.width = 0
         self.rows = 0
         self.tokens = 0
@@ -37,6 +40,13 @@ class Filling:
     def slots(self) -> int:
         """Rows times the longest."""
         return self.rows * self.width
+
+    @property
+    def surplus(self) -> int:
+        """Rows, of those taken last, that belong into a later batch: so that this one has a power of two of them."""
+        if not self._few_shapes or not self.rows:
+            return 0
+        return self.rows - (1 << self.rows.bit_length() - 1)
 
     def take(self, lengths: Sequence[int]) -> slice:
         """Fill up from rows that are sorted, longest first; returns which of them were taken.
@@ -60,6 +70,17 @@ class Filling:
         return slots <= self.budget and slots - self.tokens - length <= self._max_padding * slots
 
 
+# Steps up to the length from which on they double: a row's padding is less than an eighth of it.
+_STEPS = 16
+
+
 def rounded_up(length: int, multiple: int, most: int) -> int:
-    """The next multiple at or above ``length``; ``most`` where that lies between."""
-    return max(length, min(-(-length // multiple) * multiple, most))
+    """The next multiple at or above ``length``; ``most`` where that lies between.
+
+    Where ``multiple`` is more than 1, long rows are rounded to twice, four times, ... of it: beyond 16 multiples in
+    steps of 2, beyond 32 in steps of 4. So a model that reads 8,192 tokens meets 56 widths and not 512.
+    """
+    step = multiple
+    while multiple > 1 and step * _STEPS < length:
+        step *= 2
+    return max(length, min(-(-length // step) * step, most))

@@ -54,7 +54,7 @@ class CrossEncoderScorer:
         width = encoder.max_length if longest_row is None else longest_row
         self._rows = _Rows(encoder, engine, pad_token_id, width, cache)
         budget = engine.token_budget if token_budget is None else token_budget
-        limits = Limits(budget, engine.shared_slots, engine.max_padding)
+        limits = Limits(budget, engine.shared_slots, engine.max_padding, engine.few_shapes)
         self._scheduler = Scheduler(self._rows, limits, max_queued_pairs=max_queued_pairs)
 
     @classmethod

@@ -55,6 +55,7 @@ class ToyEngine:
     device = "cpu"
     token_budget = 2048
     length_multiple = 1
+    few_shapes = False
     max_padding = 0.1
     shared_slots = 512
 

@@ -49,6 +49,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def few_shapes(self) -> bool:
+        """Whether a new shape costs this engine time and memory, so that batches are to have 1, 2, 4, 8, ... rows."""
+        ...
+
+    @property
     def max_padding(self) -> float:
         """Largest share of a batch's slots that may be padding: the more, the more a batch costs beside its slots."""
         ...

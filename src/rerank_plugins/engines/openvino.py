@@ -23,15 +23,22 @@ from rerank_plugins.errors import InvalidInputError, ModelLoadError, ScoringErro
 # because the working set stays in cache; benchmarks/ measures it again.
 TOKEN_BUDGET = 2048
 
-# Every new shape costs OpenVINO a new set of kernels, and AMX multiplies tiles of 16 rows. Measured on 2 cores with
-# AMX, texts anew in every call: MiniLM's shape 1.36x faster in int8 and 1.26x in bf16 than without, 1.02x in fp32;
-# 32 is no faster. The first model in the box, 132 queries of 50 passages: 1.41x, and the same nDCG@10.
+# Every new shape costs OpenVINO a new set of kernels (in int8, MiniLM's shape: 2 to 4 MB and some 10 ms), and AMX
+# multiplies tiles of 16 rows. Measured on 2 cores with AMX, texts anew in every call: MiniLM's shape 1.36x faster in
+# int8 and 1.26x in bf16 than without, 1.02x in fp32; 32 is no faster. The first bundled model, 132 queries of 50
+# passages: 1.41x, and the same nDCG@10.
 LENGTH_MULTIPLE = 16
 
 
 # Measured on 2 cores with AVX2, MiniLM's shape, fp32: 5,900 to 6,600 slots a second in batches of 200 to 2,000, and
 # 4,500 in one of 48. In int8 a score of the model in the box moved by .005 with the batch it was in.
 SHARED_SLOTS = 512
+
+
+# How many kernels of each kind OpenVINO keeps, those used last; its own default is 5,000. Measured on 2 cores with
+# AVX512: the bundled model, 67 shapes and 25 lengths of queries in 800 batches, grew from 410 to 530 MB and no further,
+# in the time that it took with the default, which grew to 650 MB.
+_KERNELS = 200
 
 
 @functools.cache
@@ -63,6 +70,7 @@ class OpenVINOEngine:
     device = "cpu"
     token_budget = TOKEN_BUDGET
     length_multiple = LENGTH_MULTIPLE
+    few_shapes = True
     max_padding = CPU_PADDING
 
     def __init__(self, folder: Path, precision: Precision, threads: int | None = None) -> None:
@@ -75,7 +83,11 @@ class OpenVINOEngine:
         self.shared_slots = SHARED_SLOTS if precision == "fp32" else 0
         graph = _graph(folder, precision)
         hint = "bf16" if precision == "bf16" or (precision == "int8" and rest_in_bf16(folder)) else "f32"
-        config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
+        config: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": hint,
+            "PERFORMANCE_HINT": "LATENCY",
+            "CPU_RUNTIME_CACHE_CAPACITY": _KERNELS,
+        }
         if precision == "int8" and not int8_is_exact():
             # The same rounded numbers, multiplied in fp32: here int8 products are clipped, and no faster.
             config["LP_TRANSFORMS_MODE"] = False
