@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import glob
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from huggingface_hub import constants, model_info, snapshot_download
@@ -98,19 +101,25 @@ def _is_folder(path: Path) -> bool:
 def _complete(folder: Path) -> Path:
     missing = model_folder.missing_files(folder)
     if missing:
+        found = [*folder.glob("*"), *folder.glob("onnx/*"), *folder.glob("openvino/*")]
         raise ModelLoadError(
             f"{folder} is no complete cross-encoder: {' and '.join(missing)} missing. Expected config.json, "
             f"tokenizer.json and weights. Download it again, or give the folder that holds these files."
+            f"{_other_graphs([file.relative_to(folder).as_posix() for file in found])}"
         )
     return folder
 
 
 def _download(repo_id: str, revision: str | None, cache_folder: str | Path | None, looked: list[str]) -> Path:
+    fetch = functools.partial(snapshot_download, repo_id, revision=revision, cache_dir=cache_folder)
     try:
         # One plain request: the client's other ways to list files try for half a minute without a network.
         files = [file.rfilename for file in model_info(repo_id, revision=revision, timeout=10).siblings or ()]
-        patterns = _wanted(repo_id, files)
-        return Path(snapshot_download(repo_id, revision=revision, cache_dir=cache_folder, allow_patterns=patterns))
+        wanted = _wanted(repo_id, files)
+        folder = Path(fetch(allow_patterns=wanted))
+        # Only the weights themselves say what belongs to them: shards, and what an ONNX graph keeps outside.
+        parts = [glob.escape(name) for name in model_folder.missing_files(folder) if name in files]
+        return Path(fetch(allow_patterns=parts)) if parts else folder
     except RevisionNotFoundError as exc:
         reason = f"the hub has no revision {revision!r} of it"
         cause: Exception = exc
@@ -131,8 +140,12 @@ def _download(repo_id: str, revision: str | None, cache_folder: str | Path | Non
 def _wanted(repo_id: str, files: list[str]) -> list[str]:
     """What to download of a repository: its best files for this machine, never pickles or code."""
     shards = [name for name in files if "/" not in name and name.startswith("model") and name.endswith(".safetensors")]
-    openvino = [name for name in files if name.startswith("openvino/openvino_model")]
-    onnx = [name for name in files if name.startswith("onnx/model.onnx")]
+    openvino = [
+        name
+        for graph in (model_folder.OPENVINO_FILE, model_folder.OPENVINO_INT8_FILE)
+        for name in _with_weights(graph, files)
+    ]
+    onnx = _with_weights(model_folder.ONNX_FILE, files)
     if shards and not openvino and not onnx and not torch_installed():
         # Said before gigabytes are fetched, not after.
         raise MissingExtraError("torch", f"{repo_id} has torch weights only; running it", "sentence-transformers")
@@ -140,9 +153,32 @@ def _wanted(repo_id: str, files: list[str]) -> list[str]:
     if not weights:
         raise ModelLoadError(
             f"{repo_id} on the hub has no weights this package reads: expected model.safetensors, "
-            f"openvino/openvino_model.xml or onnx/model.onnx. Pickled weights are never loaded."
+            f"openvino/openvino_model.xml or onnx/model.onnx. Pickled weights are never loaded.{_other_graphs(files)}"
         )
-    return ["*.json", *weights]
+    return ["*.json", *map(glob.escape, weights)]
+
+
+def _with_weights(graph: Path, files: list[str]) -> list[str]:
+    """A graph of a repository, in its subfolder or else in the root, and what by its name belongs to it."""
+    place = next((place for place in (graph.as_posix(), graph.name) if place in files), None)
+    if place is None:
+        return []
+    weights = [name for name in files if name.startswith((f"{place}_", f"{place}."))]
+    return [place, *([place.removesuffix(".xml") + ".bin"] if graph.suffix == ".xml" else weights)]
+
+
+def _other_graphs(files: Iterable[str]) -> str:
+    """A sentence on graphs of other names, where there are any."""
+    taken = {model_folder.ONNX_FILE.name, model_folder.OPENVINO_FILE.name, model_folder.OPENVINO_INT8_FILE.name}
+    graphs = [name for name in sorted(files) if re.search(r"\.onnx$|(^|/)openvino_model[^/]*\.xml$", name)]
+    found = [name for name in graphs if Path(name).name not in taken]
+    if not found:
+        return ""
+    return (
+        f" There is {', '.join(found)}: under such names are graphs that were quantized, or made for one kind of "
+        f"processor, and none is taken unasked. To use one, copy it to {model_folder.ONNX_FILE.as_posix()}, or with "
+        f"its .bin to {model_folder.OPENVINO_FILE.as_posix()}, in a folder of your own."
+    )
 
 
 def _advice(name: str, looked: list[str], hub: str) -> str:

@@ -54,9 +54,9 @@ def _is_reranker(folder: Path) -> bool:
 def _files(folder: Path) -> str:
     kinds = {
         "torch": model_folder.has_torch_weights(folder),
-        "openvino": (folder / model_folder.OPENVINO_FILE).is_file(),
-        "int8": (folder / model_folder.OPENVINO_INT8_FILE).is_file(),
-        "onnx": (folder / model_folder.ONNX_FILE).is_file(),
+        "openvino": model_folder.find_file(folder, model_folder.OPENVINO_FILE) is not None,
+        "int8": model_folder.find_file(folder, model_folder.OPENVINO_INT8_FILE) is not None,
+        "onnx": model_folder.find_file(folder, model_folder.ONNX_FILE) is not None,
     }
     return ", ".join(kind for kind, there in kinds.items() if there)
 

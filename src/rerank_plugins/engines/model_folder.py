@@ -9,6 +9,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from rerank_plugins.engines.onnx_files import external_files
 from rerank_plugins.errors import ModelLoadError
 
 OPENVINO_FILE = Path("openvino") / "openvino_model.xml"
@@ -37,45 +38,64 @@ def has_torch_weights(folder: Path) -> bool:
     return any((folder / name).is_file() for name in TORCH_FILES)
 
 
+def find_file(folder: Path, name: Path) -> Path | None:
+    """The weights file ``name`` of ``folder``, in its subfolder or in the root, where optimum puts it.
+
+    None where it is missing, or a file that belongs to it is.
+    """
+    return next((path for path in _places(folder, name) if is_whole(path)), None)
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a weights file is there with all that belongs to it."""
+    return path.is_file() and not _absent_parts(path)
+
+
 def only_int8(folder: Path, *, convertible: bool) -> bool:
     """Whether the int8 file is all that OpenVINO can use; torch weights count if they can be converted."""
-    others = (OPENVINO_FILE, ONNX_FILE, *(TORCH_FILES if convertible else ()))
-    return (folder / OPENVINO_INT8_FILE).is_file() and not any((folder / name).is_file() for name in others)
+    others = any(find_file(folder, name) for name in (OPENVINO_FILE, ONNX_FILE))
+    others = others or (convertible and has_torch_weights(folder))
+    return not others and find_file(folder, OPENVINO_INT8_FILE) is not None
 
 
 def needs_conversion(folder: Path) -> bool:
     """Whether there are torch weights and nothing that OpenVINO reads."""
     readable = (OPENVINO_FILE, OPENVINO_INT8_FILE, ONNX_FILE)
-    return has_torch_weights(folder) and not any((folder / name).is_file() for name in readable)
+    return has_torch_weights(folder) and not any(find_file(folder, name) for name in readable)
 
 
 def missing_files(folder: Path) -> list[str]:
     """What a cross-encoder folder needs and this one lacks, in words; empty if it is complete."""
     missing = [name for name in ("config.json", "tokenizer.json") if not (folder / name).is_file()]
-    weights = [
-        name for name in (*TORCH_FILES, OPENVINO_FILE, OPENVINO_INT8_FILE, ONNX_FILE) if (folder / name).is_file()
-    ]
+    kinds = (*TORCH_FILES, OPENVINO_FILE, OPENVINO_INT8_FILE, ONNX_FILE)
+    weights = [path for name in kinds for path in _places(folder, name) if path.is_file()]
     if not weights:
         missing.append(f"weights ({TORCH_FILES[0]}, {OPENVINO_FILE.as_posix()} or {ONNX_FILE.as_posix()})")
-    parts = {name: _parts(folder, name) for name in weights}
     # One whole set of weights is enough; half a set beside it does no harm.
-    if weights and not any(all(part.is_file() for part in needed) for needed in parts.values()):
-        absent = [part for needed in parts.values() for part in needed if not part.is_file()]
+    elif not any(is_whole(path) for path in weights):
+        absent = dict.fromkeys(part for path in weights for part in _absent_parts(path))
         missing += [part.relative_to(folder).as_posix() for part in absent]
     return missing
 
 
-def _parts(folder: Path, name: Path) -> list[Path]:
-    """The files that belong to a weights file: an IR's .bin, an index's shards."""
-    path = folder / name
+def _places(folder: Path, name: Path) -> list[Path]:
+    return list(dict.fromkeys((folder / name, folder / name.name)))
+
+
+def _absent_parts(path: Path) -> list[Path]:
+    return [part for part in parts(path) if not part.is_file()]
+
+
+def parts(path: Path) -> list[Path]:
+    """The files that belong to a weights file, there or not: an IR's .bin, an index's shards, an ONNX's weights."""
     if path.suffix == ".xml":
         return [path.with_suffix(".bin")]
     if path.suffix == ".json":
         try:
-            return [folder / shard for shard in weight_map(path).values()]
+            return [path.parent / shard for shard in weight_map(path).values()]
         except ModelLoadError:
-            return [folder / f"readable {path.name}"]
-    return [path]
+            return [path.parent / f"readable {path.name}"]
+    return external_files(path) if path.suffix == ".onnx" else []
 
 
 def weight_map(index: Path) -> dict[str, str]:
@@ -152,7 +172,12 @@ def pad_token_id(folder: Path) -> int:
 
 def sources(folder: Path) -> dict[str, Path]:
     """The weights that conversions and exports are made from: safetensors, else ONNX, else IR; empty without any."""
-    kinds = (sorted(folder.glob("*.safetensors")), [folder / ONNX_FILE], [folder / OPENVINO_FILE.with_suffix(".bin")])
+    onnx, openvino = find_file(folder, ONNX_FILE), find_file(folder, OPENVINO_FILE)
+    kinds = (
+        sorted(folder.glob("*.safetensors")),
+        [onnx, *external_files(onnx)] if onnx else [],
+        [openvino.with_suffix(".bin")] if openvino else [],
+    )
     found = ([file for file in files if file.is_file()] for files in kinds)
     return {file.relative_to(folder).as_posix(): file for file in next(filter(None, found), [])}
 

@@ -16,6 +16,7 @@ from typing import Any, TextIO
 import numpy as np
 import openvino
 
+from rerank_plugins.engines.openvino import read_graph
 from rerank_plugins.errors import MissingExtraError
 from rerank_plugins.pair_encoder import PairEncoder
 from rerank_plugins.scorer import Pair
@@ -75,7 +76,7 @@ def quantize(graph: Path, encoder: PairEncoder, pairs: list[Pair], scratch: Path
     nncf = nncf_module()
     # OpenVINO halves weights when it saves them, but not beside quantized ones: so it has to be done before.
     half = scratch / "half.xml"
-    openvino.save_model(openvino.Core().read_model(graph), half, compress_to_fp16=True)
+    openvino.save_model(read_graph(graph), half, compress_to_fp16=True)
     model = openvino.Core().read_model(half)
     names = {name for port in model.inputs for name in port.get_names()}
     rows = list(_rows(encoder, pairs, takes_types="token_type_ids" in names))
