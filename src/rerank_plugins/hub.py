@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import glob
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from huggingface_hub import constants, model_info, snapshot_download
@@ -101,6 +101,8 @@ def _is_folder(path: Path) -> bool:
 def _complete(folder: Path) -> Path:
     missing = model_folder.missing_files(folder)
     if missing:
+        if model_folder.CODELESS_WEIGHTS in missing:
+            model_folder.check_custom_code(folder)
         found = [*folder.glob("*"), *folder.glob("onnx/*"), *folder.glob("openvino/*")]
         raise ModelLoadError(
             f"{folder} is no complete cross-encoder: {' and '.join(missing)} missing. Expected config.json, "
@@ -115,7 +117,7 @@ def _download(repo_id: str, revision: str | None, cache_folder: str | Path | Non
     try:
         # One plain request: the client's other ways to list files try for half a minute without a network.
         files = [file.rfilename for file in model_info(repo_id, revision=revision, timeout=10).siblings or ()]
-        wanted = _wanted(repo_id, files)
+        wanted = _wanted(repo_id, files, custom_code=_custom_code(fetch))
         folder = Path(fetch(allow_patterns=wanted))
         # Only the weights themselves say what belongs to them: shards, and what an ONNX graph keeps outside.
         parts = [glob.escape(name) for name in model_folder.missing_files(folder) if name in files]
@@ -137,7 +139,15 @@ def _download(repo_id: str, revision: str | None, cache_folder: str | Path | Non
     raise ModelNotFoundError(_advice(repo_id, looked, reason)) from cause
 
 
-def _wanted(repo_id: str, files: list[str]) -> list[str]:
+def _custom_code(fetch: Callable[..., str]) -> list[str]:
+    """`model_folder.custom_code` of a repository, of which only config.json is fetched for it."""
+    try:
+        return model_folder.custom_code(Path(fetch(allow_patterns=["config.json"])))
+    except Exception:  # noqa: BLE001 - what fails here fails again when all is fetched, and is said then
+        return []
+
+
+def _wanted(repo_id: str, files: list[str], *, custom_code: Sequence[str] = ()) -> list[str]:
     """What to download of a repository: its best files for this machine, never pickles or code."""
     shards = [name for name in files if "/" not in name and name.startswith("model") and name.endswith(".safetensors")]
     openvino = [
@@ -146,10 +156,13 @@ def _wanted(repo_id: str, files: list[str]) -> list[str]:
         for name in _with_weights(graph, files)
     ]
     onnx = _with_weights(model_folder.ONNX_FILE, files)
+    if custom_code and not openvino and not onnx:
+        reason = model_folder.CUSTOM_CODE.format(classes=", ".join(custom_code))
+        raise ModelLoadError(f"{repo_id} on the hub: {reason}{_other_graphs(files)}")
     if shards and not openvino and not onnx and not torch_installed():
         # Said before gigabytes are fetched, not after.
         raise MissingExtraError("torch", f"{repo_id} has torch weights only; running it", "sentence-transformers")
-    weights = [*openvino, *(shards if torch_installed() else [])] or onnx
+    weights = [*openvino, *(shards if torch_installed() and not custom_code else [])] or onnx
     if not weights:
         raise ModelLoadError(
             f"{repo_id} on the hub has no weights this package reads: expected model.safetensors, "

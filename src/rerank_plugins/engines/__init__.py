@@ -100,6 +100,8 @@ def choose_engine(
     else:
         why = f"engine={engine!r} was asked for"
     if engine == "torch":
+        if folder is not None:
+            model_folder.check_custom_code(folder)
         return _torch_choice(precision, device, why)
     return _openvino_choice(folder, precision, device, why)
 
@@ -177,6 +179,10 @@ def _auto_engine(
     folder: Path | None, device: str | None, precision: Precision
 ) -> tuple[Literal["torch", "openvino"], str | None, str]:
     if folder is not None and not model_folder.has_torch_weights(folder):
+        if device not in (None, "cpu"):
+            model_folder.check_custom_code(folder)
+        if model_folder.custom_code(folder):
+            return "openvino", device, "the model's torch weights need custom code, which is never run"
         return "openvino", device, "the model has OpenVINO or ONNX files only"
     if device not in (None, "cpu"):
         return "torch", device, f"device={device!r} was asked for"

@@ -18,6 +18,16 @@ CONVERTED_FROM_FILE = Path("openvino") / "converted_from.json"
 ONNX_FILE = Path("onnx") / "model.onnx"
 TORCH_FILES = (Path("model.safetensors"), Path("model.safetensors.index.json"))
 
+CUSTOM_CODE = (
+    "config.json takes {classes} from custom code (auto_map), which is never run here, so the torch weights cannot be "
+    "used. onnx/model.onnx or openvino/openvino_model.xml can, on the CPU with engine='auto'. Where there is neither, "
+    "and you trust the code, make one: optimum-cli export onnx --model MODEL --task text-classification "
+    "--trust-remote-code FOLDER. If transformers has the model's class itself, take auto_map out of config.json, in a "
+    "folder of your own."
+)
+"""Why a model cannot be used, and what to do."""
+CODELESS_WEIGHTS = f"weights that need no custom code ({OPENVINO_FILE.as_posix()} or {ONNX_FILE.as_posix()})"
+
 # Model types whose position ids start behind the padding id, so that many positions are never used.
 _OFFSET_POSITIONS = (
     "camembert",
@@ -34,8 +44,30 @@ _OFFSET_POSITIONS = (
 
 
 def has_torch_weights(folder: Path) -> bool:
-    """Whether there are safetensors, whole or sharded."""
-    return any((folder / name).is_file() for name in TORCH_FILES)
+    """Whether there are safetensors, whole or sharded, of a model that needs no custom code."""
+    return any((folder / name).is_file() for name in TORCH_FILES) and not custom_code(folder)
+
+
+def custom_code(folder: Path) -> list[str]:
+    """The classes that ``config.json`` takes from code beside the weights (``auto_map``); empty without any.
+
+    Code from model folders is never run. Where transformers knows the model type it would take its own class instead,
+    and that may be another model: JinaBERT calls itself ``bert``. So such torch weights are not used at all.
+    """
+    try:
+        classes = read_config(folder).get("auto_map")
+    except ModelLoadError:
+        return []
+    # Those of tokenizers and processors do not matter here: tokenizer.json is read without them.
+    kinds = ("AutoConfig", "AutoModel")
+    return [name for name in classes if name.startswith(kinds)] if isinstance(classes, dict) else []
+
+
+def check_custom_code(folder: Path) -> None:
+    """Raise `ModelLoadError` if the torch weights in ``folder`` need custom code."""
+    classes = custom_code(folder)
+    if classes:
+        raise ModelLoadError(f"{folder}: {CUSTOM_CODE.format(classes=', '.join(classes))}")
 
 
 def find_file(folder: Path, name: Path) -> Path | None:
@@ -67,10 +99,12 @@ def needs_conversion(folder: Path) -> bool:
 def missing_files(folder: Path) -> list[str]:
     """What a cross-encoder folder needs and this one lacks, in words; empty if it is complete."""
     missing = [name for name in ("config.json", "tokenizer.json") if not (folder / name).is_file()]
-    kinds = (*TORCH_FILES, OPENVINO_FILE, OPENVINO_INT8_FILE, ONNX_FILE)
+    code = custom_code(folder)
+    kinds = (*(() if code else TORCH_FILES), OPENVINO_FILE, OPENVINO_INT8_FILE, ONNX_FILE)
     weights = [path for name in kinds for path in _places(folder, name) if path.is_file()]
     if not weights:
-        missing.append(f"weights ({TORCH_FILES[0]}, {OPENVINO_FILE.as_posix()} or {ONNX_FILE.as_posix()})")
+        anything = f"weights ({TORCH_FILES[0]}, {OPENVINO_FILE.as_posix()} or {ONNX_FILE.as_posix()})"
+        missing.append(CODELESS_WEIGHTS if code else anything)
     # One whole set of weights is enough; half a set beside it does no harm.
     elif not any(is_whole(path) for path in weights):
         absent = dict.fromkeys(part for path in weights for part in _absent_parts(path))
@@ -174,7 +208,7 @@ def sources(folder: Path) -> dict[str, Path]:
     """The weights that conversions and exports are made from: safetensors, else ONNX, else IR; empty without any."""
     onnx, openvino = find_file(folder, ONNX_FILE), find_file(folder, OPENVINO_FILE)
     kinds = (
-        sorted(folder.glob("*.safetensors")),
+        [] if custom_code(folder) else sorted(folder.glob("*.safetensors")),
         [onnx, *external_files(onnx)] if onnx else [],
         [openvino.with_suffix(".bin")] if openvino else [],
     )
@@ -211,8 +245,11 @@ def conversion_is_stale(folder: Path, place: Path) -> bool:
     if not note.is_file():
         return False
     try:
-        return weights_changed(folder, json.loads(note.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+        made_from = json.loads(note.read_text(encoding="utf-8"))
+        # Torch weights that need custom code were once converted without it.
+        astray = custom_code(folder) and any(str(name).endswith(".safetensors") for name in made_from)
+        return bool(astray) or weights_changed(folder, made_from)
+    except (OSError, ValueError, TypeError):
         return has_torch_weights(folder) or (folder / ONNX_FILE).is_file()
 
 
