@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rerank_plugins.engines.onnx_files import external_files
+from rerank_plugins.engines.pad_token import tokenizer_pad_id
 from rerank_plugins.errors import ModelLoadError
 
 OPENVINO_FILE = Path("openvino") / "openvino_model.xml"
@@ -190,18 +191,38 @@ def longest_input(folder: Path) -> int | None:
     positions = config.get("max_position_embeddings")
     if not isinstance(positions, int) or positions <= 0:
         return None
-    if config.get("model_type") in _OFFSET_POSITIONS:
-        return positions - pad_token_id(folder) - 1
-    return positions
+    if config.get("model_type") not in _OFFSET_POSITIONS:
+        return positions
+    given = config.get("pad_token_id")
+    # Behind transformers' padding id, not the tokenizer's; MPNet's own is 1 whatever the configuration says.
+    first = 2 if given is None or config["model_type"] == "mpnet" else pad_token_id(folder) + 1
+    if first >= positions:
+        raise ModelLoadError(
+            f"{folder / 'config.json'} has pad_token_id={given} and max_position_embeddings={positions}: the positions "
+            f"of a {config['model_type']} begin behind the padding id, so none is left. Download the model again."
+        )
+    return positions - first
 
 
 def pad_token_id(folder: Path) -> int:
-    """The id that fills up short rows; the model type's own if the config does not say."""
+    """The id that fills up short rows: ``config.json``'s, else the tokenizer's, else the model type's own.
+
+    Raises:
+        ModelLoadError: The vocabulary has no such id.
+    """
     config = read_config(folder)
-    given = config.get("pad_token_id")
-    if isinstance(given, int):
-        return given
-    return 1 if config.get("model_type") in _OFFSET_POSITIONS else 0
+    given, size = config.get("pad_token_id"), config.get("vocab_size")
+    found: Any = tokenizer_pad_id(folder) if given is None else given
+    if found is None:
+        found = 1 if config.get("model_type") in _OFFSET_POSITIONS else 0
+    known = size if isinstance(size, int) else math.inf
+    if isinstance(found, bool) or not isinstance(found, int) or not 0 <= found < known:
+        whose = "pad_token_id in its config.json" if given is not None else "its tokenizer's padding token"
+        raise ModelLoadError(
+            f"{folder} cannot be used: {whose} is {found!r}, expected a whole number from 0 and below vocab_size "
+            f"({size!r}). Download the model again, or set pad_token_id to the id of the tokenizer's padding token."
+        )
+    return found
 
 
 def sources(folder: Path) -> dict[str, Path]:
