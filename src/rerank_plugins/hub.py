@@ -19,6 +19,7 @@ from huggingface_hub.errors import (
 
 from rerank_plugins.engines import model_folder, torch_installed
 from rerank_plugins.errors import InvalidInputError, MissingExtraError, ModelLoadError, ModelNotFoundError, RerankError
+from rerank_plugins.paths import expand
 
 _BOX = ("embed-static-en", "rerank-mini-en")
 _REPO_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -54,6 +55,7 @@ def find_model(
     """
     if not isinstance(name, str | Path) or not str(name).strip():
         raise InvalidInputError(f"model must be a folder or a model's name, got {name!r}.")
+    cache_folder = None if cache_folder is None else expand(cache_folder)
     looked: list[str] = []
     local = _local_folder(str(name), looked) if revision is None else None
     if local is not None:
@@ -64,7 +66,7 @@ def find_model(
     where = f"the Hugging Face cache ({cache_folder or constants.HF_HUB_CACHE})"
     try:
         cached = Path(snapshot_download(repo_id, revision=revision, cache_dir=cache_folder, local_files_only=True))
-    except (LocalEntryNotFoundError, HFValidationError, OSError):
+    except (LocalEntryNotFoundError, HFValidationError, OSError, RuntimeError):  # the last without a home folder
         looked.append(f"{where}: not there")
     else:
         missing = model_folder.missing_files(cached)
@@ -74,24 +76,30 @@ def find_model(
     if local_files_only or constants.HF_HUB_OFFLINE:
         reason = "local_files_only=True" if local_files_only else "HF_HUB_OFFLINE is set"
         raise ModelNotFoundError(_advice(repo_id, looked, f"the hub was not asked ({reason})"))
+    if cache_folder is None and constants.HF_HUB_CACHE.startswith("~"):
+        reason = (
+            "it was not asked, because this user has no home folder to download to: set HF_HOME, or give cache_folder"
+        )
+        raise ModelNotFoundError(_advice(repo_id, looked, reason))
     return _complete(_download(repo_id, revision, cache_folder, looked))
 
 
 def _local_folder(name: str, looked: list[str]) -> Path | None:
     box = [folder for folder in box_folders() if model_folder.is_cross_encoder(folder)]
     for folder in (Path(name), *(f for f in box_folders() if f.name == name)):
-        if _is_folder(folder):
+        if is_folder(folder):
             return folder
     looked.append(f"the folder {name}: not there")
     looked.append(f"the models in the box: {', '.join(sorted({f.name for f in box})) or 'none'}")
     for candidate in dict.fromkeys((Path("models") / name, Path("models") / Path(name).name)):
-        if _is_folder(candidate):
+        if is_folder(candidate):
             return candidate
         looked.append(f"{candidate} under the working directory: not there")
     return None
 
 
-def _is_folder(path: Path) -> bool:
+def is_folder(path: Path) -> bool:
+    """Whether there is such a folder, as far as this user can see; ``~`` may begin it."""
     try:
         return path.expanduser().is_dir()
     except (OSError, RuntimeError):  # a name too long for the file system, a home of nobody
@@ -135,6 +143,9 @@ def _download(repo_id: str, revision: str | None, cache_folder: str | Path | Non
         raise
     except Exception as exc:  # noqa: BLE001 - the client's transport has changed its errors with its versions
         reason = f"the hub cannot be reached from here, or refuses the name ({type(exc).__name__})"
+        if isinstance(exc, OSError) and exc.errno is not None:
+            place = cache_folder or constants.HF_HUB_CACHE
+            reason = f"what it sends cannot be kept in {place} ({exc}): set HF_HOME to a folder with room for it"
         cause = exc
     raise ModelNotFoundError(_advice(repo_id, looked, reason)) from cause
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from rerank_plugins.engines import model_folder
 from rerank_plugins.errors import InvalidInputError, MissingExtraError, ModelLoadError, RerankError
+from rerank_plugins.paths import some_home
 
 EngineName = Literal["auto", "torch", "openvino"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
@@ -24,6 +25,11 @@ Tokens = NDArray[np.int64]
 Logits = NDArray[np.float32]
 
 _log = logging.getLogger("rerank_plugins")
+
+with some_home() as _homeless:
+    if _homeless:
+        # Elsewhere it is imported where it is used, which takes a while.
+        import openvino  # noqa: F401
 
 
 class Engine(Protocol):

@@ -19,6 +19,7 @@ import openvino
 from rerank_plugins.engines.openvino import read_graph
 from rerank_plugins.errors import MissingExtraError
 from rerank_plugins.pair_encoder import PairEncoder
+from rerank_plugins.paths import some_home
 from rerank_plugins.scorer import Pair
 
 # Measured on the fp32 of rerank-mini-en, 300 pairs of real questions: Kendall's tau within a query .876 at 0.5,
@@ -50,7 +51,7 @@ def nncf_module() -> Any:
     before = {name: os.environ.get(name) for name in ("CI", "NNCF_CI")}
     os.environ.update(CI="true", NNCF_CI="1")
     try:
-        with warnings.catch_warnings():
+        with some_home(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of its own dependencies
             import nncf
     except ImportError as exc:
