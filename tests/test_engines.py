@@ -111,7 +111,8 @@ def test_only_half_precision_on_cuda_pads_for_fewer_batches() -> None:
     from rerank_plugins.engines.torch import padding
 
     assert padding("fp16", "cuda") == padding("bf16", "cuda:1") == (0.5, 64)
-    assert padding("fp32", "cuda") == padding("fp16", "mps") == padding("bf16", "cpu") == (0.1, 1)
+    assert padding("fp32", "cuda") == padding("fp16", "mps") == (0.1, 1)
+    assert padding("fp32", "cpu") == padding("bf16", "cpu") == (0.1, 16)
 
 
 def test_bf16_is_refused_where_the_processor_has_none(fresh_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:

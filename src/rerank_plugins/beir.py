@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from rerank_plugins.errors import InvalidInputError
+from rerank_plugins.paths import expand
 from rerank_plugins.text_lines import json_object, read_file, read_lines
 
 SPLITS = ("test", "dev", "train")
@@ -36,12 +37,13 @@ def example_collection(language: Literal["english", "chinese"]) -> Path:
     return example_folder(language)
 
 
-def read_collection(folder: Path, split: str | None = None) -> Collection:
+def read_collection(folder: str | Path, split: str | None = None) -> Collection:
     """Read ``folder`` with the judgements of ``split``; with None, of the first of `SPLITS` that is there, if any.
 
     Raises:
         InvalidInputError: A file is missing, or a line of it is not what its name promises.
     """
+    folder = expand(folder)
     for name in ("corpus.jsonl", "queries.jsonl"):
         if not (folder / name).is_file():
             raise InvalidInputError(

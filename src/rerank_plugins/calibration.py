@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 from rerank_plugins.errors import InvalidInputError
+from rerank_plugins.paths import expand
 
 Method = Literal["platt", "isotonic"]
 """A logistic curve of two parameters, or any non-decreasing curve through knots."""
@@ -112,8 +113,9 @@ class Calibration:
         Raises:
             InvalidInputError: There is no such file, or it is something else, or damaged.
         """
+        file = expand(path)
         try:
-            found = json.loads(Path(path).read_bytes().decode("utf-8"))
+            found = json.loads(file.read_bytes().decode("utf-8"))
         except OSError as exc:
             raise InvalidInputError(f"The calibration {path} cannot be read ({exc.strerror}). {_HINT}") from exc
         except (ValueError, RecursionError) as exc:
@@ -143,7 +145,7 @@ class Calibration:
         """
         import tempfile  # not at the top: importing this package is to be quick, and this is rare
 
-        target = Path(path)
+        target = expand(path)
         written = {"kind": _KIND, "version": _VERSION, **asdict(self)}
         unused = ("scores", "probabilities") if self.method == "platt" else ("slope", "intercept")
         text = json.dumps({name: value for name, value in written.items() if name not in unused}, indent=1)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rerank_plugins.errors import MissingExtraError, ModelNotFoundError
 from rerank_plugins.hub import box_folders
+from rerank_plugins.paths import expand
 from rerank_plugins.text_lines import without_surrogates
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def load_embedder(name: str) -> Embedder:
     """A static embedder (model2vec folder, or one in the box), else a sentence-transformers model."""
     import numpy as np
 
-    folder = next((box for box in box_folders() if box.name == name), Path(name))
+    folder = next((box for box in box_folders() if box.name == name), expand(name))
     if _is_static(folder):
         try:
             from model2vec import StaticModel
@@ -33,7 +34,7 @@ def load_embedder(name: str) -> Embedder:
             raise MissingExtraError("faiss", f"The embedder {name}", str(exc.name)) from exc
         encode: Callable[[list[str]], object] = StaticModel.from_pretrained(folder).encode
     else:
-        encode = _sentence_transformer(name)
+        encode = _sentence_transformer(str(folder) if str(name).startswith("~") else name)
 
     def unit_vectors(texts: Sequence[str]) -> NDArray[np.float32]:
         vectors = np.asarray(encode([without_surrogates(text) for text in texts]), dtype=np.float32)

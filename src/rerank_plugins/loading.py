@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, Never, get_args
 
 from rerank_plugins.calibration import Calibration
 from rerank_plugins.errors import InvalidInputError
+from rerank_plugins.paths import expand
 from rerank_plugins.reranker import Reranker
 from rerank_plugins.scorer import Scorer
 
@@ -170,7 +171,7 @@ class LoadedReranker(Reranker):
 def _state_of(file: str | None) -> tuple[int, int, int] | None:
     """Tells a file from one that replaced it; None where there is none."""
     try:
-        found = None if file is None else Path(file).stat()
+        found = None if file is None else expand(file).stat()
     except OSError:
         return None
     return None if found is None else (found.st_ino, found.st_mtime_ns, found.st_size)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from cachetools import LRUCache
 
+from rerank_plugins.paths import expand
 from rerank_plugins.scorer import Pair, ScoredPair
 
 _log = logging.getLogger("rerank_plugins.runtime")
@@ -63,7 +64,7 @@ class ScoreCache:
         """
         self._scope = hashlib.blake2b(_with_length(scope), digest_size=16)
         self._kept: LRUCache[bytes, ScoredPair] = LRUCache(entries)
-        self._disk = None if folder is None else _Disk(folder / FILE_NAME, entries, patience)
+        self._disk = None if folder is None else _Disk(expand(folder) / FILE_NAME, entries, patience)
         self._lock = threading.Lock()
         if self._disk is not None:
             # At exit the process takes the connection with it; a thread may be using it until then.

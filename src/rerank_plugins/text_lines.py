@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rerank_plugins.errors import InvalidInputError
+from rerank_plugins.paths import expand
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -30,7 +31,7 @@ def read_lines(data: bytes, source: str) -> list[tuple[int, str]]:
 def read_file(path: Path) -> bytes:
     """The bytes of a file or a pipe; `InvalidInputError` if it is not there or is a folder."""
     try:
-        return path.read_bytes()
+        return expand(path).read_bytes()
     except OSError as exc:
         raise InvalidInputError(
             f"There is no file {path} to read ({exc.strerror}). Give a file, one document a line."

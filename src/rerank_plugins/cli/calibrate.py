@@ -17,6 +17,7 @@ from rich.table import Table
 from rerank_plugins.embedder import BOX_EMBEDDER
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.loading import DEFAULT_MODEL
+from rerank_plugins.paths import expand
 
 if TYPE_CHECKING:
     from rerank_plugins.evaluation import CalibrationResult
@@ -49,7 +50,7 @@ def calibrate(  # noqa: PLR0913, PLR0917 - one an option
     """Fit scores to judged queries, so that they are probabilities of relevance, and measure it on other queries."""
     from rerank_plugins.evaluation import calibrate as calibrated
 
-    out = out.expanduser()
+    out = expand(out)
     _check_place(out)
     result = calibrated(
         folder,

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from rerank_plugins.cli.models import found_models
 from rerank_plugins.engines import EngineChoice, choose_engine, model_folder, torch_installed
-from rerank_plugins.engines.conversion_place import conversion_place
+from rerank_plugins.engines.conversion_place import cache_root, conversion_place
 from rerank_plugins.engines.cpus import affinity, usable_cpus
 from rerank_plugins.errors import RerankError
 
@@ -51,6 +51,7 @@ def doctor() -> None:
     console.print(
         f"  a model with all its files runs on {auto.engine}, {auto.precision} on {auto.device}, because {auto.why}"
     )
+    console.print(f"  {_cache()}", markup=False)
     heading("Models, and the engine each would run on")
     for name, where, folder in found_models():
         try:
@@ -62,6 +63,13 @@ def doctor() -> None:
             console.print(f"  {name} ({where}): {plan}{_conversion(folder, choice)}", markup=False)
     heading("Hugging Face hub")
     console.print(f"  {hub_state()}", markup=False)
+
+
+def _cache() -> str:
+    try:
+        return f"what is made of models of the hub is kept in {cache_root()}; RERANK_PLUGINS_CACHE moves it"
+    except RerankError as error:
+        return str(error)
 
 
 def _conversion(folder: Path, choice: EngineChoice) -> str:

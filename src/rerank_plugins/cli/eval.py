@@ -21,6 +21,7 @@ from rerank_plugins.embedder import BOX_EMBEDDER
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.evaluation.results import METRICS, Evaluation, Interval, QueryChange, Ranking, Reranked
 from rerank_plugins.loading import DEFAULT_MODEL
+from rerank_plugins.paths import expand
 
 if TYPE_CHECKING:
     from rerank_plugins.engines import EngineName, Precision
@@ -70,9 +71,9 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one an option
     )
     whole = json.dumps(asdict(evaluation))
     if out is not None:
-        _write(out.expanduser() / "evaluation.json", f"{whole}\n")
+        _write(expand(out) / "evaluation.json", f"{whole}\n")
     if report is not None and write is not None:
-        write(evaluation, report.expanduser())
+        write(evaluation, report)
     if json_output:
         print(whole)  # noqa: T201 - the result goes to standard output as it is
         return
@@ -93,7 +94,7 @@ def _writer(report: Path) -> Callable[[Evaluation, Path], None]:
     """What writes the report; asked for first, because an evaluation may take an hour."""
     from rerank_plugins.evaluation.report import write_report
 
-    place = report.expanduser()
+    place = expand(report)
     if place.is_dir() or not os.access(place.absolute().parent, os.W_OK):
         raise InvalidInputError(f"The report {report} cannot be written. Name a file in a folder that is there.")
     return write_report

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from rerank_plugins.engines import model_folder
 from rerank_plugins.errors import ModelLoadError
-from rerank_plugins.hub import box_folders
+from rerank_plugins.hub import box_folders, is_folder
 from rerank_plugins.loading import DEFAULT_MODEL
 
 
@@ -19,7 +19,7 @@ def found_models() -> list[tuple[str, str, Path]]:
     """(name, where, folder) of every complete cross-encoder on this machine that a name leads to."""
     found = [(folder.name, "in the box", folder) for folder in box_folders() if _is_reranker(folder)]
     local = Path("models")
-    if local.is_dir():
+    if is_folder(local):
         found += [
             (folder.relative_to(local).as_posix(), "models/", folder)
             for folder in sorted([*local.glob("*"), *local.glob("*/*")])
@@ -33,8 +33,8 @@ def found_models() -> list[tuple[str, str, Path]]:
 def _cached() -> list[tuple[str, str, Path]]:
     try:
         cache = scan_cache_dir()
-    except CacheNotFound:
-        return []
+    except (CacheNotFound, OSError, RuntimeError, ValueError):
+        return []  # none, or not this user's to read; a user without a home folder has none
     return [
         (repo.repo_id, "Hugging Face cache", revision.snapshot_path)
         for repo in sorted(cache.repos, key=lambda repo: repo.repo_id)
@@ -54,9 +54,9 @@ def _is_reranker(folder: Path) -> bool:
 def _files(folder: Path) -> str:
     kinds = {
         "torch": model_folder.has_torch_weights(folder),
-        "openvino": (folder / model_folder.OPENVINO_FILE).is_file(),
-        "int8": (folder / model_folder.OPENVINO_INT8_FILE).is_file(),
-        "onnx": (folder / model_folder.ONNX_FILE).is_file(),
+        "openvino": model_folder.find_file(folder, model_folder.OPENVINO_FILE) is not None,
+        "int8": model_folder.find_file(folder, model_folder.OPENVINO_INT8_FILE) is not None,
+        "onnx": model_folder.find_file(folder, model_folder.ONNX_FILE) is not None,
     }
     return ", ".join(kind for kind, there in kinds.items() if there)
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rerank_plugins.engines import model_folder
-from rerank_plugins.errors import InvalidInputError, MissingExtraError, ModelLoadError
+from rerank_plugins.errors import InvalidInputError, MissingExtraError, ModelLoadError, RerankError
 
 EngineName = Literal["auto", "torch", "openvino"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
@@ -105,6 +105,8 @@ def choose_engine(
     else:
         why = f"engine={engine!r} was asked for"
     if engine == "torch":
+        if folder is not None:
+            model_folder.check_custom_code(folder)
         return _torch_choice(precision, device, why)
     return _openvino_choice(folder, precision, device, why)
 
@@ -127,11 +129,30 @@ def load_engine(
     choice = choose_engine(folder, engine=engine, precision=precision, device=device)
     _log.info("%s: %s, %s on %s (%s)", folder, choice.engine, choice.precision, choice.device, choice.why)
     model_folder.check_cross_encoder(folder)
-    engine_made = _make(folder, choice, threads)
-    # One short row now: a model that gives something else than one logit is found out here, not at work.
-    probe = np.ones((1, 4), dtype=np.int64)
-    engine_made.logits(probe, probe, np.zeros_like(probe))
+    pad = model_folder.pad_token_id(folder)
+    # Two short rows now, one of them padded: a model that cannot compute them, or gives something else than one logit
+    # for each, is found out here, not at work.
+    ids = np.full((2, 4), 0 if pad else 1, dtype=np.int64)
+    mask = np.ones_like(ids)
+    ids[1, -1], mask[1, -1] = pad, 0
+    try:
+        engine_made = _make(folder, choice, threads)
+        engine_made.logits(ids, mask, np.zeros_like(ids))
+    except (RerankError, MemoryError):
+        raise
+    except Exception as exc:
+        raise _unloadable(folder, pad, exc) from exc
     return engine_made
+
+
+def _unloadable(folder: Path, pad: int, exc: Exception) -> ModelLoadError:
+    """What an architecture does not like surfaces as TypeError, ValueError, RuntimeError and others."""
+    hint = "Use another model, or report this one."
+    if model_folder.read_config(folder).get("pad_token_id") is None:
+        hint = f"Its config.json gives no pad_token_id, which some model types need: set it to {pad}."
+    return ModelLoadError(
+        f"{folder} cannot be loaded ({type(exc).__name__}: {' '.join(str(exc).split())[:400]}). {hint}"
+    )
 
 
 def _make(folder: Path, choice: EngineChoice, threads: int | None) -> Engine:
@@ -182,6 +203,10 @@ def _auto_engine(
     folder: Path | None, device: str | None, precision: Precision
 ) -> tuple[Literal["torch", "openvino"], str | None, str]:
     if folder is not None and not model_folder.has_torch_weights(folder):
+        if device not in (None, "cpu"):
+            model_folder.check_custom_code(folder)
+        if model_folder.custom_code(folder):
+            return "openvino", device, "the model's torch weights need custom code, which is never run"
         return "openvino", device, "the model has OpenVINO or ONNX files only"
     if device not in (None, "cpu"):
         return "torch", device, f"device={device!r} was asked for"

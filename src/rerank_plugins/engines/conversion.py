@@ -112,8 +112,9 @@ def convert(folder: Path) -> Any:
     example = {name: torch.ones((2, 8), dtype=torch.int64) for name in names}
     # Ids away from the padding id, and one padded place, so that tracing sees an ordinary batch.
     # All different, where the vocabulary allows: equal ones would hide where a layer looks.
-    known = max(1, int(getattr(module.config, "vocab_size", 0)) - pad - 5)
-    example["input_ids"] = (torch.arange(16) % known + pad + 5).reshape(2, 8)
+    known = int(getattr(module.config, "vocab_size", 0)) or pad + 22
+    others = (torch.arange(16) + 4) % max(1, known - 1) + 1  # steps from the padding id that lead to another one
+    example["input_ids"] = ((pad + others) % known).reshape(2, 8)
     example["input_ids"][1, -1] = pad
     example["attention_mask"][1, -1] = 0
     with torch.inference_mode():

@@ -6,19 +6,60 @@ import contextlib
 import hashlib
 import os
 import shutil
+import tempfile
 import time
 from pathlib import Path
+
+from rerank_plugins.errors import InvalidInputError
+from rerank_plugins.paths import expand
 
 CACHE_VARIABLE = "RERANK_PLUGINS_CACHE"
 
 
 def cache_root() -> Path:
-    """The folder that ``RERANK_PLUGINS_CACHE`` names, else ``rerank-plugins`` in the user's cache folder."""
+    """The folder that ``RERANK_PLUGINS_CACHE`` names, else ``rerank-plugins`` in the user's cache folder.
+
+    A user without a home folder, as containers have that are run by any number, or with one that cannot be used, gets a
+    folder among the temporary ones.
+
+    Raises:
+        InvalidInputError: That temporary folder is another user's, or the variable begins with nobody's ``~``.
+    """
     given = os.environ.get(CACHE_VARIABLE)
     if given:
-        return Path(given).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "rerank-plugins"
+        return expand(given)
+    usual = None
+    with contextlib.suppress(InvalidInputError):
+        usual = expand(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "rerank-plugins"
+    if usual is not None and _is_usable(usual):
+        return usual
+    # Without any of the three nothing can be kept, which is said where that matters.
+    return _temporary_root() or usual or Path(os.sep) / "rerank-plugins"
+
+
+def _is_usable(root: Path) -> bool:
+    """Whether ``root`` is there, if only to be read, or can be made."""
+    if os.access(root, os.F_OK):
+        return os.access(root, os.R_OK | os.X_OK)
+    there = next((folder for folder in root.parents if os.access(folder, os.F_OK)), None)
+    return there is not None and os.access(there, os.W_OK | os.X_OK)
+
+
+def _temporary_root() -> Path | None:
+    user = os.getuid() if hasattr(os, "getuid") else None
+    try:
+        root = Path(tempfile.gettempdir()) / ("rerank-plugins" if user is None else f"rerank-plugins-{user}")
+        root.mkdir(mode=0o700, exist_ok=True)
+        owner = root.lstat().st_uid
+    except OSError:
+        return None
+    # Others may write among temporary files, and what they put there must not be loaded.
+    if user is not None and (owner != user or root.is_symlink()):
+        raise InvalidInputError(
+            f"This user has no home folder to keep files in, and {root} is another user's. "
+            f"Set {CACHE_VARIABLE} to a folder of your own."
+        )
+    return root
 
 
 def conversion_place(folder: Path) -> Path:

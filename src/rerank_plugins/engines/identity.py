@@ -19,13 +19,21 @@ def identity(folder: Path, engine: Engine) -> str:
     """
     files = [*model_folder.sources(folder).values(), folder / "tokenizer.json", folder / "config.json"]
     arithmetic: list[Any] = [engine.name, engine.precision]
-    if engine.name == "openvino" and engine.precision == "int8":
+    if engine.name == "openvino":
         from rerank_plugins.engines.int8_arithmetic import int8_is_exact
-        from rerank_plugins.engines.openvino import int8_file, rest_in_bf16
+        from rerank_plugins.engines.openvino import int8_file, readable_graph, rest_in_bf16
 
-        graph = int8_file(folder)
-        files += [graph, graph.with_suffix(".bin")]
-        # Scores that were kept before attention was no longer fused are of other numbers.
-        arithmetic += [rest_in_bf16(folder) and "attention not fused", int8_is_exact()]
+        graph = int8_file(folder) if engine.precision == "int8" else readable_graph(folder)
+        if graph is not None and not _is_conversion(graph):
+            files += [graph, *model_folder.parts(graph)]
+        if engine.precision == "int8":
+            # Scores that were kept before attention was no longer fused are of other numbers.
+            arithmetic += [rest_in_bf16(folder) and "attention not fused", int8_is_exact()]
     digests = [model_folder.digest(file) for file in files if file.is_file()]
     return json.dumps([_ENCODING, digests, arithmetic])
+
+
+def _is_conversion(graph: Path) -> bool:
+    """Whether we made it of the weights that are named already."""
+    own = graph.name == model_folder.OPENVINO_FILE.name
+    return own and graph.with_name(model_folder.CONVERTED_FROM_FILE.name).is_file()

@@ -9,6 +9,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from rerank_plugins.engines.onnx_files import external_files
+from rerank_plugins.engines.pad_token import tokenizer_pad_id
 from rerank_plugins.errors import ModelLoadError
 
 OPENVINO_FILE = Path("openvino") / "openvino_model.xml"
@@ -16,6 +18,16 @@ OPENVINO_INT8_FILE = Path("openvino") / "openvino_model_qint8_quantized.xml"
 CONVERTED_FROM_FILE = Path("openvino") / "converted_from.json"
 ONNX_FILE = Path("onnx") / "model.onnx"
 TORCH_FILES = (Path("model.safetensors"), Path("model.safetensors.index.json"))
+
+CUSTOM_CODE = (
+    "config.json takes {classes} from custom code (auto_map), which is never run here, so the torch weights cannot be "
+    "used. onnx/model.onnx or openvino/openvino_model.xml can, on the CPU with engine='auto'. Where there is neither, "
+    "and you trust the code, make one: optimum-cli export onnx --model MODEL --task text-classification "
+    "--trust-remote-code FOLDER. If transformers has the model's class itself, take auto_map out of config.json, in a "
+    "folder of your own."
+)
+"""Why a model cannot be used, and what to do."""
+CODELESS_WEIGHTS = f"weights that need no custom code ({OPENVINO_FILE.as_posix()} or {ONNX_FILE.as_posix()})"
 
 # Model types whose position ids start behind the padding id, so that many positions are never used.
 _OFFSET_POSITIONS = (
@@ -33,49 +45,92 @@ _OFFSET_POSITIONS = (
 
 
 def has_torch_weights(folder: Path) -> bool:
-    """Whether there are safetensors, whole or sharded."""
-    return any((folder / name).is_file() for name in TORCH_FILES)
+    """Whether there are safetensors, whole or sharded, of a model that needs no custom code."""
+    return any((folder / name).is_file() for name in TORCH_FILES) and not custom_code(folder)
+
+
+def custom_code(folder: Path) -> list[str]:
+    """The classes that ``config.json`` takes from code beside the weights (``auto_map``); empty without any.
+
+    Code from model folders is never run. Where transformers knows the model type it would take its own class instead,
+    and that may be another model: JinaBERT calls itself ``bert``. So such torch weights are not used at all.
+    """
+    try:
+        classes = read_config(folder).get("auto_map")
+    except ModelLoadError:
+        return []
+    # Those of tokenizers and processors do not matter here: tokenizer.json is read without them.
+    kinds = ("AutoConfig", "AutoModel")
+    return [name for name in classes if name.startswith(kinds)] if isinstance(classes, dict) else []
+
+
+def check_custom_code(folder: Path) -> None:
+    """Raise `ModelLoadError` if the torch weights in ``folder`` need custom code."""
+    classes = custom_code(folder)
+    if classes:
+        raise ModelLoadError(f"{folder}: {CUSTOM_CODE.format(classes=', '.join(classes))}")
+
+
+def find_file(folder: Path, name: Path) -> Path | None:
+    """The weights file ``name`` of ``folder``, in its subfolder or in the root, where optimum puts it.
+
+    None where it is missing, or a file that belongs to it is.
+    """
+    return next((path for path in _places(folder, name) if is_whole(path)), None)
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a weights file is there with all that belongs to it."""
+    return path.is_file() and not _absent_parts(path)
 
 
 def only_int8(folder: Path, *, convertible: bool) -> bool:
     """Whether the int8 file is all that OpenVINO can use; torch weights count if they can be converted."""
-    others = (OPENVINO_FILE, ONNX_FILE, *(TORCH_FILES if convertible else ()))
-    return (folder / OPENVINO_INT8_FILE).is_file() and not any((folder / name).is_file() for name in others)
+    others = any(find_file(folder, name) for name in (OPENVINO_FILE, ONNX_FILE))
+    others = others or (convertible and has_torch_weights(folder))
+    return not others and find_file(folder, OPENVINO_INT8_FILE) is not None
 
 
 def needs_conversion(folder: Path) -> bool:
     """Whether there are torch weights and nothing that OpenVINO reads."""
     readable = (OPENVINO_FILE, OPENVINO_INT8_FILE, ONNX_FILE)
-    return has_torch_weights(folder) and not any((folder / name).is_file() for name in readable)
+    return has_torch_weights(folder) and not any(find_file(folder, name) for name in readable)
 
 
 def missing_files(folder: Path) -> list[str]:
     """What a cross-encoder folder needs and this one lacks, in words; empty if it is complete."""
     missing = [name for name in ("config.json", "tokenizer.json") if not (folder / name).is_file()]
-    weights = [
-        name for name in (*TORCH_FILES, OPENVINO_FILE, OPENVINO_INT8_FILE, ONNX_FILE) if (folder / name).is_file()
-    ]
+    code = custom_code(folder)
+    kinds = (*(() if code else TORCH_FILES), OPENVINO_FILE, OPENVINO_INT8_FILE, ONNX_FILE)
+    weights = [path for name in kinds for path in _places(folder, name) if path.is_file()]
     if not weights:
-        missing.append(f"weights ({TORCH_FILES[0]}, {OPENVINO_FILE.as_posix()} or {ONNX_FILE.as_posix()})")
-    parts = {name: _parts(folder, name) for name in weights}
+        anything = f"weights ({TORCH_FILES[0]}, {OPENVINO_FILE.as_posix()} or {ONNX_FILE.as_posix()})"
+        missing.append(CODELESS_WEIGHTS if code else anything)
     # One whole set of weights is enough; half a set beside it does no harm.
-    if weights and not any(all(part.is_file() for part in needed) for needed in parts.values()):
-        absent = [part for needed in parts.values() for part in needed if not part.is_file()]
+    elif not any(is_whole(path) for path in weights):
+        absent = dict.fromkeys(part for path in weights for part in _absent_parts(path))
         missing += [part.relative_to(folder).as_posix() for part in absent]
     return missing
 
 
-def _parts(folder: Path, name: Path) -> list[Path]:
-    """The files that belong to a weights file: an IR's .bin, an index's shards."""
-    path = folder / name
+def _places(folder: Path, name: Path) -> list[Path]:
+    return list(dict.fromkeys((folder / name, folder / name.name)))
+
+
+def _absent_parts(path: Path) -> list[Path]:
+    return [part for part in parts(path) if not part.is_file()]
+
+
+def parts(path: Path) -> list[Path]:
+    """The files that belong to a weights file, there or not: an IR's .bin, an index's shards, an ONNX's weights."""
     if path.suffix == ".xml":
         return [path.with_suffix(".bin")]
     if path.suffix == ".json":
         try:
-            return [folder / shard for shard in weight_map(path).values()]
+            return [path.parent / shard for shard in weight_map(path).values()]
         except ModelLoadError:
-            return [folder / f"readable {path.name}"]
-    return [path]
+            return [path.parent / f"readable {path.name}"]
+    return external_files(path) if path.suffix == ".onnx" else []
 
 
 def weight_map(index: Path) -> dict[str, str]:
@@ -136,23 +191,48 @@ def longest_input(folder: Path) -> int | None:
     positions = config.get("max_position_embeddings")
     if not isinstance(positions, int) or positions <= 0:
         return None
-    if config.get("model_type") in _OFFSET_POSITIONS:
-        return positions - pad_token_id(folder) - 1
-    return positions
+    if config.get("model_type") not in _OFFSET_POSITIONS:
+        return positions
+    given = config.get("pad_token_id")
+    # Behind transformers' padding id, not the tokenizer's; MPNet's own is 1 whatever the configuration says.
+    first = 2 if given is None or config["model_type"] == "mpnet" else pad_token_id(folder) + 1
+    if first >= positions:
+        raise ModelLoadError(
+            f"{folder / 'config.json'} has pad_token_id={given} and max_position_embeddings={positions}: the positions "
+            f"of a {config['model_type']} begin behind the padding id, so none is left. Download the model again."
+        )
+    return positions - first
 
 
 def pad_token_id(folder: Path) -> int:
-    """The id that fills up short rows; the model type's own if the config does not say."""
+    """The id that fills up short rows: ``config.json``'s, else the tokenizer's, else the model type's own.
+
+    Raises:
+        ModelLoadError: The vocabulary has no such id.
+    """
     config = read_config(folder)
-    given = config.get("pad_token_id")
-    if isinstance(given, int):
-        return given
-    return 1 if config.get("model_type") in _OFFSET_POSITIONS else 0
+    given, size = config.get("pad_token_id"), config.get("vocab_size")
+    found: Any = tokenizer_pad_id(folder) if given is None else given
+    if found is None:
+        found = 1 if config.get("model_type") in _OFFSET_POSITIONS else 0
+    known = size if isinstance(size, int) else math.inf
+    if isinstance(found, bool) or not isinstance(found, int) or not 0 <= found < known:
+        whose = "pad_token_id in its config.json" if given is not None else "its tokenizer's padding token"
+        raise ModelLoadError(
+            f"{folder} cannot be used: {whose} is {found!r}, expected a whole number from 0 and below vocab_size "
+            f"({size!r}). Download the model again, or set pad_token_id to the id of the tokenizer's padding token."
+        )
+    return found
 
 
 def sources(folder: Path) -> dict[str, Path]:
     """The weights that conversions and exports are made from: safetensors, else ONNX, else IR; empty without any."""
-    kinds = (sorted(folder.glob("*.safetensors")), [folder / ONNX_FILE], [folder / OPENVINO_FILE.with_suffix(".bin")])
+    onnx, openvino = find_file(folder, ONNX_FILE), find_file(folder, OPENVINO_FILE)
+    kinds = (
+        [] if custom_code(folder) else sorted(folder.glob("*.safetensors")),
+        [onnx, *external_files(onnx)] if onnx else [],
+        [openvino.with_suffix(".bin")] if openvino else [],
+    )
     found = ([file for file in files if file.is_file()] for files in kinds)
     return {file.relative_to(folder).as_posix(): file for file in next(filter(None, found), [])}
 
@@ -186,8 +266,11 @@ def conversion_is_stale(folder: Path, place: Path) -> bool:
     if not note.is_file():
         return False
     try:
-        return weights_changed(folder, json.loads(note.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+        made_from = json.loads(note.read_text(encoding="utf-8"))
+        # Torch weights that need custom code were once converted without it.
+        astray = custom_code(folder) and any(str(name).endswith(".safetensors") for name in made_from)
+        return bool(astray) or weights_changed(folder, made_from)
+    except (OSError, ValueError, TypeError):
         return has_torch_weights(folder) or (folder / ONNX_FILE).is_file()
 
 

@@ -17,6 +17,7 @@ from rerank_plugins.engines.cpus import affinity, usable_cpus
 from rerank_plugins.engines.fidelity_report import read_reports, report_of
 from rerank_plugins.engines.int8_arithmetic import int8_is_exact
 from rerank_plugins.engines.kept_graphs import compile_kept
+from rerank_plugins.engines.onnx_files import beside_each_other
 from rerank_plugins.errors import InvalidInputError, ModelLoadError, ScoringError
 
 # Measured (research of the house, performance.md): budgets of 512 to 2,048 slots beat batches of 32
@@ -88,7 +89,10 @@ class OpenVINOEngine:
             "PERFORMANCE_HINT": "LATENCY",
             "CPU_RUNTIME_CACHE_CAPACITY": _KERNELS,
         }
-        if precision == "int8" and not int8_is_exact():
+        if precision != "int8":
+            # Its weights may be int8 all the same, and OpenVINO would round what they are multiplied with to int8 too.
+            config |= {"DYNAMIC_QUANTIZATION_GROUP_SIZE": 0, "LP_TRANSFORMS_MODE": False}
+        elif not int8_is_exact():
             # The same rounded numbers, multiplied in fp32: here int8 products are clipped, and no faster.
             config["LP_TRANSFORMS_MODE"] = False
         if precision == "int8" and hint == "bf16":
@@ -129,7 +133,7 @@ def _compiled(graph: Any, config: dict[str, Any]) -> Any:
         kept = compile_kept(_core(), graph, config)
         if kept is not None:
             return kept
-        graph = _read_file(graph)
+        graph = read_graph(graph)
     return _core().compile_model(graph, "CPU", config)
 
 
@@ -154,20 +158,21 @@ def _graph(folder: Path, precision: Precision) -> Any:
 def readable_graph(folder: Path) -> Path | None:
     """The unquantized IR or ONNX file of ``folder``, also where we converted it; None if there is none."""
     for place in dict.fromkeys((folder, conversion_place(folder))):
-        if (place / model_folder.OPENVINO_FILE).is_file() and not model_folder.conversion_is_stale(folder, place):
-            return place / model_folder.OPENVINO_FILE
-    onnx = folder / model_folder.ONNX_FILE
-    return onnx if onnx.is_file() else None
+        graph = place / model_folder.OPENVINO_FILE
+        if model_folder.is_whole(graph) and not model_folder.conversion_is_stale(folder, place):
+            return graph
+    in_root = Path(model_folder.OPENVINO_FILE.name)
+    return model_folder.find_file(folder, in_root) or model_folder.find_file(folder, model_folder.ONNX_FILE)
 
 
 def int8_file(folder: Path) -> Path:
     """The quantized IR that is loaded for ``folder``: an export of ours, or its own."""
     exported = report_of(folder, "int8")
-    path = (exported[0] if exported else folder) / model_folder.OPENVINO_INT8_FILE
-    if not path.is_file():
+    path = model_folder.find_file(exported[0] if exported else folder, model_folder.OPENVINO_INT8_FILE)
+    if path is None:
         raise InvalidInputError(
-            f"precision='int8' needs {model_folder.OPENVINO_INT8_FILE.as_posix()}, which {folder} has not. "
-            f"Use precision='bf16' or 'fp32', or make one: rerank-plugins export {folder} --precision int8"
+            f"precision='int8' needs {model_folder.OPENVINO_INT8_FILE.as_posix()} and its .bin, which {folder} has "
+            f"not. Use precision='bf16' or 'fp32', or make one: rerank-plugins export {folder} --precision int8"
         )
     if exported is None and "int8" in read_reports(folder):
         raise ModelLoadError(
@@ -183,12 +188,16 @@ def rest_in_bf16(folder: Path) -> bool:
     return exported is not None and exported[1].get("rest_precision") == "bf16" and cpu_has_bf16()
 
 
-def _read_file(path: Path) -> Any:
+def read_graph(path: Path) -> Any:
+    """The IR or ONNX file ``path`` as OpenVINO has it, not compiled; `ModelLoadError` if it cannot be read."""
     try:
-        return _core().read_model(path)
+        if path.suffix == ".xml":
+            return _core().read_model(path)
+        with beside_each_other(path) as file:
+            return _core().read_model(file)
     except RuntimeError as exc:
         raise ModelLoadError(
-            f"OpenVINO cannot read {path}: {_first_line(exc)} The file, or the .bin beside it, is missing or "
+            f"OpenVINO cannot read {path}: {_first_line(exc)} The file, or one with its weights, is missing or "
             f"damaged: delete it and download or convert the model again."
         ) from exc
 

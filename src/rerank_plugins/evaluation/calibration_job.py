@@ -26,6 +26,7 @@ from rerank_plugins.evaluation.candidates import first_stage, progress_bar
 from rerank_plugins.evaluation.contenders import label_of
 from rerank_plugins.evaluation.first_stage import FirstStage
 from rerank_plugins.loading import load_reranker
+from rerank_plugins.paths import expand
 from rerank_plugins.ranking import sigmoid
 from rerank_plugins.reranker import Reranker
 
@@ -105,7 +106,7 @@ def calibrate(
     _check(method=method, top_k=top_k, queries=queries, run=run, embedder=embedder)
     if isinstance(model, Reranker) and loading:
         raise InvalidInputError(f"Got a Reranker and, beside it, {' and '.join(loading)}: it is loaded already.")
-    collection = _judged(read_collection(Path(folder).expanduser(), split))
+    collection = _judged(read_collection(expand(folder), split))
     given: AbstractContextManager[Reranker] = (
         nullcontext(model) if isinstance(model, Reranker) else load_reranker(model, **loading)
     )

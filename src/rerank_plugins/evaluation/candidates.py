@@ -10,6 +10,7 @@ from rich.progress import MofNCompleteColumn, Progress
 from rerank_plugins.beir import Collection
 from rerank_plugins.embedder import load_embedder
 from rerank_plugins.evaluation.first_stage import FirstStage, embedded, from_run_file
+from rerank_plugins.paths import expand
 
 
 def progress_bar(*, shown: bool) -> Progress:
@@ -30,7 +31,7 @@ def first_stage(
     if isinstance(run, FirstStage):
         return FirstStage(run.name, {query: found[:top_k] for query, found in run.candidates.items()})
     if run is not None:
-        return from_run_file(Path(run).expanduser(), collection, top_k=top_k)
+        return from_run_file(expand(run), collection, top_k=top_k)
     task = bar.add_task(f"embedding with {embedder}", total=None)
     stage = embedded(
         collection,

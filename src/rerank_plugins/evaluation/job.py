@@ -25,6 +25,7 @@ from rerank_plugins.evaluation.kept_scores import KeptScores, Scored, kept_score
 from rerank_plugins.evaluation.metrics import measured, recall
 from rerank_plugins.evaluation.results import Evaluation
 from rerank_plugins.loading import load_reranker
+from rerank_plugins.paths import expand
 from rerank_plugins.reranker import Reranker
 
 
@@ -85,8 +86,8 @@ def evaluate(  # noqa: PLR0913 - candidates, sample and every option of loading 
         raise InvalidInputError(
             f"Candidates come from a run file or from an embedder: leave one out of {found}, {embedder}."
         )
-    place = None if work_folder is None else _made(Path(work_folder).expanduser())
-    whole = folder if isinstance(folder, Collection) else read_collection(Path(folder).expanduser(), split)
+    place = None if work_folder is None else _made(expand(work_folder))
+    whole = folder if isinstance(folder, Collection) else read_collection(expand(folder), split)
     collection = sampled(whole, queries, seed)
     load = functools.partial(
         load_reranker, engine=engine, precision=precision, device=device, threads=threads, max_length=max_length

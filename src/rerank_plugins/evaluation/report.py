@@ -20,6 +20,7 @@ except ImportError as exc:
 from rerank_plugins.evaluation import wording
 from rerank_plugins.evaluation.results import Evaluation, Interval, QueryChange, Reranked
 from rerank_plugins.evaluation.verdict import SIGNIFICANT
+from rerank_plugins.paths import expand
 
 # Queries with their texts for each model, and characters of each text.
 _LOSSES = 10
@@ -54,7 +55,7 @@ class _Drawings:
     swatches: list[str]
 
 
-def write_report(evaluation: Evaluation, path: Path) -> None:
+def write_report(evaluation: Evaluation, path: str | Path) -> None:
     """Write the report of ``evaluation`` to ``path``, over what is there; the same evaluation gives the same bytes.
 
     Every plot shows the same values as the dataclasses; with more than 400 queries the sorted gains are thinned evenly.
@@ -67,7 +68,7 @@ def write_report(evaluation: Evaluation, path: Path) -> None:
         raise InvalidInputError("evaluation has no reranker, expected one or more. Evaluate a model first.")
     page = _filled(evaluation, _drawn(evaluation))
     try:
-        path.write_bytes(page.encode())
+        expand(path).write_bytes(page.encode())
     except OSError as exc:
         raise InvalidInputError(
             f"{path} cannot be written ({exc.strerror or exc}). Give a file in a folder that is there and may be "

@@ -18,6 +18,7 @@ from rerank_plugins.export import saving
 from rerank_plugins.export.job import ExportPrecision, Job
 from rerank_plugins.export.texts import read_texts
 from rerank_plugins.hub import find_model
+from rerank_plugins.paths import expand
 
 __all__ = ["Export", "ExportPrecision", "export_model"]
 
@@ -97,9 +98,9 @@ def export_model(
         )
     folder = find_model(model, revision=revision, cache_folder=cache_folder, local_files_only=local_files_only)
     model_folder.check_cross_encoder(folder)
-    target = conversion_place(folder) if out is None else Path(out).expanduser()
+    target = conversion_place(folder) if out is None else expand(out)
     job = Job(folder, target, precision, progress=progress)
     with saving.alone(target):
-        texts = read_texts(None if calibration is None else Path(calibration).expanduser(), job.encoder, queries)
+        texts = read_texts(None if calibration is None else expand(calibration), job.encoder, queries)
         report = job.run(texts, accept=accept)
     return Export(folder if out is None else target, job.result, report)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import sys
 import threading
 import warnings
@@ -15,6 +16,7 @@ from typing import Any, TextIO
 import numpy as np
 import openvino
 
+from rerank_plugins.engines.openvino import read_graph
 from rerank_plugins.errors import MissingExtraError
 from rerank_plugins.pair_encoder import PairEncoder
 from rerank_plugins.scorer import Pair
@@ -48,7 +50,7 @@ def nncf_module() -> Any:
     before = sys.modules.get("openvino_telemetry")  # there, if OpenVINO was imported before rerank_plugins
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     try:
-        with warnings.catch_warnings():
+        with _some_home(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of its own dependencies
             import nncf
     except ImportError as exc:
@@ -56,6 +58,21 @@ def nncf_module() -> Any:
     finally:
         sys.modules["openvino_telemetry"] = before  # type: ignore[assignment]
     return nncf
+
+
+@contextmanager
+def _some_home() -> Iterator[None]:
+    """``HOME`` is set where this user has no home folder: nncf names a cache there when it is imported."""
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = os.devnull
+        try:
+            yield
+        finally:
+            del os.environ["HOME"]
+    else:
+        yield
 
 
 def quantize(graph: Path, encoder: PairEncoder, pairs: list[Pair], scratch: Path, *, progress: bool) -> Any:
@@ -71,7 +88,7 @@ def quantize(graph: Path, encoder: PairEncoder, pairs: list[Pair], scratch: Path
     nncf = nncf_module()
     # OpenVINO halves weights when it saves them, but not beside quantized ones: so it has to be done before.
     half = scratch / "half.xml"
-    openvino.save_model(openvino.Core().read_model(graph), half, compress_to_fp16=True)
+    openvino.save_model(read_graph(graph), half, compress_to_fp16=True)
     model = openvino.Core().read_model(half)
     names = {name for port in model.inputs for name in port.get_names()}
     rows = list(_rows(encoder, pairs, takes_types="token_type_ids" in names))

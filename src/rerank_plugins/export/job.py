@@ -15,7 +15,8 @@ from rerank_plugins.cross_encoder import CrossEncoderScorer
 from rerank_plugins.engines import EngineName, Precision, model_folder, torch_installed
 from rerank_plugins.engines.conversion_place import conversion_place
 from rerank_plugins.engines.fidelity_report import is_default, read_reports, write_reports
-from rerank_plugins.engines.openvino import cpu_has_bf16, readable_graph
+from rerank_plugins.engines.onnx_files import external_files
+from rerank_plugins.engines.openvino import cpu_has_bf16, read_graph, readable_graph
 from rerank_plugins.errors import ExportError, InvalidInputError, RerankError
 from rerank_plugins.export import int8, saving
 from rerank_plugins.export.fidelity import compare
@@ -166,7 +167,7 @@ class Job:
             for file in (graph, graph.with_suffix(".bin")):
                 shutil.copyfile(file, made.with_suffix(file.suffix))
         else:
-            openvino.save_model(openvino.Core().read_model(graph), made, compress_to_fp16=False)
+            openvino.save_model(read_graph(graph), made, compress_to_fp16=False)
         return scratch
 
     def _compare(self, made: Path, texts: Texts) -> dict[str, Any]:
@@ -214,4 +215,4 @@ def _size(graph: Path) -> int:
     """Bytes of the weights behind an IR or ONNX file; those that ONNX keeps outside count too."""
     if graph.suffix == ".xml":
         return graph.with_suffix(".bin").stat().st_size
-    return sum(file.stat().st_size for file in graph.parent.iterdir() if file.is_file())
+    return sum(file.stat().st_size for file in (graph, *external_files(graph)))

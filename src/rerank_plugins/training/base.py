@@ -67,6 +67,12 @@ def trainable_folder(name: str | Path) -> Path:
         ModelLoadError: It has no torch weights, several labels, or is no encoder.
     """
     folder = find_model(name)
+    classes = model_folder.custom_code(folder)
+    if classes:
+        raise ModelLoadError(
+            f"{name} takes {', '.join(classes)} from custom code (auto_map in its config.json), which is never run "
+            f"here. Give a base whose class transformers has itself, such as cross-encoder/ms-marco-MiniLM-L6-v2."
+        )
     if not model_folder.has_torch_weights(folder):
         raise ModelLoadError(
             f"{name} has no torch weights to train ({model_folder.TORCH_FILES[0]}): {folder} holds weights for "

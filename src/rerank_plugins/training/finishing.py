@@ -15,6 +15,7 @@ from rerank_plugins.evaluation.significance import interval, p_value
 from rerank_plugins.evaluation.verdict import SIGNIFICANT, p_in_words
 from rerank_plugins.export import Export, export_model
 from rerank_plugins.export.texts import CALIBRATION_PAIRS
+from rerank_plugins.paths import expand
 from rerank_plugins.training.material import Material
 from rerank_plugins.training.results import Change, CurvePoint
 
@@ -75,7 +76,7 @@ def _write_texts(folder: Path, material: Material, seed: int) -> Path:
 
 def shown(model: str) -> str:
     """What a model is called where others read it: of a folder, its name without the way to it."""
-    return Path(model).expanduser().resolve().name if Path(model).expanduser().is_dir() else model
+    return expand(model).resolve().name if expand(model).is_dir() else model
 
 
 def change(evaluation: Evaluation, trained: str, base: str | None, seed: int) -> Change:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rerank_plugins.embedder import BOX_EMBEDDER
 from rerank_plugins.errors import InvalidInputError
+from rerank_plugins.paths import expand
 from rerank_plugins.reranker import Reranker
 from rerank_plugins.training.options import Recipe, check_minutes
 from rerank_plugins.training.results import Training
@@ -103,12 +104,12 @@ def train_reranker(  # noqa: PLR0913 - data, models, recipe and how to go on: ev
         seed=seed,
     )
     sitting = Sitting(
-        folder=Path(folder).expanduser(),
+        folder=expand(folder),
         base=str(base),
-        out=Path(out).expanduser(),
+        out=expand(out),
         teacher=teacher if isinstance(teacher, Reranker | None) else str(teacher),
         splits=(split, test_split),
-        run_file=None if run is None else Path(run).expanduser(),
+        run_file=None if run is None else expand(run),
         recipe=recipe,
         drop_leaks=drop_leaks,
         test_queries=test_queries,
