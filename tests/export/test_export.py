@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import openvino
 import pytest
+from numpy.typing import NDArray
 
 from rerank_plugins import Pair, load_reranker
 from rerank_plugins.cross_encoder import CrossEncoderScorer
@@ -24,15 +25,17 @@ from rerank_plugins.export import Export, export_model
 Edit = Callable[..., None]
 
 
-def test_int8_lies_beside_the_weights_under_the_ecosystems_name(session_export: Export) -> None:
-    """The folder can be loaded in int8 and its logits are near the model's own."""
+def share_of_the_spread(found: NDArray[np.float64], expected: NDArray[np.float64]) -> float:
+    """The root mean square of the errors, by the standard deviation of what was expected."""
+    return float(np.sqrt(((found - expected) ** 2).mean()) / expected.std())
+
+
+def test_int8_lies_beside_the_weights_under_the_ecosystems_name(session_export: Export, pairs: list[Pair]) -> None:
+    """The folder can be loaded in int8; over 300 pairs its errors are less than a tenth of the logits' spread."""
     assert session_export.file == session_export.folder / OPENVINO_INT8_FILE
     scorer = CrossEncoderScorer.from_folder(session_export.folder, precision="int8")
     exact = CrossEncoderScorer.from_folder(session_export.folder, engine="openvino", precision="fp32")
-    pairs = [("how do plants make food", "photosynthesis turns sunlight into sugar"), ("cat", "bread is baked")]
-    found, expected = scorer.score(pairs), exact.score(pairs)
-    assert found == pytest.approx(expected, abs=0.5)
-    assert found != expected
+    assert 0 < share_of_the_spread(np.array(scorer.score(pairs)), np.array(exact.score(pairs))) < 0.1
 
 
 @pytest.mark.parametrize(
@@ -44,9 +47,9 @@ def test_int8_is_near_fp32_whatever_the_length(exported: Path, edit_report: Edit
     int8, fp32 = (load_engine(exported, engine="openvino", precision=precision) for precision in ("int8", "fp32"))
     draw = np.random.default_rng(0)
     for length in range(8, 73, 8):
-        ids = draw.integers(5, 100, (4, length))
+        ids = draw.integers(5, 100, (32, length))
         found, expected = (engine.logits(ids, np.ones_like(ids), np.zeros_like(ids)) for engine in (int8, fp32))
-        np.testing.assert_allclose(found, expected, atol=1.0, err_msg=f"rows of {length} tokens")
+        assert share_of_the_spread(found, expected) < 0.25, f"rows of {length} tokens"
 
 
 def test_what_multiplies_every_token_is_int8(session_export: Export) -> None:
