@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from rerank_plugins.blank_text import is_blank
 from rerank_plugins.errors import InvalidInputError
 
 
@@ -11,8 +12,10 @@ def check_query(query: str) -> None:
     """Raise `InvalidInputError` unless ``query`` is a string that says something."""
     if not isinstance(query, str):
         raise InvalidInputError(f"query must be a string, got {type(query).__name__}.")
-    if not query.strip():
-        raise InvalidInputError("query is blank. Documents can only be ranked for a question: give its text.")
+    if is_blank(query):
+        raise InvalidInputError(
+            f"query is blank, got {query[:40]!a}. Documents can only be ranked for a question: give its text."
+        )
 
 
 def checked_documents(documents: Iterable[str]) -> list[str]:

@@ -78,7 +78,7 @@ class Reranker:
         """Order documents by relevance to the query.
 
         Args:
-            query: Not blank.
+            query: Not blank: some letter, digit, punctuation mark or symbol is in it.
             documents: Any iterable of strings; it is read once and never changed.
             top_n: How many to return; None returns all, 0 none.
             score_threshold: In [0, 1]; only scores at or above it are returned, at most ``top_n``. Documents
@@ -97,7 +97,8 @@ class Reranker:
 
         Returns:
             Results with scores in [0, 1], best first; equal scores keep their input order. A blank
-            document has nothing to match: it gets 0.0, without the model, and comes last.
+            document (white space, zero-width characters, and what else shows a reader nothing) has nothing to match:
+            it gets 0.0, without the model, and comes last.
 
         Raises:
             InvalidInputError: A blank query, a string for documents, a document that is no string,
