@@ -15,6 +15,7 @@ from typing import Any
 
 from rerank_plugins.blank_text import is_blank
 from rerank_plugins.deadline import Deadline
+from rerank_plugins.documents import check_query
 from rerank_plugins.errors import ClosedError, InvalidInputError, MissingExtraError
 from rerank_plugins.ranking import Highlight, RankedResult
 from rerank_plugins.scorer import Pair, Scale, ScoredPair, Scorer
@@ -74,7 +75,14 @@ class Sentences:
 
     def __init__(self, query: str, results: Iterable[RankedResult]) -> None:
         """Split the documents that have a score; of the others there is nothing to say."""
+        check_query(query)
         self._results = list(results)
+        wrong = [type(one).__name__ for one in self._results if not isinstance(one, RankedResult)]
+        if wrong:
+            raise InvalidInputError(
+                f"results must be RankedResults, got {wrong[0]}, {len(wrong)} of {len(self._results)} in all. "
+                f"Give what rerank returned."
+            )
         self._spans = [_scorable(one) for one in self._results]
         self.scored: Sequence[ScoredPair | None] | None = None
         """One for each of `pairs`; None for all where scoring failed."""
