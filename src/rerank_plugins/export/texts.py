@@ -193,6 +193,6 @@ def _read_pairs(path: Path) -> tuple[Collection, _Beside]:
 
 def _bad_line(path: Path, number: int) -> InvalidInputError:
     return InvalidInputError(
-        f'{path}, line {number} is no pair. Expected {{"query": "...", "document": "..."}}, or give a folder in '
-        f"BEIR layout."
+        f'{path}, line {number} is no pair. Expected {{"query": "...", "document": "..."}} on every line, or give a '
+        f"folder in BEIR layout."
     )
