@@ -63,7 +63,7 @@ class CompressorFields(CallFields):
     """In [0, 1]: only scores at or above it are kept, before ``top_n`` cuts."""
     score_key: str = Field(default="relevance_score", pattern=r"\S")
     """Metadata key of the score; LangChain's own rerankers use the default."""
-    mark_truncated: bool = False
+    mark_truncated: bool = Field(default=False, strict=True)
     """Also write ``metadata["truncated"]``: whether the model saw less than the whole query and text; None
     if the scorer cannot tell."""
     highlight: bool = Field(default=False, strict=True)
@@ -191,6 +191,7 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
     def _checked(
         self, given: Any, options: dict[str, Any], run_manager: BaseRunManager
     ) -> tuple[list[Document], str, int | None]:
+        self._check_fields()
         documents, query = _unpacked(given)
         add_metadata(run_manager, n_in=len(documents))
         return documents, query, self._top_n(options)

@@ -39,5 +39,6 @@ class RerankCrossEncoder(ModelFields, BaseCrossEncoder):
 
     def score_detailed(self, text_pairs: Iterable[Pair] | Pair) -> list[ScoredPair]:
         """As `score`, with the truncation of each pair; None where it is not known."""
+        self._check_fields()
         pairs = checked_pairs(text_pairs)
         return self._reranker().score_detailed(pairs) if pairs else []

@@ -100,6 +100,7 @@ class RerankRetriever(CompressorFields, BaseRetriever):
         self, top_n: PerCall, fetch_k: int | None, kwargs: dict[str, Any]
     ) -> tuple[RerankCompressor, int | None, int]:
         """Who ranks, how many are kept, and how many are fetched, in one call."""
+        self._check_fields()
         store = _vector_store(self.base_retriever)
         ours = [name for name in kwargs if name in CompressorFields.model_fields or (name == "k" and store is not None)]
         if ours:
