@@ -132,7 +132,9 @@ def test_the_server_drops_what_a_client_left() -> None:
     reranker = toy_reranker(SlowEngine(seconds=0.1), token_budget=40)
     with serving(lambda: reranker) as client:
         with pytest.raises(httpx.ReadTimeout):
-            client.post("/rerank", json={"query": "q", "documents": ["some text here"] * 100}, timeout=0.3)
+            client.post(
+                "/rerank", json={"query": "q", "documents": [f"some text {n:04}" for n in range(100)]}, timeout=0.3
+            )
         until = time.monotonic() + 5
         while reranker.stats().waiting_pairs and time.monotonic() < until:
             time.sleep(0.01)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rerank_plugins.blank_text import is_blank
 from rerank_plugins.highlights import LONGEST, sentence_spans
 
 
@@ -59,6 +60,7 @@ def said(text: str) -> list[str]:
         ),
         pytest.param("Ok.", ["Ok."], id="little is something where there is nothing else"),
         pytest.param(" \n\t\u3000", [], id="blank"),
+        pytest.param("\u200b\ufeff\0", [], id="what shows nothing"),
         pytest.param("", [], id="empty"),
     ],
 )
@@ -80,12 +82,14 @@ ANY = st.one_of(
 
 @given(ANY)
 def test_spans_hold_all_that_is_said(text: str) -> None:
-    """Of any text: in order, apart, inside, none blank, no whitespace around, and nothing left out but whitespace."""
+    """Of any text: in order, apart, inside, none blank, no whitespace around; all that is left out is blank."""
     spans = sentence_spans(text)
     assert all(0 <= start < end <= len(text) for start, end in spans)
     assert all(before <= start for (_, before), (start, _) in pairwise(spans))
     assert all(text[start:end] == text[start:end].strip() for start, end in spans)
-    assert "".join("".join(text[start:end].split()) for start, end in spans) == "".join(text.split())
+    assert not any(is_blank(text[start:end]) for start, end in spans)
+    edges = [0, *(edge for span in spans for edge in span), len(text)]
+    assert all(is_blank(text[start:end]) for start, end in zip(edges[::2], edges[1::2], strict=True))
     assert all(end - start <= LONGEST for start, end in spans)
 
 

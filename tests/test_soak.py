@@ -41,7 +41,9 @@ def test_ten_thousand_requests_leave_nothing_behind(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         # OpenVINO keeps buffers for the largest batch it has met, and kernels for every shape.
-        reranker.rerank("all of them at once, in batches as large as they get", texts * 4)
+        reranker.rerank(
+            "all of them at once, in batches as large as they get", [f"{text} {n}" for n in range(4) for text in texts]
+        )
         list(pool.map(request, range(WARM_UP)))
         before = memory(), len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
         list(pool.map(request, range(WARM_UP, REQUESTS)))

@@ -17,6 +17,7 @@ from pydantic import (
     PlainValidator,
     SerializationInfo,
     SerializerFunctionWrapHandler,
+    ValidationError,
     ValidationInfo,
     WithJsonSchema,
     model_serializer,
@@ -156,6 +157,29 @@ class ModelFields(BaseModel):
                 f"reranker is loaded already. Give load_reranker(...) these options, or leave reranker out."
             )
         return self
+
+    def _check_fields(self) -> None:
+        """For every call: ``model_copy(update=...)`` and ``model_construct`` check nothing.
+
+        Raises:
+            InvalidInputError: A field has a value that its class would not take.
+        """
+        own = type(self)
+        # Beside fields there may be what a subclass has cached. Options of a model that is not loaded do no harm.
+        unused = OPTIONS if self.reranker is not None else ()
+        held = {
+            name: value
+            for name, value in self.__dict__.items()
+            if name not in unused and (name in own.model_fields or not hasattr(own, name))
+        }
+        try:
+            own.model_validate(held)
+        except ValidationError as exc:
+            told = (error.get("ctx", {}).get("error") or f"{error['loc'][0]}: {error['msg']}" for error in exc.errors())
+            raise InvalidInputError(
+                f"{own.__name__}: {'; '.join(map(str, told))} This was not noticed before, because "
+                f"model_copy(update=...) and model_construct check nothing."
+            ) from exc
 
     # LlamaIndex's name for it; of two serializers of different names pydantic would take either.
     @model_serializer(mode="wrap")

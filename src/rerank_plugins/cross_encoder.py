@@ -10,6 +10,7 @@ import numpy as np
 
 from rerank_plugins.batching import Limits, rounded_up
 from rerank_plugins.deadline import Deadline
+from rerank_plugins.documents import checked_pairs
 from rerank_plugins.engines import Engine, EngineName, Precision, load_engine, model_folder
 from rerank_plugins.engines.identity import identity
 from rerank_plugins.errors import ScoringError
@@ -122,7 +123,8 @@ class CrossEncoderScorer:
 
     def score_detailed(self, pairs: list[Pair], /) -> list[ScoredPair]:
         """One logit a pair, in order, and whether the model saw less than the whole pair."""
-        return [scored for scored in self.submit(pairs).result() if scored is not None]  # no deadline: all are there
+        found = self.submit(checked_pairs(pairs)).result()
+        return [scored for scored in found if scored is not None]  # no deadline: all are there
 
     def counts(self) -> dict[str, Any]:
         """Fields of `Stats` and what they are by now."""

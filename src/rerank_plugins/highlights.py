@@ -13,7 +13,9 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
+from rerank_plugins.blank_text import is_blank
 from rerank_plugins.deadline import Deadline
+from rerank_plugins.documents import check_query
 from rerank_plugins.errors import ClosedError, InvalidInputError, MissingExtraError
 from rerank_plugins.ranking import Highlight, RankedResult
 from rerank_plugins.scorer import Pair, Scale, ScoredPair, Scorer
@@ -53,7 +55,7 @@ def check_highlight(highlight: object) -> None:
 def sentence_spans(text: str) -> list[Span]:
     """Where the sentences of a text are, in order, without the whitespace around them.
 
-    Together they hold every character that is no whitespace. A line break ends a sentence, unless a lower-case
+    Together they hold all that is not blank. A line break ends a sentence, unless a lower-case
     letter follows: that text was wrapped. What says little alone (``1.``, a bullet, a word), a Markdown heading, and
     what ends with a colon are joined to what follows. None is longer than `LONGEST`.
 
@@ -65,7 +67,7 @@ def sentence_spans(text: str) -> list[Span]:
     edges = [0, *(one["end_index"] for one in _splitter()("en", told))]
     lines = [span for edge in pairwise(edges) for span in _lines(told, *edge)]
     short = [piece for span in _joined(told, lines) for piece in _cut(told, *span)]
-    return [span for span in (_stripped(told, *piece) for piece in short) if span[0] < span[1]]
+    return [span for span in (_stripped(told, *piece) for piece in short) if not is_blank(text[slice(*span)])]
 
 
 class Sentences:
@@ -73,7 +75,14 @@ class Sentences:
 
     def __init__(self, query: str, results: Iterable[RankedResult]) -> None:
         """Split the documents that have a score; of the others there is nothing to say."""
+        check_query(query)
         self._results = list(results)
+        wrong = [type(one).__name__ for one in self._results if not isinstance(one, RankedResult)]
+        if wrong:
+            raise InvalidInputError(
+                f"results must be RankedResults, got {wrong[0]}, {len(wrong)} of {len(self._results)} in all. "
+                f"Give what rerank returned."
+            )
         self._spans = [_scorable(one) for one in self._results]
         self.scored: Sequence[ScoredPair | None] | None = None
         """One for each of `pairs`; None for all where scoring failed."""

@@ -94,6 +94,7 @@ class RerankPostprocessor(CallFields, BaseNodePostprocessor):
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
+        self._check_fields()
         held, query = _checked(nodes, query_bundle)
         texts = self._texts(held)
         with self._traced(held, query_bundle) as best:
@@ -111,6 +112,7 @@ class RerankPostprocessor(CallFields, BaseNodePostprocessor):
     async def _apostprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
+        self._check_fields()
         held, query = _checked(nodes, query_bundle)
         texts = self._texts(held)
         with self._traced(held, query_bundle) as best:

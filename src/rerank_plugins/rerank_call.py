@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from rerank_plugins.blank_text import is_blank
 from rerank_plugins.deadline import Deadline
 from rerank_plugins.ranking import RankedResult, rank
 from rerank_plugins.scoring import Scored
@@ -30,7 +31,7 @@ class Call:
     """One for each of ``filled``; None for all where scoring failed."""
 
     def __post_init__(self) -> None:
-        self.filled = [position for position, text in enumerate(self.texts) if text.strip()]
+        self.filled = [position for position, text in enumerate(self.texts) if not is_blank(text)]
 
     def results(self, as_score: Callable[[float], float]) -> list[RankedResult]:
         """The documents in their new order, with ``as_score`` of the scorer's numbers."""

@@ -10,7 +10,7 @@ from typing import Self, get_args
 
 from rerank_plugins.calibration import Calibration
 from rerank_plugins.deadline import Deadline, OnDeadline, deadline_from_now
-from rerank_plugins.documents import check_query, checked_documents
+from rerank_plugins.documents import check_query, checked_documents, checked_pairs
 from rerank_plugins.errors import ClosedError, DeadlineExceededError, InvalidInputError, OverloadedError
 from rerank_plugins.highlights import Sentences, check_highlight, in_part
 from rerank_plugins.ranking import RankedResult, check_score_threshold, check_top_n, sigmoid
@@ -78,7 +78,7 @@ class Reranker:
         """Order documents by relevance to the query.
 
         Args:
-            query: Not blank.
+            query: Not blank: some letter, digit, punctuation mark or symbol is in it.
             documents: Any iterable of strings; it is read once and never changed.
             top_n: How many to return; None returns all, 0 none.
             score_threshold: In [0, 1]; only scores at or above it are returned, at most ``top_n``. Documents
@@ -97,7 +97,8 @@ class Reranker:
 
         Returns:
             Results with scores in [0, 1], best first; equal scores keep their input order. A blank
-            document has nothing to match: it gets 0.0, without the model, and comes last.
+            document (white space, zero-width characters, and what else shows a reader nothing) has nothing to match:
+            it gets 0.0, without the model, and comes last.
 
         Raises:
             InvalidInputError: A blank query, a string for documents, a document that is no string,
@@ -152,6 +153,7 @@ class Reranker:
         ranking.
 
         Raises:
+            InvalidInputError: A blank query, or a result that is none.
             MissingExtraError: The extra ``highlight`` is not installed.
             ClosedError: After `close`.
         """
@@ -173,17 +175,22 @@ class Reranker:
             sentences.scored = await asked.aanswer(in_part(deadline))
         return sentences.best(self.as_score)
 
-    def score(self, pairs: Iterable[Pair], /) -> list[float]:
+    def score(self, pairs: Iterable[Pair] | Pair, /) -> list[float]:
         """The scorer's own numbers, on ``scale``, checked: one finite number a pair, in order.
 
+        Args:
+            pairs: Any iterable of (query, passage) tuples or lists, or a numpy array [n, 2] of strings; or one pair
+                alone, which gives a list of one number. Blank texts are scored like others.
+
         Raises:
+            InvalidInputError: Something among them is no pair of two strings.
             ScoringError: The scorer gave something else.
         """
         return [scored.score for scored in self.score_detailed(pairs)]
 
-    def score_detailed(self, pairs: Iterable[Pair], /) -> list[ScoredPair]:
+    def score_detailed(self, pairs: Iterable[Pair] | Pair, /) -> list[ScoredPair]:
         """As `score`, with the truncation of each pair, None where the scorer cannot tell."""
-        given = list(pairs)
+        given = checked_pairs(pairs)
         scored = Asked(self.scorer, self.scale, given, range(len(given))).answer()
         return [one for one in scored if one is not None]  # without a deadline all are there
 

@@ -20,13 +20,20 @@ _STEP = 16
 
 
 class Asked:
-    """One question to a scorer, and how it went."""
+    """One question to a scorer, and how it went.
+
+    A pair that comes several times is scored once: in two batches its scores would differ by rounding, and equal
+    documents would lose their order.
+    """
 
     def __init__(self, scorer: Scorer, scale: Scale, pairs: list[Pair], positions: Sequence[int]) -> None:
         """``positions``: what the pairs are called in messages."""
         self._scorer = scorer
         self._scale = scale
-        self._pairs = pairs
+        numbers = {pair: number for number, pair in enumerate(dict.fromkeys(pairs))}
+        self._pairs = list(numbers)
+        # Of each given pair the place among those that differ.
+        self._places = [numbers[pair] for pair in pairs]
         self._positions = positions
         self.queue_seconds = 0.0
         """How long the pairs waited for their turn; 0 where the scorer has no queue."""
@@ -70,8 +77,9 @@ class Asked:
         missing = len(self._pairs) - len(scored)
         late = deadline is not None and not deadline.left()
         if deadline is not None and not deadline.partial and (missing or late):
+            done = sum(place < len(scored) for place in self._places)
             raise DeadlineExceededError(
-                f"{len(scored)} of {len(self._pairs)} documents had a score after deadline={deadline.seconds:g} s. "
+                f"{done} of {len(self._places)} documents had a score after deadline={deadline.seconds:g} s. "
                 f"Give more time or fewer documents, or take what is there with on_deadline='partial'."
             )
         return self._checked([*scored, *[None] * missing])
@@ -102,7 +110,14 @@ class Asked:
             )
         return scored
 
-    def _checked(self, scored: Scored) -> Scored:
+    def _checked(self, differing: Scored) -> Scored:
+        """One for each given pair, of one for each that differs."""
+        if len(differing) != len(self._pairs):
+            raise ScoringError(
+                f"{type(self._scorer).__name__} gave {len(differing)} scores for {len(self._pairs)} pairs, "
+                f"expected one a pair. Nothing was ranked."
+            )
+        scored = [differing[place] for place in self._places]
         known = [(p, one.score) for p, one in zip(self._positions, scored, strict=True) if one is not None]
         name = type(self._scorer).__name__
         bad = [position for position, score in known if not math.isfinite(score)]

@@ -21,7 +21,7 @@ class Stats:
     requests: int = 0
     """Calls of ``rerank`` and ``arerank`` with something to score."""
     pairs: int = 0
-    """Pairs that got a score, from the model or from the cache."""
+    """Pairs that got a score: from the model, from the cache, or from an equal pair of the same call."""
     truncated: int = 0
     """Of these, pairs that the model did not read to the end."""
     partial: int = 0

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 
 from rerank_plugins.cross_encoder import MAX_QUEUED_PAIRS, CrossEncoderScorer
+from rerank_plugins.documents import checked_pairs
 from rerank_plugins.engines import Engine, Logits, Precision, Tokens
 from rerank_plugins.errors import OutOfMemoryError
 from rerank_plugins.pair_encoder import PairEncoder
@@ -39,7 +40,7 @@ class WordOverlap:
 
     def score(self, pairs: list[Pair], /) -> list[float]:
         """One logit a pair."""
-        return [_overlap(query, passage) for query, passage in pairs]
+        return [_overlap(query, passage) for query, passage in checked_pairs(pairs)]
 
 
 def _overlap(query: str, passage: str) -> float:

@@ -14,8 +14,9 @@ from typing import Any
 from unittest import mock
 
 from rerank_plugins import InvalidInputError
-from rerank_plugins.cli.rank import Row, _is_object, _read, _text
-from rerank_plugins.text_lines import json_object, read_lines
+from rerank_plugins.blank_text import is_blank
+from rerank_plugins.cli.rank import Row, _is_object, _read, _read_strings, _read_whole, _text
+from rerank_plugins.text_lines import json_object, read_text, split_lines
 
 SOURCE = "-"
 
@@ -38,8 +39,22 @@ SEEDS = [
     b'{"text": "a"}\n["text"]\n',
     b'{"id": 1}\n',
     b'{"text": "a", "text": null}',
-    b'{"text": "a"}\n{"text": "b\xff\xc3"}\n\x00\n',
+    b'{"text": "a"}\n{"text": "b\xff\xc3"}\n\x01\n',
+    b'{"text": "a"}\n\x00\n',
+    b"\xd0\xcf \xe0\xa1\xb1 \x1a\xe1",
+    b'["a", {"text": "b"}]',
+    b'[\n  "a",\n  "b"\n]\n',
+    b'["a", 1]',
+    b'["a", "b"',
+    b'["a"]\n["b"]\n',
+    b"[1] a note\n[2] another\n",
+    b'{\n  "text": "a"\n}\n',
+    b'{\n  "text": "a"\n}\n{\n  "text": "b"\n}\n',
+    b"{a brace\n}\n",
+    b'"a"\n"\\u4e2d"\n',
+    b'"a" and\n"b"\n',
     b'{"text": "\xe2\x80\xa8 \xc2\x85 \x0b\x0c"}\nplain',
+    b"text \xe2\x80\xa8 and \xc2\x85 and \x0b and \x0c end\nplain",
     "utf-16".encode("utf-16-le"),
     codecs.BOM_UTF16_LE + "utf-16".encode("utf-16-le"),
     codecs.BOM_UTF16_BE + "utf-16".encode("utf-16-be"),
@@ -104,20 +119,22 @@ def check(data: bytes, read: Callable[[str], list[Row]] = _read) -> None:
 
 
 def _check_rows(rows: list[Row], data: bytes, lines: dict[int, str]) -> None:
-    """A document a line: all as they stand, or all objects as JSON has them."""
+    """A document a line: all as they stand, or all as JSON has them; or the items of one JSON value."""
     assert not _is_utf16(data)
+    assert not _is_no_text(data)
     assert all(isinstance(_text(row), str) for row in rows)
-    if all(isinstance(row, str) for row in rows):
-        assert rows == list(lines.values())
-        first = next(iter(lines.values()), "")
-        assert _is_deep(first) or _object(first) is None
+    if any(map(_is_deep, lines.values())):
         return
-    assert len(rows) == len(lines)
-    for row, line in zip(rows, lines.values(), strict=True):
-        assert isinstance(row, dict)
-        assert isinstance(row["text"], str)
-        # As text, for NaN is unequal to itself.
-        assert _is_deep(line) or repr(row) == repr(_object(line))
+    stand = [*lines.values()]
+    if not stand or rows == stand:
+        assert rows == stand
+        first = next(iter(lines.values()), "")
+        assert _object(first) is None
+        assert not isinstance(_json("\n".join(stand)), list | dict)
+        return
+    each, whole = [_json(line) for line in stand], _json("\n".join(stand))
+    # As text, for NaN is unequal to itself.
+    assert repr(rows) in {repr(each), repr(whole), repr([whole])}
 
 
 def _check_error(message: str, data: bytes, lines: dict[int, str]) -> None:
@@ -126,34 +143,50 @@ def _check_error(message: str, data: bytes, lines: dict[int, str]) -> None:
     if _is_utf16(data):
         assert message.startswith(f"{SOURCE} is in UTF-16")
         return
+    if _is_no_text(data):
+        assert message.startswith(f"{SOURCE} is no UTF-8 text: ")
+        return
     named = re.match(rf"{re.escape(SOURCE)}, line (\d+) ", message)
     assert named, message
-    number = int(named[1])
+    number, first = int(named[1]), next(iter(lines.values()))
     assert number in lines
+    if any(map(_is_deep, lines.values())):
+        return
+    if _object(first) is None and not _LONG_NUMBER.search(first):
+        # A file of text has no wrong lines: this one begins like JSON, and is no array of documents.
+        assert first.lstrip()[0] in "[{"
+        assert number == next(iter(lines))
+        return
     before = [line for at, line in lines.items() if at < number]
-    if not any(_is_deep(line) for line in (*before, lines[number])):
-        assert all(_is_document(line) for line in before)
-        assert not _is_document(lines[number])
-        # A file of text has no wrong lines.
-        first = next(iter(lines.values()))
-        assert _object(first) is not None or _LONG_NUMBER.search(first)
+    assert all(_is_document(line) for line in before)
+    assert not _is_document(lines[number])
 
 
 def _lines(data: bytes) -> dict[int, str]:
     """The lines that are not blank by their numbers; cut as bytes, unlike the reader does it."""
     texts = (line.decode("utf-8", "replace").rstrip("\r") for line in data.removeprefix(codecs.BOM_UTF8).split(b"\n"))
-    return {number: text for number, text in enumerate(texts, start=1) if text.strip()}
+    return {number: text for number, text in enumerate(texts, start=1) if not is_blank(text)}
 
 
 def _is_utf16(data: bytes) -> bool:
     return data[:2] in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE}
 
 
-def _object(line: str) -> dict[str, Any] | None:
+def _is_no_text(data: bytes) -> bool:
+    text = data.decode("utf-8-sig", "replace")
+    stray = text.count("\ufffd") - data.count(b"\xef\xbf\xbd")
+    return b"\0" in data or data.startswith(b"%PDF-") or stray > 0.3 * len(text)
+
+
+def _json(text: str) -> Any:
     try:
-        row = json.loads(line)
+        return json.loads(text)
     except (ValueError, RecursionError):
         return None
+
+
+def _object(line: str) -> dict[str, Any] | None:
+    row = _json(line)
     return row if isinstance(row, dict) else None
 
 
@@ -179,7 +212,18 @@ def main() -> None:
     """Fuzz until something is found or the time is up."""
     from with_atheris import run
 
-    reader = [_read, _is_object, read_lines, json_object, check, _check_rows, _check_error]
+    reader = [
+        _read,
+        _is_object,
+        _read_whole,
+        _read_strings,
+        read_text,
+        split_lines,
+        json_object,
+        check,
+        _check_rows,
+        _check_error,
+    ]
     standard = [decoder.JSONObject, decoder.JSONArray, decoder.py_scanstring, scanner.py_make_scanner]
     run(_check_and_show, seeds=SEEDS, words=WORDS, subjects=[*reader, *standard])
 

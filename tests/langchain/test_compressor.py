@@ -173,9 +173,11 @@ def test_wrong_scores_raise_instead_of_dropping_documents(scores: tuple[float, .
 
 
 def test_a_blank_query_says_so(compressor: RerankCompressor) -> None:
-    """A blank query is an error that names it."""
+    """A blank query of one's own is an error that names it; so is one that is no string, whoever asks."""
     with pytest.raises(InvalidInputError, match="query is blank"):
-        compressor.compress_documents(documents(), "  ")
+        compressor.invoke({"documents": documents(), "query": "  "})
+    with pytest.raises(InvalidInputError, match="query must be a string, got NoneType"):
+        compressor.compress_documents(documents(), None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import string
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -142,7 +143,7 @@ def test_unknown_ways_are_refused(name: str) -> None:
 def test_a_deadline_after_very_short_texts() -> None:
     """Texts of more tokens than characters, special ones included, and no speed known: each unit has a row at least."""
     reranker = toy_reranker(FailingEngine(at=1))
-    reranker.rerank("q", ["a"] * 100, on_error="keep_order")
+    reranker.rerank("q", list(string.ascii_letters), on_error="keep_order")
     results = reranker.rerank("q", TEXTS[:10], deadline=3)
     assert all(result.score is not None for result in results)
 
@@ -185,6 +186,6 @@ def test_a_huge_document_does_not_spoil_the_deadlines_of_others() -> None:
     """After a document of megabytes, of which little was read, calls with a deadline still have scores to give."""
     reranker = toy_reranker(SlowEngine(seconds=0.01), max_length=64, token_budget=256)
     reranker.rerank("query", ["x" * 3_000_000])
-    results = reranker.rerank("query", ["a document of thirty letters.."] * 2000, deadline=0.5)
+    results = reranker.rerank("query", [f"a document of thirty {number:09}" for number in range(2000)], deadline=0.5)
     scored = sum(result.score is not None for result in results)
     assert 0 < scored < 2000

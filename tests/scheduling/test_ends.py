@@ -131,7 +131,7 @@ async def test_a_cancelled_task_is_dropped_before_it_is_computed() -> None:
     reranker = toy_reranker(engine)
     first = asyncio.create_task(reranker.arerank("q", ["first"]))
     await asyncio.to_thread(engine.until_begun, 1)
-    gone = asyncio.create_task(reranker.arerank("q", ["gone"] * 30))
+    gone = asyncio.create_task(reranker.arerank("q", [f"gone {number}" for number in range(30)]))
     stays = asyncio.create_task(reranker.arerank("q", ["stays"]))
     await asyncio.sleep(0)
     assert reranker.stats().waiting_pairs == 32
@@ -149,7 +149,7 @@ async def test_what_a_cancelled_task_had_not_computed_yet_is_dropped() -> None:
     """A large request is left after the batch at work, and the model is free again."""
     engine = GatedEngine()
     reranker = toy_reranker(engine, token_budget=100)
-    task = asyncio.create_task(reranker.arerank("q", ["long enough"] * 500))
+    task = asyncio.create_task(reranker.arerank("q", [f"long enough {number:03}" for number in range(500)]))
     engine.let()
     await asyncio.to_thread(engine.until_begun, 2)
     task.cancel()
@@ -169,7 +169,7 @@ def test_an_interpreter_ends_while_calls_wait() -> None:
         "reranker = toy_reranker(SlowEngine(seconds=0.5))\n"
         "def call():\n"
         "    with contextlib.suppress(ClosedError):\n"
-        "        reranker.rerank('q', ['a'] * 2000)\n"
+        "        reranker.rerank('q', [f'a {n}' for n in range(2000)])\n"
         "for _ in range(5):\n"
         "    threading.Thread(target=call, daemon=True).start()\n"
         "time.sleep(0.2)\n"
@@ -259,7 +259,7 @@ def test_an_interrupt_gives_the_call_up() -> None:
     try:
         threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
         with pytest.raises(KeyboardInterrupt):
-            reranker.rerank("q", ["some text"] * 5000)
+            reranker.rerank("q", [f"some text {number}" for number in range(5000)])
     finally:
         signal.signal(signal.SIGINT, before)
     time.sleep(0.1)

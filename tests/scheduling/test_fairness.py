@@ -37,6 +37,11 @@ class Callers:
         return [sorted({passage[0] for passage in batch}) for batch in self._engine.batches[1:]]
 
 
+def numbered(name: str, count: int) -> list[str]:
+    """Documents that differ: equal ones are one pair."""
+    return [f"{name}{number}" for number in range(count)]
+
+
 @pytest.fixture
 def callers() -> Callers:
     """Rows of 101 characters, 5 to a batch."""
@@ -100,13 +105,13 @@ def test_a_full_queue_refuses_at_once() -> None:
     engine = GatedEngine()
     reranker = toy_reranker(engine, max_queued_pairs=20)
     with ThreadPoolExecutor(2) as pool:
-        waiting = pool.submit(reranker.rerank, "q", ["a"] * 15)
+        waiting = pool.submit(reranker.rerank, "q", numbered("a", 15))
         engine.until_begun(1)
         with pytest.raises(
             OverloadedError, match=r"15 pairs of 1 calls wait already, and 6 more would exceed max_queued_pairs=20"
         ):
-            reranker.rerank("q", ["b"] * 6)
-        fits = pool.submit(reranker.rerank, "q", ["b"] * 5)
+            reranker.rerank("q", numbered("b", 6))
+        fits = pool.submit(reranker.rerank, "q", numbered("b", 5))
         engine.let(100)
         assert (len(waiting.result()), len(fits.result())) == (15, 5)
     stats = reranker.stats()
@@ -115,7 +120,7 @@ def test_a_full_queue_refuses_at_once() -> None:
 
 def test_a_call_larger_than_the_queue_is_served_when_nothing_waits() -> None:
     """max_queued_pairs bounds what waits, not what one may ask."""
-    assert len(toy_reranker(max_queued_pairs=5).rerank("q", ["a"] * 50)) == 50
+    assert len(toy_reranker(max_queued_pairs=5).rerank("q", numbered("a", 50))) == 50
 
 
 def test_an_overload_can_be_answered_in_retrieval_order() -> None:
@@ -136,10 +141,10 @@ def test_an_overload_says_how_long_the_others_take() -> None:
     """The forecast is the pairs that wait times what a pair has taken so far."""
     reranker = toy_reranker(SlowEngine(seconds=0, seconds_a_row=0.02), max_queued_pairs=60)
     for _ in range(3):
-        reranker.rerank("q", ["a"] * 10)
+        reranker.rerank("q", numbered("a", 10))
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(reranker.rerank, "q", ["b"] * 50)
+        waiting = pool.submit(reranker.rerank, "q", numbered("b", 50))
         while reranker.stats().waiting_pairs < 50:
             assert not waiting.done()
         with pytest.raises(OverloadedError, match=r"\(about 1\.[0-4] s of work\)"):
-            reranker.rerank("q", ["c"] * 20)
+            reranker.rerank("q", numbered("c", 20))

@@ -99,7 +99,7 @@ def test_only_the_unfinished_rows_are_computed_again() -> None:
             computed.append(len(input_ids))
             return super().logits(input_ids, attention_mask, token_type_ids)
 
-    texts = ["long " * 80] * 10 + ["short"] * 40
+    texts = [f"{number:l>400}" for number in range(10)] + [f"{number:s>5}" for number in range(40)]
     # Batches of long rows fit; 40 short ones do not.
     reranker = toy_reranker(SmallMemoryEngine(Counting(), slots=404 * 3), token_budget=404 * 2)
     assert len(scores(reranker, texts)) == 50

@@ -39,7 +39,7 @@ def a_stream_of_small_calls(reranker: Reranker) -> Iterator[None]:
 
     def call() -> None:
         while not ends.is_set():
-            reranker.rerank("q", ["x" * 40] * 10)
+            reranker.rerank("q", [f"{number:x>40}" for number in range(10)])
 
     with ThreadPoolExecutor(4) as pool:
         for _ in range(4):
@@ -53,11 +53,11 @@ def test_neither_the_oldest_nor_the_shortest_starves(engine: type[ToyEngine]) ->
     """12 documents behind 3,000, beside callers of ten that never stop, wait for some batches and not for all."""
     reranker = toy_reranker(SlowEngine(engine(), seconds=0.005))
     with a_stream_of_small_calls(reranker), ThreadPoolExecutor(1) as pool:
-        oldest = pool.submit(reranker.rerank, "q", ["y" * 60] * 3000)
+        oldest = pool.submit(reranker.rerank, "q", [f"{number:y>60}" for number in range(3000)])
         while reranker.stats().waiting_pairs < 2000:
             time.sleep(0.001)
         before = reranker.stats().batches
-        reranker.rerank("q", ["z" * 60] * 12)
+        reranker.rerank("q", [f"{number:z>60}" for number in range(12)])
         batches = reranker.stats().batches - before
         assert not oldest.done()
         oldest.result(timeout=60)

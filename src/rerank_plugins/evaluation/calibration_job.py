@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 from rich.progress import Progress
 
 from rerank_plugins.beir import Collection, read_collection
+from rerank_plugins.blank_text import is_blank
 from rerank_plugins.calibration import Calibration, Method
 from rerank_plugins.embedder import BOX_EMBEDDER
 from rerank_plugins.errors import InvalidInputError
@@ -131,7 +132,9 @@ def _judged(collection: Collection) -> Collection:
             f"{collection.name} has no judgements, and what is relevant must be known. Expected qrels/test.tsv with "
             f"lines of query-id, corpus-id and score."
         )
-    known = {name: grades for name, grades in collection.judgements.items() if collection.queries.get(name, "").strip()}
+    known = {
+        name: grades for name, grades in collection.judgements.items() if not is_blank(collection.queries.get(name, ""))
+    }
     if not known:
         raise InvalidInputError(
             f"None of the {len(collection.judgements)} judged queries of {collection.name} has a text in "
@@ -179,7 +182,7 @@ def _scored(
 
 def _filled(collection: Collection, stage: FirstStage, name: str) -> list[str]:
     # A reranker gives blank passages 0.0 without the model.
-    return [passage for passage, _ in stage.candidates[name] if collection.passages[passage].strip()]
+    return [passage for passage, _ in stage.candidates[name] if not is_blank(collection.passages[passage])]
 
 
 def _labelled(collection: Collection, stage: FirstStage, name: str) -> ScoredQuery:

@@ -9,6 +9,7 @@ import random
 from dataclasses import dataclass, replace
 
 from rerank_plugins.beir import Collection
+from rerank_plugins.blank_text import is_blank
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.evaluation.first_stage import FirstStage
 from rerank_plugins.scorer import Pair
@@ -38,7 +39,7 @@ class JudgedQuery:
     @property
     def filled(self) -> list[int]:
         """Positions of the candidates that say something: `Reranker.rerank` puts the others last, unscored."""
-        return [position for position, text in enumerate(self.texts) if text.strip()]
+        return [position for position, text in enumerate(self.texts) if not is_blank(text)]
 
     @property
     def pairs(self) -> list[Pair]:
@@ -84,7 +85,7 @@ def sampled(collection: Collection, most: int | None, seed: int) -> Collection:
         )
     if most is not None and most < len(judged):
         judged = sorted(random.Random(seed).sample(judged, most))  # noqa: S311 - a sample, no secret
-    blank = next((query for query in judged if not collection.queries[query].strip()), None)
+    blank = next((query for query in judged if is_blank(collection.queries[query])), None)
     if blank is not None:
         raise InvalidInputError(
             f"The judged query {blank!r} of {name} is blank. Give it a text, or take its judgements out."

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rerank_plugins.beir import Collection, example_collection, read_collection
+from rerank_plugins.blank_text import is_blank
 from rerank_plugins.errors import InvalidInputError, MissingExtraError
 from rerank_plugins.pair_encoder import PairEncoder
 from rerank_plugins.scorer import Pair
@@ -110,7 +111,7 @@ def _relevant(collection: Collection) -> _Beside:
 def _sample(
     collection: Collection, beside: _Beside, share: int, chance: random.Random
 ) -> tuple[list[Pair], list[Question]]:
-    known = [name for name, text in collection.queries.items() if text.strip()]
+    known = [name for name, text in collection.queries.items() if not is_blank(text)]
     if len(known) < _FEWEST_QUERIES:
         raise InvalidInputError(
             f"{collection.name} has {len(known)} queries, expected at least {_FEWEST_QUERIES}: half of them to "
@@ -192,6 +193,6 @@ def _read_pairs(path: Path) -> tuple[Collection, _Beside]:
 
 def _bad_line(path: Path, number: int) -> InvalidInputError:
     return InvalidInputError(
-        f'{path}, line {number} is no pair. Expected {{"query": "...", "document": "..."}}, or give a folder in '
-        f"BEIR layout."
+        f'{path}, line {number} is no pair. Expected {{"query": "...", "document": "..."}} on every line, or give a '
+        f"folder in BEIR layout."
     )

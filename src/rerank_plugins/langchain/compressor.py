@@ -26,6 +26,7 @@ from rerank_plugins.adapter_fields import CallFields, ScoreThreshold, TopN, chec
 from rerank_plugins.deadline import deadline_from_now
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.highlights import check_highlight, written
+from rerank_plugins.langchain.blank_query import asks_nothing
 from rerank_plugins.langchain.tracing import add_metadata
 from rerank_plugins.ranking import RankedResult, check_top_n, cut
 from rerank_plugins.threads import on_thread
@@ -63,7 +64,7 @@ class CompressorFields(CallFields):
     """In [0, 1]: only scores at or above it are kept, before ``top_n`` cuts."""
     score_key: str = Field(default="relevance_score", pattern=r"\S")
     """Metadata key of the score; LangChain's own rerankers use the default."""
-    mark_truncated: bool = False
+    mark_truncated: bool = Field(default=False, strict=True)
     """Also write ``metadata["truncated"]``: whether the model saw less than the whole query and text; None
     if the scorer cannot tell."""
     highlight: bool = Field(default=False, strict=True)
@@ -102,7 +103,7 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
     error: their score is None, in ``scores`` and in the document's metadata).
 
     Raises:
-        InvalidInputError: A blank query, something that is no Document, a wrong ``top_n``.
+        InvalidInputError: Something that is no Document, a wrong ``top_n``; of ``invoke``, a blank query too.
         ScoringError: The scorer gave NaN, or not one number a document.
         ModelNotFoundError, ModelLoadError: At the first use; the model is loaded then, once a process
             for equal options.
@@ -123,8 +124,13 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
         *,
         top_n: PerCall = ...,
     ) -> list[Document]:
-        """Rerank ``documents``. ``top_n`` takes the field's place for this call; ``...`` keeps the field's."""
-        return self._run({"documents": documents, "query": query}, {"callbacks": callbacks}, {"top_n": top_n})
+        """Rerank ``documents``. ``top_n`` takes the field's place for this call; ``...`` keeps the field's.
+
+        For a blank query there are none, and a warning: retrievers that ask several questions call this, and one that
+        an LLM left empty must not cost the others.
+        """
+        given = {"documents": documents, "query": query}
+        return self._run(given, {"callbacks": callbacks}, {"top_n": top_n}, blank_is_error=False)
 
     async def acompress_documents(
         self,
@@ -135,7 +141,8 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
         top_n: PerCall = ...,
     ) -> list[Document]:
         """`compress_documents` without blocking the event loop."""
-        return await self._arun({"documents": documents, "query": query}, {"callbacks": callbacks}, {"top_n": top_n})
+        given = {"documents": documents, "query": query}
+        return await self._arun(given, {"callbacks": callbacks}, {"top_n": top_n}, blank_is_error=False)
 
     def invoke(self, input: RerankInput, config: RunnableConfig | None = None, **kwargs: Any) -> list[Document]:  # noqa: A002 - LangChain's name
         """Rerank ``input["documents"]`` for ``input["query"]``; takes ``top_n=`` for this call."""
@@ -147,18 +154,22 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
 
     # All checks are made inside the run, so that what fails them is in the trace as well.
 
-    def _run(self, given: Any, config: RunnableConfig | None, options: dict[str, Any]) -> list[Document]:
-        return self._call_with_config(partial(self._rerank, options=options), given, self._config(config, options))
+    def _run(
+        self, given: Any, config: RunnableConfig | None, options: dict[str, Any], *, blank_is_error: bool = True
+    ) -> list[Document]:
+        call = partial(self._rerank, options=options, blank_is_error=blank_is_error)
+        return self._call_with_config(call, given, self._config(config, options))
 
-    async def _arun(self, given: Any, config: RunnableConfig | None, options: dict[str, Any]) -> list[Document]:
-        return await self._acall_with_config(
-            partial(self._arerank, options=options), given, self._config(config, options)
-        )
+    async def _arun(
+        self, given: Any, config: RunnableConfig | None, options: dict[str, Any], *, blank_is_error: bool = True
+    ) -> list[Document]:
+        call = partial(self._arerank, options=options, blank_is_error=blank_is_error)
+        return await self._acall_with_config(call, given, self._config(config, options))
 
     def _rerank(
-        self, given: Any, run_manager: CallbackManagerForChainRun, *, options: dict[str, Any]
+        self, given: Any, run_manager: CallbackManagerForChainRun, *, options: dict[str, Any], blank_is_error: bool
     ) -> list[Document]:
-        documents, query, top_n = self._checked(given, options, run_manager)
+        documents, query, top_n = self._checked(given, options, run_manager, blank_is_error=blank_is_error)
         results: list[RankedResult] = []
         kept: list[RankedResult] = []
         if documents and top_n != 0:
@@ -171,9 +182,9 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
         return self._finished(documents, results, kept, run_manager)
 
     async def _arerank(
-        self, given: Any, run_manager: AsyncCallbackManagerForChainRun, *, options: dict[str, Any]
+        self, given: Any, run_manager: AsyncCallbackManagerForChainRun, *, options: dict[str, Any], blank_is_error: bool
     ) -> list[Document]:
-        documents, query, top_n = self._checked(given, options, run_manager)
+        documents, query, top_n = self._checked(given, options, run_manager, blank_is_error=blank_is_error)
         results: list[RankedResult] = []
         kept: list[RankedResult] = []
         if documents and top_n != 0:
@@ -189,11 +200,13 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
         return self._finished(documents, results, kept, run_manager)
 
     def _checked(
-        self, given: Any, options: dict[str, Any], run_manager: BaseRunManager
+        self, given: Any, options: dict[str, Any], run_manager: BaseRunManager, *, blank_is_error: bool
     ) -> tuple[list[Document], str, int | None]:
+        self._check_fields()
         documents, query = _unpacked(given)
         add_metadata(run_manager, n_in=len(documents))
-        return documents, query, self._top_n(options)
+        top_n = self._top_n(options)
+        return [] if not blank_is_error and asks_nothing(query) else documents, query, top_n
 
     def _top_n(self, options: dict[str, Any]) -> int | None:
         unknown = [name for name in options if name != "top_n"]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from langchain_core.cross_encoders import BaseCrossEncoder
 from pydantic import ConfigDict
 
 from rerank_plugins.adapter_fields import ModelFields
+from rerank_plugins.documents import checked_pairs
 from rerank_plugins.scorer import Pair, Scale, ScoredPair
 
 
@@ -16,6 +19,7 @@ class RerankCrossEncoder(ModelFields, BaseCrossEncoder):
     does not change them.
 
     Raises:
+        InvalidInputError: Something among the pairs is no pair of two strings.
         ScoringError: The scorer gave NaN, or not one number a pair.
         ModelNotFoundError, ModelLoadError: At the first use; the model is loaded then.
     """
@@ -29,10 +33,12 @@ class RerankCrossEncoder(ModelFields, BaseCrossEncoder):
         """What the scores are; `Reranker` asks for it."""
         return "logit" if self.reranker is None else self._reranker().scale
 
-    def score(self, text_pairs: list[Pair]) -> list[float]:
-        """One finite built-in float a (query, text) pair, in order; ``[]`` loads no model."""
-        return self._reranker().score(text_pairs) if text_pairs else []
+    def score(self, text_pairs: Iterable[Pair] | Pair) -> list[float]:
+        """One finite built-in float a (query, text) pair, in order; no pairs load no model. See `Reranker.score`."""
+        return [scored.score for scored in self.score_detailed(text_pairs)]
 
-    def score_detailed(self, text_pairs: list[Pair]) -> list[ScoredPair]:
+    def score_detailed(self, text_pairs: Iterable[Pair] | Pair) -> list[ScoredPair]:
         """As `score`, with the truncation of each pair; None where it is not known."""
-        return self._reranker().score_detailed(text_pairs) if text_pairs else []
+        self._check_fields()
+        pairs = checked_pairs(text_pairs)
+        return self._reranker().score_detailed(pairs) if pairs else []

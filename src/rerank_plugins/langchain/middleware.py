@@ -11,6 +11,7 @@ from langchain_core.prompts import BasePromptTemplate, PromptTemplate, format_do
 from langchain_core.runnables import Runnable
 from langchain_core.tools.retriever import RetrieverInput
 
+from rerank_plugins.blank_text import is_blank
 from rerank_plugins.errors import InvalidInputError, MissingExtraError
 from rerank_plugins.langchain.compressor import RerankInput
 
@@ -134,7 +135,7 @@ def _asked(arguments: dict[str, Any]) -> str:
     """What the agent asked the tool; blank where its arguments do not say."""
     texts = [value for value in arguments.values() if isinstance(value, str)]
     query = arguments.get("query") or (texts[0] if len(texts) == 1 else "")
-    return query.strip() if isinstance(query, str) else ""
+    return query.strip() if isinstance(query, str) and not is_blank(query) else ""
 
 
 def _said(messages: list[Any]) -> str:
@@ -142,6 +143,6 @@ def _said(messages: list[Any]) -> str:
     for message in reversed(messages):
         if isinstance(message, HumanMessage) and message.additional_kwargs.get("lc_source") != "summarization":
             text = str(message.text).strip()
-            if text:
+            if not is_blank(text):
                 return text
     return ""

@@ -14,6 +14,7 @@ from pydantic import ConfigDict, PlainValidator, model_validator
 
 from rerank_plugins.adapter_fields import TopN
 from rerank_plugins.errors import InvalidInputError
+from rerank_plugins.langchain.blank_query import asks_nothing
 from rerank_plugins.langchain.compressor import CompressorFields, PerCall, RerankCompressor
 from rerank_plugins.ranking import check_top_n
 
@@ -34,8 +35,10 @@ class RerankRetriever(CompressorFields, BaseRetriever):
     Give the fields of `RerankCompressor` here, or a ``compressor``. ``invoke(query, top_n=..., fetch_k=...)``
     take the fields' places for one call; keyword arguments that are none of ours go to ``base_retriever``.
 
+    For a blank query it finds nothing, with a warning in the log.
+
     Raises:
-        InvalidInputError: A blank query, a wrong ``top_n`` or ``fetch_k``.
+        InvalidInputError: A wrong ``top_n`` or ``fetch_k``, or a field that was set unchecked.
         ScoringError: The scorer gave NaN, or not one number a document.
         ModelNotFoundError, ModelLoadError: At the first use.
     """
@@ -78,6 +81,8 @@ class RerankRetriever(CompressorFields, BaseRetriever):
         **kwargs: Any,
     ) -> list[Document]:
         compressor, kept, fetched = self._plan(top_n, fetch_k, kwargs)
+        if asks_nothing(query):
+            return []
         config: Any = {"callbacks": run_manager.get_child()}
         found = self.base_retriever.invoke(query, config, **self._search(fetched), **kwargs)
         return compressor.compress_documents(_first(found, fetched), query, run_manager.get_child(), top_n=kept)
@@ -92,6 +97,8 @@ class RerankRetriever(CompressorFields, BaseRetriever):
         **kwargs: Any,
     ) -> list[Document]:
         compressor, kept, fetched = self._plan(top_n, fetch_k, kwargs)
+        if asks_nothing(query):
+            return []
         config: Any = {"callbacks": run_manager.get_child()}
         found = await self.base_retriever.ainvoke(query, config, **self._search(fetched), **kwargs)
         return await compressor.acompress_documents(_first(found, fetched), query, run_manager.get_child(), top_n=kept)
@@ -100,6 +107,7 @@ class RerankRetriever(CompressorFields, BaseRetriever):
         self, top_n: PerCall, fetch_k: int | None, kwargs: dict[str, Any]
     ) -> tuple[RerankCompressor, int | None, int]:
         """Who ranks, how many are kept, and how many are fetched, in one call."""
+        self._check_fields()
         store = _vector_store(self.base_retriever)
         ours = [name for name in kwargs if name in CompressorFields.model_fields or (name == "k" and store is not None)]
         if ours:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rerank_plugins.beir import Collection, read_collection, read_judgements
+from rerank_plugins.blank_text import is_blank
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.evaluation.judged import sampled
 from rerank_plugins.training.groups import Judgements, held_out, normal, query_key, relevant_keys
@@ -89,7 +90,9 @@ def divide(
     split, test_split = _chosen(folder, split, test_split)
     collection = read_collection(folder, split)
     judged = {
-        query: grades for query, grades in collection.judgements.items() if collection.queries.get(query, "").strip()
+        query: grades
+        for query, grades in collection.judgements.items()
+        if not is_blank(collection.queries.get(query, ""))
     }
     train = {query: grades for query, grades in judged.items() if _usable(collection, grades)}
     without_relevant = sum(
@@ -137,7 +140,7 @@ def _chosen(folder: Path, split: str | None, test_split: str | None) -> tuple[st
 
 def _usable(collection: Collection, grades: Mapping[str, int]) -> bool:
     """Whether some relevant passage says something."""
-    return any(grade > 0 and collection.passages.get(passage, "").strip() for passage, grade in grades.items())
+    return any(grade > 0 and not is_blank(collection.passages.get(passage, "")) for passage, grade in grades.items())
 
 
 def _held_out_test(collection: Collection, split: str, train: Judgements, seed: int) -> dict[str, dict[str, int]]:
@@ -197,5 +200,5 @@ def _unjudged(folder: Path, collection: Collection, split: str, parts: Mapping[s
     return [
         query
         for query, text in collection.queries.items()
-        if query not in judged and text.strip() and normal(text) not in texts
+        if query not in judged and not is_blank(text) and normal(text) not in texts
     ]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from rerank_plugins.beir import Collection
+from rerank_plugins.blank_text import is_blank
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.evaluation.first_stage import FirstStage
 from rerank_plugins.evaluation.judged import JudgedQuery, judged_queries
@@ -81,8 +82,8 @@ def _query(collection: Collection, query: str, grades: dict[str, int], stage: Fi
     for passage, _ in stage.candidates.get(query, ()):
         key = passage_key(collection, passage)
         # A copy of a relevant passage is no wrong answer, whatever its id.
-        if collection.passages[passage].strip() and key not in seen:
+        if not is_blank(collection.passages[passage]) and key not in seen:
             seen.add(key)
             others.append(passage)
-    told: Sequence[str] = [passage for passage in relevant if collection.passages.get(passage, "").strip()]
+    told: Sequence[str] = [passage for passage in relevant if not is_blank(collection.passages.get(passage, ""))]
     return TrainingQuery(query, tuple(told), tuple(others))
