@@ -162,5 +162,5 @@ def test_onnx_is_taken_where_torch_is_missing() -> None:
         "from rerank_plugins.hub import _wanted; "
         "print(_wanted('OWNER/NAME', ['config.json', 'model.safetensors', 'onnx/model.onnx', 'pytorch_model.bin']))"
     )
-    assert run(program, "torch").stdout.strip() == "['*.json', 'onnx/model.onnx']"
+    assert run(program, "torch").stdout.strip() == "['*.json', '*.jinja', 'onnx/model.onnx']"
     assert run(program).stdout.strip() == "['*.json', 'model.safetensors']"

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from rerank_plugins import InvalidInputError, RankedResult, Reranker, ScoringError, load_reranker
 from rerank_plugins.beir import example_collection, read_collection
 from rerank_plugins.cross_encoder import CrossEncoderScorer
+from rerank_plugins.hub import find_model
 from rerank_plugins.pair_encoder import EncodedPair, PairEncoder
 from rerank_plugins.testing import POISON, FailingEngine, NaNEngine, SlowEngine, SmallMemoryEngine, toy_reranker
 
@@ -129,7 +130,7 @@ def test_an_answer_at_token_5000_is_found(long_documents: list[str]) -> None:
     query = "What is the frame of the iPhone 15 Pro made of?"
     cutting = load_reranker("rerank-mini-en")
     reading = load_reranker("rerank-mini-en", long_documents="windows", max_windows=20)
-    encoder = PairEncoder.from_folder(Path(__file__).parents[1] / "models" / "rerank-mini-en", 100_000)
+    encoder = PairEncoder(Tokenizer.from_file(str(find_model("rerank-mini-en") / "tokenizer.json")), 100_000)
     documents = list(long_documents)
     before = 24_000
     documents[1] = planted(documents[1], "The frame of the iPhone 15 Pro is made of titanium.", before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,7 @@ class CrossEncoderScorer:
         cache = None
         if score_cache:
             scope = f"{identity(folder, loaded)} {encoder.max_length} {encoder.max_query_tokens} {max_windows}"
+            scope += json.dumps(encoder.settings)
             cache = ScoreCache(scope, score_cache, None if score_cache_folder is None else Path(score_cache_folder))
         return cls(
             encoder,

@@ -179,7 +179,7 @@ def _wanted(repo_id: str, files: list[str], *, custom_code: Sequence[str] = ()) 
             f"{repo_id} on the hub has no weights this package reads: expected model.safetensors, "
             f"openvino/openvino_model.xml or onnx/model.onnx. Pickled weights are never loaded.{_other_graphs(files)}"
         )
-    return ["*.json", *map(glob.escape, weights)]
+    return ["*.json", "*.jinja", *map(glob.escape, weights)]
 
 
 def _with_weights(graph: Path, files: list[str]) -> list[str]:

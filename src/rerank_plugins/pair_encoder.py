@@ -7,21 +7,37 @@ composing are done by this module; afterwards the tokenizer is only read.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, normalizers
 
 from rerank_plugins.errors import InvalidInputError, ModelLoadError
 from rerank_plugins.scorer import Pair
 from rerank_plugins.text_lines import without_surrogates
 from rerank_plugins.token_cache import TokenCache, Tokens
+from rerank_plugins.tokenizer_settings import TokenizerSettings, read_tokenizer_settings
 
 MAX_QUERY_SHARE = 0.5
 """Share of ``max_length`` that a query may take; the rest is the passage's."""
 
 WINDOW_OVERLAP = 0.25
 """Share of a window that the next one reads again, so that no sentence is only seen in halves. Chosen, not measured."""
+
+
+# Of a text that is cut so many tokens more are computed than are read: where it was cut, its last ones may be others
+# than in the whole text. A word of WordPiece has 100 at most.
+_MARGIN = 128
+
+# Characters for a token that are computed at first: of English, Chinese and most others they hold more tokens.
+_CHARACTERS = 8
+
+# Where a text is cut, it is at white space if there is some among so many characters.
+_CUT_WITHIN = 1024
+
+# What WordPiece makes of a longer word is one unknown token, if its file says nothing else.
+_LONGEST_WORD = 100
 
 
 class EncodedPair(NamedTuple):
@@ -65,6 +81,7 @@ class PairEncoder:
         max_query_share: float = MAX_QUERY_SHARE,
         token_cache: int = 0,
         max_windows: int = 1,
+        settings: TokenizerSettings | None = None,
     ) -> None:
         """Take ownership of ``tokenizer``: its truncation and padding are switched off for good.
 
@@ -74,11 +91,22 @@ class PairEncoder:
             max_query_share: In (0, 1).
             token_cache: How many passages' token ids are kept for when they come again.
             max_windows: How many windows `windows` gives of a passage, at most.
+            settings: What the model's folder says beside; its ``max_length`` lowers the one given.
+
+        Raises:
+            InvalidInputError: ``max_length`` leaves no place for texts.
+            ModelLoadError: The tokenizer does not tell query and passage apart.
         """
+        self.settings = TokenizerSettings() if settings is None else settings
         tokenizer.no_truncation()
         tokenizer.no_padding()
+        if self.settings.lower_case:
+            others = [] if tokenizer.normalizer is None else [tokenizer.normalizer]
+            tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *others])
         self._tokenizer = tokenizer
-        self._template = _read_template(tokenizer)
+        self._template = _read_template(tokenizer, token_types=self.settings.token_types)
+        self._unknown, self._longest_word = _read_unknown(tokenizer)
+        max_length = min(max_length, self.settings.max_length or max_length)
         room = max_length - self._template.specials
         if room < 2:
             raise InvalidInputError(
@@ -117,6 +145,7 @@ class PairEncoder:
             max_query_share=max_query_share,
             token_cache=token_cache,
             max_windows=max_windows,
+            settings=read_tokenizer_settings(folder),
         )
 
     def encode(self, pairs: list[Pair]) -> list[EncodedPair]:
@@ -132,18 +161,39 @@ class PairEncoder:
 
     def _tokenized(self, pairs: list[Pair]) -> list[tuple[Tokens, Tokens]]:
         distinct = list(dict.fromkeys(query for query, _ in pairs))
-        queries = dict(zip(distinct, self._tokens(distinct), strict=True))
+        queries = dict(zip(distinct, self._tokens([self.settings.prompt + query for query in distinct]), strict=True))
         texts = [passage for _, passage in pairs]
         passages = self._tokens(texts) if self._kept is None else self._kept.tokens(texts, self._tokens)
         return [(queries[query], passage) for (query, _), passage in zip(pairs, passages, strict=True)]
 
     def _tokens(self, texts: list[str]) -> list[Tokens]:
-        encodings = self._tokenizer.encode_batch_fast(
-            [without_surrogates(text) for text in texts], add_special_tokens=False
-        )
         # The rows of a pair have no more of any text.
         most = self.max_length * self.max_windows
-        return [Tokens(encoding.ids[:most], len(encoding) <= most) for encoding in encodings]
+        enough = most + _MARGIN
+        size = _CHARACTERS * enough
+        parts = [text if len(text) <= size else _beginning(text, size) for text in texts]
+        found: list[Tokens | None] = [None] * len(texts)
+        left = list(range(len(texts)))
+        while left:
+            batch = [without_surrogates(parts[number]) for number in left]
+            encodings = self._tokenizer.encode_batch_fast(batch, add_special_tokens=False)
+            for number, part, encoding in zip(left, batch, encodings, strict=True):
+                whole = len(parts[number]) == len(texts[number])
+                if whole or len(encoding) >= enough:
+                    complete = whole and len(encoding) <= most and not self._hides_a_word(part, encoding.ids)
+                    found[number] = Tokens(encoding.ids[:most], complete)
+            left = [number for number in left if found[number] is None]
+            for number in left:  # of very long words, or of white space
+                parts[number] = _beginning(texts[number], 8 * len(parts[number]))
+        return [tokens for tokens in found if tokens is not None]
+
+    def _hides_a_word(self, text: str, ids: list[int]) -> bool:
+        """Whether an unknown token stands for a word that was too long to be read."""
+        if self._unknown not in ids or not re.search(rf"\S{{{self._longest_word + 1}}}", text):
+            return False
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        spans = zip(encoding.ids, encoding.offsets, strict=True)
+        return any(number == self._unknown and end - start > self._longest_word for number, (start, end) in spans)
 
     def _rows(self, query: Tokens, passage: Tokens) -> list[EncodedPair]:
         room = self.max_length - self._template.specials - min(len(query.ids), self.max_query_tokens)
@@ -177,7 +227,25 @@ class PairEncoder:
         )
 
 
-def _read_template(tokenizer: Tokenizer) -> _Template:
+def _beginning(text: str, size: int) -> str:
+    """The first ``size`` characters, to the last white space in them if that is near."""
+    if len(text) <= size:
+        return text
+    part = text[:size]
+    tail = part[-_CUT_WITHIN:]
+    words = tail.rstrip().rsplit(maxsplit=1)
+    return part[: size - len(tail) + len(tail[: tail.rindex(words[1])].rstrip())] if len(words) == 2 else part
+
+
+def _read_unknown(tokenizer: Tokenizer) -> tuple[int | None, int]:
+    """The id that stands for what the tokenizer does not know, and the length from which on a word is that."""
+    model: Any = tokenizer.model
+    token = getattr(model, "unk_token", None)
+    unknown = getattr(model, "unk_id", None) if token is None else tokenizer.token_to_id(token)
+    return unknown, getattr(model, "max_input_chars_per_word", _LONGEST_WORD)
+
+
+def _read_template(tokenizer: Tokenizer, *, token_types: bool) -> _Template:
     """Encode one pair and see what the tokenizer put before, between and after the two."""
     probe = tokenizer.encode("a", "b")
     sequence = probe.sequence_ids
@@ -189,7 +257,13 @@ def _read_template(tokenizer: Tokenizer) -> _Template:
     query_at, passage_at = sequence.index(0), sequence.index(1)
     query_end = len(sequence) - sequence[::-1].index(0)
     passage_end = len(sequence) - sequence[::-1].index(1)
-    ids, types = probe.ids, probe.type_ids
+    if query_end == passage_at:
+        raise ModelLoadError(
+            "The tokenizer's pair template puts nothing between query and passage: it would read 'cat' and 'dog' as "
+            "'catdog'. Expected the tokenizer of a cross-encoder; if the model joins them by words of a prompt, this "
+            "version cannot run it."
+        )
+    ids, types = probe.ids, probe.type_ids if token_types else [0] * len(probe.ids)
     return _Template(
         prefix=ids[:query_at],
         middle=ids[query_end:passage_at],

@@ -9,7 +9,7 @@ from typing import Any
 from rerank_plugins.engines import Engine, model_folder
 
 # How pairs are cut and composed; another number where that changes, or kept scores would be of other rows.
-_ENCODING = 1
+_ENCODING = 2
 
 
 def identity(folder: Path, engine: Engine) -> str:
