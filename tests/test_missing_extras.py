@@ -163,4 +163,4 @@ def test_onnx_is_taken_where_torch_is_missing() -> None:
         "print(_wanted('OWNER/NAME', ['config.json', 'model.safetensors', 'onnx/model.onnx', 'pytorch_model.bin']))"
     )
     assert run(program, "torch").stdout.strip() == "['*.json', '*.jinja', 'onnx/model.onnx']"
-    assert run(program).stdout.strip() == "['*.json', 'model.safetensors']"
+    assert run(program).stdout.strip() == "['*.json', '*.jinja', 'model.safetensors']"

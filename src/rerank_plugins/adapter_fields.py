@@ -34,6 +34,7 @@ from rerank_plugins.loading import (
     LongDocuments,
     loaded_already,
     refuse_unknown,
+    release,
     shared_reranker,
 )
 from rerank_plugins.ranking import check_score_threshold, check_top_n
@@ -221,6 +222,14 @@ class ModelFields(BaseModel):
         """`_reranker`, on a thread if the model has to load."""
         ready = self._given() or loaded_already(self._options())
         return ready if ready is not None else await on_thread(self._reranker)
+
+    def close(self) -> None:
+        """Let go of the model, which is freed after its last call, unless something else uses it.
+
+        A later call loads it anew. A ``reranker`` that was given is left as it is.
+        """
+        if self._given() is None:
+            release(self._options())
 
     def _given(self) -> Reranker | None:
         # Not yet a Reranker after model_copy(update=...), which validates nothing.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,7 +153,7 @@ class LoadedReranker(Reranker):
 
     def close(self) -> None:
         """As `Reranker.close`. Adapters that named the same model load it anew."""
-        with _loading:
+        with _access:
             if _shared.get(self.loaded_from) is self:
                 del _shared[self.loaded_from]
         super().close()
@@ -263,14 +264,18 @@ def load_reranker(  # noqa: PLR0913 - every option of loading, in one place
     ).load()
 
 
-_shared: dict[LoadingOptions, LoadedReranker] = {}
-_loading = threading.Lock()
+SHARED_RERANKERS = 8
+"""How many rerankers of different options adapters share, those used last; the weights of a model are there once."""
+
+_shared: OrderedDict[LoadingOptions, LoadedReranker] = OrderedDict()
+# The first is held while a model loads, the second while the dictionary is looked at or changed.
+_loading, _access = threading.Lock(), threading.Lock()
 
 
 def _after_fork() -> None:
-    # The thread of the parent that was loading does not exist here.
-    global _loading  # noqa: PLW0603 - a lock that nobody holds
-    _loading = threading.Lock()
+    # The thread of the parent that held one does not exist here.
+    global _loading, _access
+    _loading, _access = threading.Lock(), threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -279,19 +284,34 @@ if hasattr(os, "register_at_fork"):
 
 def loaded_already(options: LoadingOptions) -> LoadedReranker | None:
     """What `shared_reranker` gives, if it would not have to load it. Never waits."""
-    found = _shared.get(options)
+    with _access:
+        found = _shared.get(options)
+        if found is not None:
+            _shared.move_to_end(options)
     return None if found is None else found.follow_calibration()
 
 
+def release(options: LoadingOptions) -> None:
+    """Share the reranker of ``options`` no longer: it is freed after its last call, and loaded anew if asked for."""
+    with _access:
+        _shared.pop(options, None)
+
+
 def shared_reranker(options: LoadingOptions) -> LoadedReranker:
-    """One reranker a process for equal options, however many adapters and pickles ask."""
+    """One reranker a process for equal options, for all adapters and pickles; the last `SHARED_RERANKERS` are kept."""
     found = loaded_already(options)  # a model that is loaded must not wait for another that is loading
     if found is not None:
         return found
     with _loading:
-        if options not in _shared:
-            _shared[options] = options.load()
-        return _shared[options]
+        found = loaded_already(options)
+        if found is None:
+            found = options.load()
+            with _access:
+                _shared[options] = found
+                # Who uses one that goes keeps it until the call ends.
+                gone = [_shared.popitem(last=False)[1] for _ in range(len(_shared) - SHARED_RERANKERS)]
+            del gone  # not under the lock: its end takes others
+        return found
 
 
 def refuse_unknown(options: Mapping[str, object], taker: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 from tokenizers import Tokenizer, normalizers
 
@@ -98,11 +99,12 @@ class PairEncoder:
             ModelLoadError: The tokenizer does not tell query and passage apart.
         """
         self.settings = TokenizerSettings() if settings is None else settings
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
-        if self.settings.lower_case:
-            others = [] if tokenizer.normalizer is None else [tokenizer.normalizer]
-            tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *others])
+        # Only if there is something to switch off: others may read from a tokenizer that is shared.
+        if tokenizer.truncation is not None:
+            tokenizer.no_truncation()
+        if tokenizer.padding is not None:
+            tokenizer.no_padding()
+        self._shared: _SharedTokenizer | None = None
         self._tokenizer = tokenizer
         self._template = _read_template(tokenizer, token_types=self.settings.token_types)
         self._unknown, self._longest_word = _read_unknown(tokenizer)
@@ -135,18 +137,18 @@ class PairEncoder:
                 f"{folder} has no tokenizer.json. Expected a fast tokenizer's file beside config.json; "
                 f"download the model again, or save one with AutoTokenizer.from_pretrained(...).save_pretrained."
             )
-        try:
-            tokenizer = Tokenizer.from_file(str(path))
-        except Exception as exc:  # tokenizers raises a bare Exception for a damaged file
-            raise ModelLoadError(f"{path} cannot be read ({exc}). Download the model again.") from exc
-        return cls(
-            tokenizer,
+        settings = read_tokenizer_settings(folder)
+        shared = _load_tokenizer(path, lower_case=settings.lower_case)
+        encoder = cls(
+            shared.tokenizer,
             max_length,
             max_query_share=max_query_share,
             token_cache=token_cache,
             max_windows=max_windows,
-            settings=read_tokenizer_settings(folder),
+            settings=settings,
         )
+        encoder._shared = shared
+        return encoder
 
     def encode(self, pairs: list[Pair]) -> list[EncodedPair]:
         """One row a pair, in order. A query that stands in many pairs is encoded once."""
@@ -225,6 +227,34 @@ class PairEncoder:
             ],
             not whole or len(query_ids) < len(query.ids) or len(passage_ids) < len(passage.ids),
         )
+
+
+class _SharedTokenizer:
+    """Holds a tokenizer that is in memory once: XLM-R's takes about as much as a small model."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+
+
+_tokenizers: WeakValueDictionary[tuple[object, ...], _SharedTokenizer] = WeakValueDictionary()
+
+
+def _load_tokenizer(path: Path, *, lower_case: bool) -> _SharedTokenizer:
+    state = path.stat()
+    key = (path.resolve(), state.st_size, state.st_mtime_ns, lower_case)
+    found = _tokenizers.get(key)
+    if found is not None:
+        return found
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as exc:  # tokenizers raises a bare Exception for a damaged file
+        raise ModelLoadError(f"{path} cannot be read ({exc}). Download the model again.") from exc
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    if lower_case:
+        others = [] if tokenizer.normalizer is None else [tokenizer.normalizer]
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *others])
+    return _tokenizers.setdefault(key, _SharedTokenizer(tokenizer))
 
 
 def _beginning(text: str, size: int) -> str:

@@ -119,14 +119,19 @@ def load_engine(
     device: str | None = None,
     threads: int | None = None,
 ) -> Engine:
-    """Load the model in ``folder``.
+    """Load the model in ``folder``, or take it where it is loaded already, from the same files in the same way.
 
     Raises:
         InvalidInputError: An unknown name, or a precision that the engine or device cannot compute.
         MissingExtraError: The torch engine, or a conversion, without the ``torch`` extra.
         ModelLoadError: The folder's files cannot be used.
     """
+    from rerank_plugins.engines.loaded import find_engine, share_engine
+
     choice = choose_engine(folder, engine=engine, precision=precision, device=device)
+    loaded = find_engine(folder, choice, threads)
+    if loaded is not None:
+        return loaded
     _log.info("%s: %s, %s on %s (%s)", folder, choice.engine, choice.precision, choice.device, choice.why)
     model_folder.check_cross_encoder(folder)
     pad = model_folder.pad_token_id(folder)
@@ -142,7 +147,7 @@ def load_engine(
         raise
     except Exception as exc:
         raise _unloadable(folder, pad, exc) from exc
-    return engine_made
+    return share_engine(engine_made, folder, choice, threads)
 
 
 def _unloadable(folder: Path, pad: int, exc: Exception) -> ModelLoadError:
