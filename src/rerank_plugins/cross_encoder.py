@@ -80,6 +80,7 @@ class CrossEncoderScorer:
 
         ``max_windows`` is 1 where long documents are truncated; the rest is as in `load_reranker`.
         """
+        model_folder.check_cross_encoder(folder)
         longest = model_folder.longest_input(folder)
         length = max_length if longest is None else min(max_length, longest)
         encoder = PairEncoder.from_folder(

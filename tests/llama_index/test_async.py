@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import threading
+from pathlib import Path
 
 import pytest
 from heartbeat import longest_gap
@@ -11,6 +13,7 @@ from llama_index.core.schema import NodeWithScore, TextNode
 from llama_index_stand_ins import QUERY, TEXTS, Slow, nodes
 
 from rerank_plugins import Pair, Reranker
+from rerank_plugins.hub import find_model
 from rerank_plugins.llama_index import RerankPostprocessor
 
 
@@ -91,11 +94,13 @@ def test_a_stop_iteration_does_not_hang() -> None:
         asyncio.run(asyncio.wait_for(postprocessor.apostprocess_nodes(nodes(), query_str=QUERY), timeout=10))
 
 
-def test_the_model_loads_off_the_loop(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_model_loads_off_the_loop(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     """The first async call loads it on another thread, as the log of the loading shows."""
 
     async def main() -> int:
-        postprocessor = RerankPostprocessor(model="rerank-mini-en", max_length=83)
+        # A copy: nothing else in this process has loaded it.
+        copy = shutil.copytree(find_model("rerank-mini-en"), tmp_path / "model")
+        postprocessor = RerankPostprocessor(model=copy)
         await postprocessor.apostprocess_nodes(nodes(), query_str=QUERY)
         return threading.get_ident()
 
