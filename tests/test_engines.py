@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from stand_in_models import write_model
+from tokenizers import Tokenizer
 
-from rerank_plugins import InvalidInputError, MissingExtraError, ModelLoadError, Pair
+from rerank_plugins import InvalidInputError, MissingExtraError, ModelLoadError, Pair, load_reranker
 from rerank_plugins.cross_encoder import CrossEncoderScorer
 from rerank_plugins.engines import EngineChoice, choose_engine, load_engine
 from rerank_plugins.engines.openvino import cpu_has_bf16
@@ -111,8 +113,7 @@ def test_only_half_precision_on_cuda_pads_for_fewer_batches() -> None:
     from rerank_plugins.engines.torch import padding
 
     assert padding("fp16", "cuda") == padding("bf16", "cuda:1") == (0.5, 64)
-    assert padding("fp32", "cuda") == padding("fp16", "mps") == (0.1, 1)
-    assert padding("fp32", "cpu") == padding("bf16", "cpu") == (0.1, 16)
+    assert padding("fp32", "cuda") == padding("fp16", "mps") == padding("bf16", "cpu") == (0.1, 1)
 
 
 def test_bf16_is_refused_where_the_processor_has_none(fresh_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,3 +289,32 @@ def test_an_ir_with_other_inputs_is_refused(fresh_ir: Path) -> None:
     openvino.save_model(openvino.Model([ops.relu(pixels)], [pixels]), fresh_ir / "openvino" / "openvino_model.xml")
     with pytest.raises(ModelLoadError, match=r"takes the inputs \['pixels'\], expected input_ids"):
         load_engine(fresh_ir, precision="fp32")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "engine"),
+    [
+        ("convbert", "torch"),
+        ("convbert", "openvino"),
+        ("nystromformer", "torch"),
+        ("nystromformer", "openvino"),
+        ("fnet", "torch"),  # has no attention mask at all, without which OpenVINO's engine refuses it
+        ("bert", "torch"),
+    ],
+)
+def test_models_that_read_padding_get_none(
+    bert_folder: Path, tmp_path: Path, pairs: list[Pair], engine: Any, architecture: str
+) -> None:
+    """Pairs of many lengths score as sentence-transformers scores each alone, also where no attention mask is heeded."""
+    folder = shutil.copytree(
+        bert_folder, tmp_path / "model", ignore=shutil.ignore_patterns("openvino", "*.safetensors")
+    )
+    size = Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab_size()
+    write_model(folder, architecture, head=3, vocab_size=size, max_position_embeddings=256)
+    import torch
+    from sentence_transformers import CrossEncoder
+
+    reference = CrossEncoder(str(folder), device="cpu", local_files_only=True)
+    expected = [reference.predict([pair], activation_fn=torch.nn.Identity())[0] for pair in pairs[:30]]
+    found = load_reranker(folder, engine=engine, precision="fp32", device="cpu").score(pairs[:30])
+    assert found == pytest.approx(expected, abs=1e-3)

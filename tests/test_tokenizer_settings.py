@@ -56,6 +56,10 @@ def logits_of_sentence_transformers(folder: Path, pairs: list[Pair]) -> list[flo
         (TOKENIZER, {"model_input_names": ..., "tokenizer_class": "BertTokenizerFast"}),
         (TOKENIZER, {"model_input_names": ..., "tokenizer_class": "ElectraTokenizerFast"}),
         (TOKENIZER, {"model_input_names": ..., "tokenizer_class": ..., "backend": ...}),
+        (TOKENIZER, {"tokenizer_class": "BertTokenizer", "backend": ..., "do_lower_case": False}),
+        (TOKENIZER, {"tokenizer_class": "BertTokenizer", "backend": ..., "tokenize_chinese_chars": False}),
+        (TOKENIZER, {"tokenizer_class": "DistilBertTokenizerFast", "backend": ..., "strip_accents": False}),
+        (TOKENIZER, {"tokenizer_class": "ElectraTokenizer", "backend": ...}),
         (PROMPTS, {"prompts": WEB, "default_prompt_name": "web"}),
         (PROMPTS, {"prompts": WEB, "default_prompt_name": None}),
         (PROMPTS, {"prompts": WEB}),
@@ -67,7 +71,7 @@ def test_rows_are_those_of_sentence_transformers(
 ) -> None:
     """Token types, what stands before the query, and lower case are taken from the files of the folder."""
     edit(saved_bert, name, **values)
-    given = [*pairs[:10], ("HOW do Plants make food", "PHOTOSYNTHESIS turns sunlight")]
+    given = [*pairs[:10], ("HOW do Plants make food", "PHOTOSYNTHESIS turns sunlight"), ("càt", "光合作用 bréad")]
     expected = logits_of_sentence_transformers(saved_bert, given)
     found = load_reranker(saved_bert, engine=engine, precision="fp32", device="cpu").score(given)
     assert found == pytest.approx(expected, abs=1e-4)
@@ -94,6 +98,13 @@ def test_a_chat_template_is_refused(fresh_bert: Path, place: str) -> None:
         edit(fresh_bert, TOKENIZER, chat_template="{{ messages }}")
     with pytest.raises(ModelLoadError, match=r"has a chat template.*Use an encoder"):
         load_reranker(fresh_bert, engine="torch", device="cpu")
+
+
+def test_arguments_for_the_tokenizer_are_refused(saved_bert: Path) -> None:
+    """What sentence-transformers would hand to it is not left out in silence."""
+    edit(saved_bert, SENTENCE_BERT, processing_kwargs={"text": {"add_special_tokens": False}})
+    with pytest.raises(ModelLoadError, match=r"has processing_kwargs=.*would rank otherwise"):
+        load_reranker(saved_bert, engine="torch", device="cpu")
 
 
 @pytest.mark.parametrize("template", [None, "[CLS] $A $B [SEP]", "$A $B"])

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
 from tokenizers import Tokenizer, normalizers
+from tokenizers.models import WordPiece
 
 from rerank_plugins.errors import InvalidInputError, ModelLoadError
 from rerank_plugins.scorer import Pair
@@ -138,7 +139,7 @@ class PairEncoder:
                 f"download the model again, or save one with AutoTokenizer.from_pretrained(...).save_pretrained."
             )
         settings = read_tokenizer_settings(folder)
-        shared = _load_tokenizer(path, lower_case=settings.lower_case)
+        shared = _load_tokenizer(path, settings)
         encoder = cls(
             shared.tokenizer,
             max_length,
@@ -239,9 +240,9 @@ class _SharedTokenizer:
 _tokenizers: WeakValueDictionary[tuple[object, ...], _SharedTokenizer] = WeakValueDictionary()
 
 
-def _load_tokenizer(path: Path, *, lower_case: bool) -> _SharedTokenizer:
+def _load_tokenizer(path: Path, settings: TokenizerSettings) -> _SharedTokenizer:
     state = path.stat()
-    key = (path.resolve(), state.st_size, state.st_mtime_ns, lower_case)
+    key = (path.resolve(), state.st_size, state.st_mtime_ns, settings.lower_case, settings.normalization)
     found = _tokenizers.get(key)
     if found is not None:
         return found
@@ -251,7 +252,15 @@ def _load_tokenizer(path: Path, *, lower_case: bool) -> _SharedTokenizer:
         raise ModelLoadError(f"{path} cannot be read ({exc}). Download the model again.") from exc
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    if lower_case:
+    own = settings.normalization
+    if own is not None and isinstance(tokenizer.model, WordPiece):
+        tokenizer.normalizer = normalizers.BertNormalizer(
+            clean_text=True,
+            handle_chinese_chars=own.chinese_apart,
+            strip_accents=own.strip_accents,
+            lowercase=own.lower_case,
+        )
+    if settings.lower_case:
         others = [] if tokenizer.normalizer is None else [tokenizer.normalizer]
         tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *others])
     return _tokenizers.setdefault(key, _SharedTokenizer(tokenizer))

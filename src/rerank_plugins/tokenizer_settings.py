@@ -30,8 +30,22 @@ _TYPES_WITH_TOKEN_TYPES = frozenset(
     )
 )
 
+# Those that make their normalizer from tokenizer_config.json, whatever tokenizer.json has.
+_BERT = frozenset(("Bert", "ConvBert", "DistilBert", "Electra", "LayoutLM", "MobileBert", "SqueezeBert"))
+_BERT_TYPES = frozenset(
+    ("bert", "convbert", "distilbert", "electra", "ernie", "layoutlm", "megatron-bert", "mobilebert", "squeezebert")
+)
+
 # Tokenizers without a limit of their own say 10 to the 30th.
 _NO_LIMIT = 1_000_000_000
+
+
+class BertNormalization(NamedTuple):
+    """What BERT's tokenizer does to a text before it is cut into words."""
+
+    lower_case: bool
+    strip_accents: bool | None
+    chinese_apart: bool
 
 
 class TokenizerSettings(NamedTuple):
@@ -45,13 +59,15 @@ class TokenizerSettings(NamedTuple):
     """What stands before every query."""
     lower_case: bool = False
     """Whether texts are put into lower case first, whatever the tokenizer does."""
+    normalization: BertNormalization | None = None
+    """Instead of the normalizer in ``tokenizer.json``, of a WordPiece tokenizer; None for its own."""
 
 
 def read_tokenizer_settings(folder: Path) -> TokenizerSettings:
     """Read ``tokenizer_config.json`` and sentence-transformers' files in ``folder``; what is not there has its default.
 
     Raises:
-        ModelLoadError: Pairs are joined by a chat template, or a file is damaged.
+        ModelLoadError: Pairs are joined by a chat template, or by arguments that were saved, or a file is damaged.
     """
     tokenizer = _read_object(folder / "tokenizer_config.json")
     model = _read_object(folder / "config_sentence_transformers.json")
@@ -66,12 +82,19 @@ def read_tokenizer_settings(folder: Path) -> TokenizerSettings:
             f"This version joins them as encoders do and would rank wrongly. Use an encoder, such as "
             f"BAAI/bge-reranker-v2-m3."
         )
+    if saved.get("processing_kwargs"):
+        raise ModelLoadError(
+            f"{folder / 'sentence_bert_config.json'} has processing_kwargs={saved['processing_kwargs']!r}, by which "
+            f"sentence-transformers calls the tokenizer. This version cannot, and would rank otherwise. Use that "
+            f"library for this model, or another model."
+        )
     limit = saved.get("max_seq_length")
     return TokenizerSettings(
         _gives_token_types(tokenizer, folder),
         _as_limit(tokenizer.get("model_max_length") if limit is None else limit),
         _default_prompt(model),
         bool(saved.get("do_lower_case")),
+        _bert_normalization(tokenizer, folder),
     )
 
 
@@ -79,10 +102,25 @@ def _gives_token_types(tokenizer: dict[str, Any], folder: Path) -> bool:
     names = tokenizer.get("model_input_names")
     if isinstance(names, list):
         return "token_type_ids" in names
+    return _is_of(tokenizer, folder, _WITH_TOKEN_TYPES, _TYPES_WITH_TOKEN_TYPES)
+
+
+def _bert_normalization(tokenizer: dict[str, Any], folder: Path) -> BertNormalization | None:
+    if not _is_of(tokenizer, folder, _BERT, _BERT_TYPES):
+        return None
+    lower_case, accents, chinese = (
+        tokenizer.get(name, default)
+        for name, default in (("do_lower_case", True), ("strip_accents", None), ("tokenize_chinese_chars", True))
+    )
+    return BertNormalization(bool(lower_case), None if accents is None else bool(accents), bool(chinese))
+
+
+def _is_of(tokenizer: dict[str, Any], folder: Path, classes: frozenset[str], types: frozenset[str]) -> bool:
+    """Whether the tokenizer's class is one of ``classes``; where none is named, the model's type one of ``types``."""
     named = tokenizer.get("tokenizer_class")
     if isinstance(named, str):
-        return named.removesuffix("Fast").removesuffix("Tokenizer") in _WITH_TOKEN_TYPES
-    return _read_object(folder / "config.json").get("model_type") in _TYPES_WITH_TOKEN_TYPES
+        return named.removesuffix("Fast").removesuffix("Tokenizer") in classes
+    return _read_object(folder / "config.json").get("model_type") in types
 
 
 def _as_limit(given: Any) -> int | None:

@@ -6,13 +6,17 @@ import importlib.util
 import logging
 import platform
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rerank_plugins.engines import model_folder
 from rerank_plugins.errors import InvalidInputError, MissingExtraError, ModelLoadError, RerankError
+
+if TYPE_CHECKING:
+    from rerank_plugins.engines.openvino import OpenVINOEngine
+    from rerank_plugins.engines.torch import TorchEngine
 
 EngineName = Literal["auto", "torch", "openvino"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
@@ -131,6 +135,10 @@ def load_engine(
     choice = choose_engine(folder, engine=engine, precision=precision, device=device)
     loaded = find_engine(folder, choice, threads)
     if loaded is not None:
+        if choice.engine == "torch" and choice.device == "cpu" and threads is not None:
+            import torch
+
+            torch.set_num_threads(threads)  # another engine may have set it meanwhile
         return loaded
     _log.info("%s: %s, %s on %s (%s)", folder, choice.engine, choice.precision, choice.device, choice.why)
     model_folder.check_cross_encoder(folder)
@@ -143,6 +151,8 @@ def load_engine(
     try:
         engine_made = _make(folder, choice, threads)
         engine_made.logits(ids, mask, np.zeros_like(ids))
+        if _reads_padding(engine_made, ids[:1], pad):
+            engine_made.length_multiple, engine_made.max_padding = 1, 0.0
     except (RerankError, MemoryError):
         raise
     except Exception as exc:
@@ -160,7 +170,21 @@ def _unloadable(folder: Path, pad: int, exc: Exception) -> ModelLoadError:
     )
 
 
-def _make(folder: Path, choice: EngineChoice, threads: int | None) -> Engine:
+def _reads_padding(engine: Engine, row: Tokens, pad: int) -> bool:
+    """Whether a row's logit is another one where it is padded, though the attention mask says so.
+
+    So it is in ConvBERT, whose convolutions take no mask, FNet and Nystromformer; their rows must not be padded.
+    """
+    padded = np.full((1, 4 * row.shape[1]), pad, dtype=np.int64)
+    mask = np.zeros_like(padded)
+    padded[:, : row.shape[1]], mask[:, : row.shape[1]] = row, 1
+    alone = engine.logits(row, np.ones_like(row), np.zeros_like(row))
+    beside = engine.logits(padded, mask, np.zeros_like(padded))
+    # Below fp32 rounding follows the shape: logits of bf16 moved by .02 in a stand-in, these architectures' by units.
+    return bool(np.abs(alone - beside).max() > (1e-3 if engine.precision == "fp32" else 0.2))
+
+
+def _make(folder: Path, choice: EngineChoice, threads: int | None) -> OpenVINOEngine | TorchEngine:
     if choice.engine == "torch":
         from rerank_plugins.engines.torch import TorchEngine
 

@@ -18,6 +18,9 @@ from rerank_plugins.engines.conversion_place import conversion_place
 if TYPE_CHECKING:
     from rerank_plugins.engines import Engine, EngineChoice
 
+_DESCRIPTIONS = ("config.json", "model.safetensors.index.json", "fidelity.json", "converted_from.json")
+_WEIGHTS = (".safetensors", ".xml", ".bin", ".onnx", ".onnx_data", ".data")
+
 _engines: WeakValueDictionary[Hashable, Engine] = WeakValueDictionary()
 _access = threading.Lock()
 
@@ -59,8 +62,10 @@ def _key(folder: Path, choice: EngineChoice, threads: int | None) -> Hashable:
 
 
 def _state(folder: Path) -> Hashable:
-    """Names, sizes and times of the files in ``folder``, in order; nothing where it is not there."""
+    """Names, sizes and times of the model's files in ``folder``, in order; nothing where it is not there."""
     if not folder.is_dir():
         return ()
-    stats = ((path.name, path.stat()) for path in sorted(folder.iterdir()) if path.is_file())
+    # Not what people keep beside them: calibrations, score caches, notes.
+    files = (path for path in sorted(folder.iterdir()) if path.name in _DESCRIPTIONS or path.suffix in _WEIGHTS)
+    stats = ((path.name, path.stat()) for path in files if path.is_file())
     return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
