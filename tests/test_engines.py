@@ -305,7 +305,7 @@ def test_an_ir_with_other_inputs_is_refused(fresh_ir: Path) -> None:
 def test_models_that_read_padding_get_none(
     bert_folder: Path, tmp_path: Path, pairs: list[Pair], engine: Any, architecture: str
 ) -> None:
-    """Pairs of many lengths score as sentence-transformers scores each alone, also where no attention mask is heeded."""
+    """Pairs of many lengths score as sentence-transformers scores each alone, whether masks are heeded or not."""
     folder = shutil.copytree(
         bert_folder, tmp_path / "model", ignore=shutil.ignore_patterns("openvino", "*.safetensors")
     )
