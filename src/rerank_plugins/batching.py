@@ -27,7 +27,7 @@ class Filling:
         Args:
             budget: Most slots (rows x longest row) it may have. A single row longer than that is a batch of its own.
             max_padding: Largest share of its slots that may be padding.
-            few_shapes: Whether it is to have 1, 2, 4, 8, ... rows; see `surplus`.
+            few_shapes: Whether it is to have 1, 2, 3, 4, 6, 8, 12, ... rows; see `surplus`.
         """
         self.budget = budget
         self._max_padding = max_padding
@@ -43,10 +43,12 @@ class Filling:
 
     @property
     def surplus(self) -> int:
-        """Rows, of those taken last, that belong into a later batch: so that this one has a power of two of them."""
+        """Rows, of those taken last, that belong into a later batch: so that this one has 1, 2, 3, 4, 6, 8, 12, ..."""
         if not self._few_shapes or not self.rows:
             return 0
-        return self.rows - (1 << self.rows.bit_length() - 1)
+        power = 1 << self.rows.bit_length() - 1
+        between = power + power // 2
+        return self.rows - (between if self.rows >= between else power)
 
     def take(self, lengths: Sequence[int]) -> slice:
         """Fill up from rows that are sorted, longest first; returns which of them were taken.
@@ -70,15 +72,15 @@ class Filling:
         return slots <= self.budget and slots - self.tokens - length <= self._max_padding * slots
 
 
-# Steps up to the length from which on they double: a row's padding is less than an eighth of it.
-_STEPS = 16
+# Steps up to the length from which on they double: a row's padding is less than a sixteenth of it.
+_STEPS = 32
 
 
 def rounded_up(length: int, multiple: int, most: int) -> int:
     """The next multiple at or above ``length``; ``most`` where that lies between.
 
-    Where ``multiple`` is more than 1, long rows are rounded to twice, four times, ... of it: beyond 16 multiples in
-    steps of 2, beyond 32 in steps of 4. So a model that reads 8,192 tokens meets 56 widths and not 512.
+    Where ``multiple`` is more than 1, long rows are rounded to twice, four times, ... of it: beyond 32 multiples in
+    steps of 2, beyond 64 in steps of 4. So a model that reads 8,192 tokens meets 96 widths and not 512.
     """
     step = multiple
     while multiple > 1 and step * _STEPS < length:

@@ -54,7 +54,7 @@ class Engine(Protocol):
 
     @property
     def few_shapes(self) -> bool:
-        """Whether a new shape costs this engine time and memory, so that batches are to have 1, 2, 4, 8, ... rows."""
+        """Whether a new shape costs this engine time and memory, so that batches have 1, 2, 3, 4, 6, 8, ... rows."""
         ...
 
     @property
@@ -151,7 +151,7 @@ def load_engine(
     try:
         engine_made = _make(folder, choice, threads)
         engine_made.logits(ids, mask, np.zeros_like(ids))
-        if _reads_padding(engine_made, ids[:1], pad):
+        if _reads_padding(engine_made, folder, pad):
             engine_made.length_multiple, engine_made.max_padding = 1, 0.0
     except (RerankError, MemoryError):
         raise
@@ -170,18 +170,21 @@ def _unloadable(folder: Path, pad: int, exc: Exception) -> ModelLoadError:
     )
 
 
-def _reads_padding(engine: Engine, row: Tokens, pad: int) -> bool:
+def _reads_padding(engine: Engine, folder: Path, pad: int) -> bool:
     """Whether a row's logit is another one where it is padded, though the attention mask says so.
 
     So it is in ConvBERT, whose convolutions take no mask, FNet and Nystromformer; their rows must not be padded.
     """
-    padded = np.full((1, 4 * row.shape[1]), pad, dtype=np.int64)
-    mask = np.zeros_like(padded)
-    padded[:, : row.shape[1]], mask[:, : row.shape[1]] = row, 1
-    alone = engine.logits(row, np.ones_like(row), np.zeros_like(row))
-    beside = engine.logits(padded, mask, np.zeros_like(padded))
+    length = 8
+    shape = (1, 4 * length)
+    ids, mask, types = np.full(shape, pad, dtype=np.int64), np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    ids[:, :length], mask[:, :length] = 0 if pad else 1, 1
+    # Half of it is a passage, where the model tells segments apart.
+    types[:, length // 2 : length] = int(model_folder.read_config(folder).get("type_vocab_size") or 0) > 1
+    alone = engine.logits(ids[:, :length], mask[:, :length], types[:, :length])
+    padded = engine.logits(ids, mask, types)
     # Below fp32 rounding follows the shape: logits of bf16 moved by .02 in a stand-in, these architectures' by units.
-    return bool(np.abs(alone - beside).max() > (1e-3 if engine.precision == "fp32" else 0.2))
+    return bool(np.abs(alone - padded).max() > (1e-3 if engine.precision == "fp32" else 0.2))
 
 
 def _make(folder: Path, choice: EngineChoice, threads: int | None) -> OpenVINOEngine | TorchEngine:
