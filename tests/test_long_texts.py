@@ -92,6 +92,7 @@ def test_work_is_in_proportion_to_what_is_read(tokenizer_file: str, kind: str) -
         ("a" * 100, False),
         ("a" * 101, True),
         ("a cat " + "b" * 1_000_000, True),
+        ("a\x1c" * 120, True),  # white space to Python; BERT takes it out
         ("光" * 300, False),
         ("cat," * 60, False),
         ("☃ a cat", False),

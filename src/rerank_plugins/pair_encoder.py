@@ -41,6 +41,9 @@ _CUT_WITHIN = 1024
 # What WordPiece makes of a longer word is one unknown token, if its file says nothing else.
 _LONGEST_WORD = 100
 
+# Every white space that a tokenizer may separate words by. Not control characters: BERT's takes them out of a word.
+_NO_SEPARATOR = "[^ \t\n\r\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
+
 
 class EncodedPair(NamedTuple):
     """One row for the model; both lists have the same length, at most ``max_length``."""
@@ -192,7 +195,7 @@ class PairEncoder:
 
     def _hides_a_word(self, text: str, ids: list[int]) -> bool:
         """Whether an unknown token stands for a word that was too long to be read."""
-        if self._unknown not in ids or not re.search(rf"\S{{{self._longest_word + 1}}}", text):
+        if self._unknown not in ids or not re.search(f"{_NO_SEPARATOR}{{{self._longest_word + 1}}}", text):
             return False
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
         spans = zip(encoding.ids, encoding.offsets, strict=True)

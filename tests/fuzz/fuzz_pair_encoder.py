@@ -81,6 +81,7 @@ SEEDS = [
     data_of(32, 0.5, "\0", "nul\0byte", "\0\0", "\x1c\x85", "[SEP] in [CLS] </s> text<s>"),
     data_of(255, 0.5, "plants ", "a", "food water ", "a\u0301", "\u200b", repeat=215),
     data_of(20, 0.1, "how", "", "\u0301", "ﷺ", repeat=255),
+    data_of(8, 0, b"\x96\x81\0\0\1QQQQQQQQQQ\0\x1c", "b", repeat=226),
 ]
 
 WORDS = ["[SEP]", "[CLS]", "</s>", "<unk>", "\0", "\u200b", "\u202e", "\ufeff", "\u0301", "ﷺ", "🇩🇪", "食", "▁"]
