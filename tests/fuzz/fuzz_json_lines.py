@@ -65,6 +65,7 @@ SEEDS = [
     b'{"text": "a", "x": ' + b"[" * 1200 + b"]" * 1200 + b"}\nplain",
     b'{"text": "a", "x": ' + b"9" * 4400 + b"}\nplain",
     b"[" + b"9" * 4400 + b"\nplain",
+    b'[\n  \xd6\x9e\xdd\n  "b"\n]\n',  # a line that is blank, and no white space to JSON
 ]
 
 WORDS = [
@@ -130,7 +131,7 @@ def _check_rows(rows: list[Row], data: bytes, lines: dict[int, str]) -> None:
         assert rows == stand
         first = next(iter(lines.values()), "")
         assert _object(first) is None
-        assert not isinstance(_json("\n".join(stand)), list | dict)
+        assert not isinstance(_json(data.decode("utf-8-sig", "replace")), list | dict)
         return
     each, whole = [_json(line) for line in stand], _json("\n".join(stand))
     # As text, for NaN is unequal to itself.
