@@ -71,6 +71,7 @@ class OpenVINOEngine:
     device = "cpu"
     token_budget = TOKEN_BUDGET
     length_multiple = LENGTH_MULTIPLE
+    few_shapes = True
     max_padding = CPU_PADDING
 
     def __init__(self, folder: Path, precision: Precision, threads: int | None = None) -> None:
@@ -81,8 +82,6 @@ class OpenVINOEngine:
         """
         self.precision = precision
         self.shared_slots = SHARED_SLOTS if precision == "fp32" else 0
-        # A new shape is 2 to 4 MB in int8, where layers share no kernels, and .5 to 1.5 MB in the others.
-        self.few_shapes = precision == "int8"
         graph = _graph(folder, precision)
         hint = "bf16" if precision == "bf16" or (precision == "int8" and rest_in_bf16(folder)) else "f32"
         config: dict[str, Any] = {
