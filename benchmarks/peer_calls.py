@@ -133,7 +133,7 @@ def _processors() -> int:
 
 
 def _pad(folder: Path) -> int:
-    from rerank_plugins.engines import model_folder
+    from rerank_plugins.hub import folder as model_folder
 
     return model_folder.pad_token_id(folder)
 
@@ -174,7 +174,7 @@ def beside_bare(folder: Path, precision: Any, texts: list[str]) -> dict[str, Any
     Both have met the texts before: neither waits for kernels that the other has paid for.
     """
     from rerank_plugins import load_reranker
-    from rerank_plugins.cross_encoder import CrossEncoderScorer
+    from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
 
     scorer = load_reranker(folder, engine="openvino", precision=precision).scorer
     assert isinstance(scorer, CrossEncoderScorer)

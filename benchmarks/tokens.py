@@ -13,7 +13,7 @@ from collections.abc import Callable
 from stand_ins import QUERY, passages
 
 from rerank_plugins import load_reranker
-from rerank_plugins.cross_encoder import CrossEncoderScorer
+from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
 
 
 def seconds(call: Callable[[], object]) -> float:

@@ -11,8 +11,10 @@ import sys
 
 from rich.console import Console
 
-from rerank_plugins import RerankError, demo, traps
-from rerank_plugins.embedder import BOX_EMBEDDER
+from rerank_plugins import RerankError
+from rerank_plugins.demo import corpus as demo
+from rerank_plugins.demo import traps
+from rerank_plugins.retrieval.embedder import BOX_EMBEDDER
 
 
 def main() -> None:

@@ -22,9 +22,10 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.retrievers import BaseRetriever
 from rich.console import Console
 
-from rerank_plugins import RerankError, demo, load_reranker
-from rerank_plugins.embedder import load_embedder
+from rerank_plugins import RerankError, load_reranker
+from rerank_plugins.demo import corpus as demo
 from rerank_plugins.langchain import RerankCompressor
+from rerank_plugins.retrieval import load_embedder
 
 PROMPT = ChatPromptTemplate.from_messages(
     [

@@ -20,9 +20,10 @@ from llama_index.core.schema import TextNode
 from llama_index.vector_stores.faiss import FaissVectorStore
 from rich.console import Console
 
-from rerank_plugins import RerankError, demo, load_reranker
-from rerank_plugins.embedder import load_embedder
+from rerank_plugins import RerankError, load_reranker
+from rerank_plugins.demo import corpus as demo
 from rerank_plugins.llama_index import RerankPostprocessor
+from rerank_plugins.retrieval import load_embedder
 
 
 class Embedding(BaseEmbedding):

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
-from stand_in_models import PASSAGES, QUERIES, write_bert, write_model
 
 from rerank_plugins import Pair
+from stand_in_models import PASSAGES, QUERIES, write_bert, write_model
 
 if TYPE_CHECKING:
-    from rerank_plugins.cross_encoder import CrossEncoderScorer
+    from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
 
 # Other work on the machine must not fail a test, and the same commit gives the same examples.
 settings.register_profile("suite", deadline=None, derandomize=True)
@@ -135,7 +135,7 @@ def onnx_folder(fresh_bert: Path) -> Path:
 @pytest.fixture(scope="session")
 def load_scorer() -> Callable[[Path, str], CrossEncoderScorer]:
     """``load_scorer(folder, engine)``: in fp32 on the CPU, loaded once a session."""
-    from rerank_plugins.cross_encoder import CrossEncoderScorer
+    from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
 
     @functools.cache
     def load(folder: Path, engine: Any) -> CrossEncoderScorer:

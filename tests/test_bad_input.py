@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stand_in_models import write_bert
 
 from rerank_plugins import (
     InvalidInputError,
@@ -18,7 +17,8 @@ from rerank_plugins import (
     RerankError,
     load_reranker,
 )
-from rerank_plugins.cross_encoder import CrossEncoderScorer
+from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
+from stand_in_models import write_bert
 
 QUERY = "how do plants make food"
 

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.documents import Document
-from scorers import Gives
 
 from rerank_plugins import Calibration, InvalidInputError, Reranker, load_reranker
 from rerank_plugins.hub import find_model
 from rerank_plugins.langchain import RerankCompressor
 from rerank_plugins.loading import LoadedReranker
+from scorers import Gives
 
 SAYS: dict[str, Any] = {"model": "a/model", "fitted_on": "x: 9 pairs", "ece_before": 0.25, "ece_after": 0.125}
 PLATT = Calibration(method="platt", slope=0.5, intercept=-2.0, **SAYS)
@@ -310,7 +310,7 @@ def test_a_calibration_of_another_model_is_used_with_a_warning(
 
 def test_the_curve_loads_no_numpy() -> None:
     """Reading a calibration and asking it needs nothing but the standard library."""
-    from test_imports import run_python
+    from run_python import run_python
 
     code = (
         "import sys; from rerank_plugins import Calibration; "

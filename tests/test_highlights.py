@@ -8,9 +8,8 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from doc_pages import names_left_by
-from scorers import ByLength, Gives
 
+from doc_pages import names_left_by
 from rerank_plugins import (
     ClosedError,
     DeadlineExceededError,
@@ -20,12 +19,13 @@ from rerank_plugins import (
     RankedResult,
     Reranker,
     ScoredPair,
-    demo,
     load_reranker,
 )
-from rerank_plugins.deadline import Deadline, deadline_from_now
+from rerank_plugins._internal.deadline import Deadline, deadline_from_now
+from rerank_plugins.demo import corpus as demo
 from rerank_plugins.highlights import MOST, sentence_spans
 from rerank_plugins.testing import SlowEngine, WordOverlap, toy_reranker
+from scorers import ByLength, Gives
 
 PHONE = "The phone was shown in September. Its frame is made of titanium. It costs 999 dollars."
 FRUIT = "Apples are a healthy fruit. Eat one a day."

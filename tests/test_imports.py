@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import rerank_plugins
 import rerank_plugins.evaluation
 import rerank_plugins.training
+from run_python import run_python
 
 HEAVY = (
     "torch",
@@ -18,13 +16,6 @@ HEAVY = (
     "tensorflow",
     "keras",
 )
-
-
-def run_python(code: str) -> str:
-    """What ``code`` prints in a Python of its own."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert not done.stderr
-    return done.stdout.strip()
 
 
 def test_importing_loads_no_engine_and_no_framework() -> None:

@@ -31,14 +31,18 @@ def run(program: str, *blocked: str, **environment: str) -> subprocess.Completed
     [
         ("import rerank_plugins.langchain", "langchain_core", "langchain"),
         ("import rerank_plugins.llama_index", "llama_index.core", "llama-index"),
-        ("from rerank_plugins.cli.demo import demo; demo()", "faiss", "faiss"),
-        ("from rerank_plugins import traps; traps.by_bm25(traps.read_traps('en'))", "bm25s", "faiss"),
+        ("from rerank_plugins.demo.demo_command import demo; demo()", "faiss", "faiss"),
+        ("from rerank_plugins.demo import traps; traps.by_bm25(traps.read_traps('en'))", "bm25s", "faiss"),
         ("from rerank_plugins.evaluation import evaluate", "ir_measures", "eval"),
         ("from rerank_plugins.evaluation import evaluate", "scipy.stats", "eval"),
-        ("from rerank_plugins.cli.demo import demo; demo()", "sentencex", "highlight"),
-        ("from rerank_plugins.embedder import load_embedder; load_embedder('embed-static-en')", "model2vec", "faiss"),
-        ("import rerank_plugins.evaluation.report", "jinja2", "eval"),
-        ("import rerank_plugins.evaluation.report", "matplotlib", "eval"),
+        ("from rerank_plugins.demo.demo_command import demo; demo()", "sentencex", "highlight"),
+        (
+            "from rerank_plugins.retrieval import load_embedder; load_embedder('embed-static-en')",
+            "model2vec",
+            "faiss",
+        ),
+        ("import rerank_plugins.evaluation.report.page", "jinja2", "eval"),
+        ("import rerank_plugins.evaluation.report.page", "matplotlib", "eval"),
         ("from rerank_plugins.training import train_reranker", "datasets", "train"),
         ("from rerank_plugins.training import train_reranker", "nncf", "train"),
     ],
@@ -159,7 +163,7 @@ def test_a_model_that_needs_torch_is_not_downloaded_without_it(tmp_path: Path) -
 def test_onnx_is_taken_where_torch_is_missing() -> None:
     """Of a repository with torch and ONNX weights the ONNX file is wanted, and no error raised."""
     program = (
-        "from rerank_plugins.hub import _wanted; "
+        "from rerank_plugins.hub.lookup import _wanted; "
         "print(_wanted('OWNER/NAME', ['config.json', 'model.safetensors', 'onnx/model.onnx', 'pytorch_model.bin']))"
     )
     assert run(program, "torch").stdout.strip() == "['*.json', '*.jinja', 'onnx/model.onnx']"

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from stand_in_models import write_model
 
 from rerank_plugins import InvalidInputError, ModelLoadError, Pair, Reranker, ScoringError, load_reranker
-from rerank_plugins.cross_encoder import CrossEncoderScorer
-from rerank_plugins.engines import choose_engine
+from rerank_plugins.backends import choose_engine
+from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
+from stand_in_models import write_model
 
 
 class Given:
@@ -121,7 +121,7 @@ def test_int8_is_used_where_the_other_weights_cannot_be(tmp_path: Path, monkeypa
     box = Path(__file__).parents[1] / "models" / "rerank-mini-en"
     folder = shutil.copytree(box, tmp_path / "both")
     (folder / "model.safetensors").touch()
-    monkeypatch.setattr("rerank_plugins.engines.torch_installed", lambda: False)
+    monkeypatch.setattr("rerank_plugins.backends.auto.torch_installed", lambda: False)
     assert choose_engine(folder).precision == "int8"
 
 

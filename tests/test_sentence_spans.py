@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerank_plugins.blank_text import is_blank
+from rerank_plugins._internal.blank import is_blank
 from rerank_plugins.highlights import LONGEST, sentence_spans
 
 

@@ -14,17 +14,16 @@ from safetensors.torch import load_file
 
 from late_interaction import LateInteractionCrossEncoder
 from minilm import minilm_folder
-from rerank_plugins.beir import Collection
-from rerank_plugins.cross_encoder import CrossEncoderScorer
-from rerank_plugins.embedder import load_embedder
-from rerank_plugins.engines.conversion import traced
-from rerank_plugins.engines.model_folder import OPENVINO_FILE, OPENVINO_INT8_FILE
-from rerank_plugins.evaluation.first_stage import embedded
-from rerank_plugins.export import int8
+from rerank_plugins.backends.conversion import traced
+from rerank_plugins.export import quantization as int8
+from rerank_plugins.export.calibration_data import Question
 from rerank_plugins.export.fidelity import compare
-from rerank_plugins.export.texts import Question
-from rerank_plugins.pair_encoder import PairEncoder
-from rerank_plugins.scorer import Pair
+from rerank_plugins.hub.folder import OPENVINO_FILE, OPENVINO_INT8_FILE
+from rerank_plugins.retrieval import Collection, load_embedder
+from rerank_plugins.retrieval.first_stage import embedded
+from rerank_plugins.scorers import Pair
+from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
+from rerank_plugins.tokenization.pair_encoder import PairEncoder
 from training_sets import SETS, training_collection
 
 CALIBRATION_PAIRS, COMPARED_QUERIES = 300, 45

@@ -12,9 +12,9 @@ from pathlib import Path
 from statistics import fmean
 
 from rerank_plugins import load_reranker
-from rerank_plugins.beir import example_collection
 from rerank_plugins.evaluation import Evaluation, evaluate
 from rerank_plugins.evaluation.results import Ranking
+from rerank_plugins.retrieval import example_collection
 
 COLLECTIONS = (
     *("nq-qed", "squad-dev-en", "medquad-test", "cisi", "cacm", "med"),

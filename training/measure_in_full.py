@@ -19,9 +19,9 @@ from late_interaction import LateInteractionCrossEncoder
 from matching import unit
 from measure import COLLECTIONS, EXAMPLE, SEED
 from minilm import minilm_folder
-from rerank_plugins.beir import Collection, example_collection, read_collection
-from rerank_plugins.evaluation.judged import sampled
+from rerank_plugins.evaluation.queries import sampled
 from rerank_plugins.evaluation.significance import interval, p_value
+from rerank_plugins.retrieval import Collection, example_collection, read_collection
 from token_states import load_tokenizer, states_of
 from train_reranker import ndcg, scores, signals
 from training_sets import Material, with_candidates

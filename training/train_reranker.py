@@ -26,8 +26,8 @@ from torch.nn import functional
 from late_interaction import LateInteractionCrossEncoder, from_minilm
 from matching import SIGNALS
 from minilm import minilm_folder
-from rerank_plugins.evaluation.judged import JudgedQuery
 from rerank_plugins.evaluation.metrics import measured
+from rerank_plugins.evaluation.queries import JudgedQuery
 from training_sets import POOL, SEED, SETS, Material, Query, prepare
 
 LIST_SIZE = 12

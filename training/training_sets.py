@@ -15,7 +15,7 @@ from torch import Tensor
 from late_interaction import LateInteractionCrossEncoder
 from matching import Tokens, unit
 from minilm import minilm_folder
-from rerank_plugins.beir import Collection, read_collection
+from rerank_plugins.retrieval import Collection, read_collection
 from token_states import PairBatch, TokenStates, load_tokenizer, matched_tokens, pair_batch, states_of
 
 SETS = ("train/nq-qed", "squad-dev-en", "train/medquad")

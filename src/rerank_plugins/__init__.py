@@ -25,9 +25,9 @@ from rerank_plugins.errors import (
     TrainingError,
 )
 from rerank_plugins.loading import DEFAULT_MODEL, load_reranker
-from rerank_plugins.ranking import Highlight, RankedResult, sigmoid
 from rerank_plugins.reranker import Reranker
-from rerank_plugins.scorer import DetailedScorer, Pair, Scale, ScoredPair, Scorer
+from rerank_plugins.results import Highlight, RankedResult, sigmoid
+from rerank_plugins.scorers.base import DetailedScorer, Pair, Scale, ScoredPair, Scorer
 from rerank_plugins.stats import Stats
 
 __all__ = [

@@ -11,8 +11,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
+from rerank_plugins._internal.files import expand
 from rerank_plugins.errors import InvalidInputError
-from rerank_plugins.paths import expand
 
 Method = Literal["platt", "isotonic"]
 """A logistic curve of two parameters, or any non-decreasing curve through knots."""

@@ -13,13 +13,13 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from rerank_plugins.blank_text import is_blank
-from rerank_plugins.deadline import Deadline
-from rerank_plugins.documents import check_query
+from rerank_plugins._internal.blank import is_blank
+from rerank_plugins._internal.deadline import Deadline
+from rerank_plugins._internal.validation import check_query
 from rerank_plugins.errors import ClosedError, InvalidInputError, MissingExtraError
-from rerank_plugins.ranking import Highlight, RankedResult
-from rerank_plugins.scorer import Pair, Scale, ScoredPair, Scorer
-from rerank_plugins.scoring import Asked
+from rerank_plugins.results import Highlight, RankedResult
+from rerank_plugins.scorers.base import Pair, Scale, ScoredPair, Scorer
+from rerank_plugins.scorers.scoring_call import Asked
 from rerank_plugins.stats import Counts
 
 _log = logging.getLogger("rerank_plugins.runtime")

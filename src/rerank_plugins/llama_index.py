@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Annotated, Any, Self
 
-from rerank_plugins.deadline import deadline_from_now
-from rerank_plugins.documents import check_query
+from rerank_plugins._internal.deadline import deadline_from_now
+from rerank_plugins._internal.validation import check_query
 from rerank_plugins.errors import InvalidInputError, MissingExtraError
 from rerank_plugins.highlights import check_highlight, written
-from rerank_plugins.ranking import RankedResult
+from rerank_plugins.results import RankedResult
 
 try:
     from llama_index.core.bridge.pydantic import ConfigDict, Field, model_serializer, model_validator
@@ -24,7 +24,7 @@ try:
 except ImportError as exc:
     raise MissingExtraError("llama-index", "rerank_plugins.llama_index", str(exc.name)) from exc
 
-from rerank_plugins.adapter_fields import CallFields, ScoreThreshold, TopN, check_each
+from rerank_plugins._internal.fields import CallFields, ScoreThreshold, TopN, check_each
 
 RETRIEVAL_SCORE = "retrieval_score"
 """Metadata key of ``keep_retrieval_score``, the one LlamaIndex's own rerankers use."""

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Never, get_args
 
+from rerank_plugins._internal.files import expand
 from rerank_plugins.calibration import Calibration
 from rerank_plugins.errors import InvalidInputError
-from rerank_plugins.paths import expand
 from rerank_plugins.reranker import Reranker
-from rerank_plugins.scorer import Scorer
+from rerank_plugins.scorers.base import Scorer
 
 if TYPE_CHECKING:
-    from rerank_plugins.engines import EngineName, Precision
+    from rerank_plugins.backends.auto import EngineName, Precision
 
 LongDocuments = Literal["truncate", "windows"]
 """What becomes of a document that is longer than the model reads at a time."""
@@ -57,7 +57,7 @@ class LoadingOptions:
 
     def __post_init__(self) -> None:
         # Here, not at the top: importing this package must not load numpy's and the engines' modules.
-        from rerank_plugins.engines import check_names
+        from rerank_plugins.backends.auto import check_names
 
         if not isinstance(self.model, str) or not self.model.strip():
             raise InvalidInputError(f"model must be a folder or a model's name, got {self.model!r}.")
@@ -88,8 +88,8 @@ class LoadingOptions:
 
     def load(self) -> LoadedReranker:
         """Find the model and load it, whether it is loaded already or not; its calibration first, which is quicker."""
-        from rerank_plugins.cross_encoder import CrossEncoderScorer
-        from rerank_plugins.hub import find_model
+        from rerank_plugins.hub.lookup import find_model
+        from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
 
         calibration = self.read_calibration()
         folder = find_model(

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from rerank_plugins.blank_text import is_blank
-from rerank_plugins.deadline import Deadline
-from rerank_plugins.ranking import RankedResult, rank
-from rerank_plugins.scoring import Scored
+from rerank_plugins._internal.blank import is_blank
+from rerank_plugins._internal.deadline import Deadline
+from rerank_plugins.results import RankedResult, rank
+from rerank_plugins.scorers.scoring_call import Scored
 
 OnError = Literal["raise", "keep_order"]
 """What a call does when scoring fails: raise, or answer in retrieval order."""

@@ -8,18 +8,18 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Self, get_args
 
+from rerank_plugins._internal.aio import on_thread
+from rerank_plugins._internal.deadline import Deadline, OnDeadline, deadline_from_now
+from rerank_plugins._internal.telemetry import Facts, instruments, observed
+from rerank_plugins._internal.validation import check_query, checked_documents, checked_pairs
 from rerank_plugins.calibration import Calibration
-from rerank_plugins.deadline import Deadline, OnDeadline, deadline_from_now
-from rerank_plugins.documents import check_query, checked_documents, checked_pairs
 from rerank_plugins.errors import ClosedError, DeadlineExceededError, InvalidInputError, OverloadedError
 from rerank_plugins.highlights import Sentences, check_highlight, in_part
-from rerank_plugins.ranking import RankedResult, check_score_threshold, check_top_n, sigmoid
 from rerank_plugins.rerank_call import Call, OnError
-from rerank_plugins.scorer import Pair, Scale, ScoredPair, Scorer
-from rerank_plugins.scoring import Asked
+from rerank_plugins.results import RankedResult, check_score_threshold, check_top_n, sigmoid
+from rerank_plugins.scorers.base import Pair, Scale, ScoredPair, Scorer
+from rerank_plugins.scorers.scoring_call import Asked
 from rerank_plugins.stats import Counts, Stats
-from rerank_plugins.telemetry import Facts, instruments, observed
-from rerank_plugins.threads import on_thread
 
 _log = logging.getLogger("rerank_plugins.runtime")
 
@@ -262,7 +262,10 @@ class Reranker:
         """Around the scoring of a call: its span, its counters, and what happens when it fails."""
         pairs = [(call.query, call.texts[position]) for position in call.filled]
         asked = Asked(self.scorer, self.scale, pairs, call.filled)
-        attributes = {"reranker.model_name": self._model_label(), "rerank_plugins.documents": len(call.texts)}
+        attributes = {
+            "reranker.model_name": self._model_label(),
+            "rerank_plugins._internal.validation": len(call.texts),
+        }
         if call.top_n is not None:
             attributes["reranker.top_k"] = int(call.top_n)
         with observed(attributes) as facts:

@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 
-from rerank_plugins.cross_encoder import MAX_QUEUED_PAIRS, CrossEncoderScorer
-from rerank_plugins.documents import checked_pairs
-from rerank_plugins.engines import Engine, Logits, Precision, Tokens
+from rerank_plugins._internal.validation import checked_pairs
+from rerank_plugins.backends.auto import Engine, Logits, Precision, Tokens
 from rerank_plugins.errors import OutOfMemoryError
-from rerank_plugins.pair_encoder import PairEncoder
 from rerank_plugins.reranker import Reranker
-from rerank_plugins.scorer import Pair
+from rerank_plugins.scorers.base import Pair
+from rerank_plugins.scorers.cross_encoder import MAX_QUEUED_PAIRS, CrossEncoderScorer
+from rerank_plugins.tokenization.pair_encoder import PairEncoder
 
 POISON = "☠"
 """What `FailingEngine`, `NaNEngine` and `DyingEngine` can be made to stumble over."""

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import ir_measures
 import pytest
-from beir_folders import write_folder, write_run
 
+from beir_folders import write_folder, write_run
 from rerank_plugins import InvalidInputError, ModelNotFoundError, Pair, Reranker, sigmoid
-from rerank_plugins.beir import example_collection, read_collection
-from rerank_plugins.embedder import load_embedder
 from rerank_plugins.evaluation import Evaluation, evaluate
-from rerank_plugins.evaluation.first_stage import embedded, from_run_file
+from rerank_plugins.retrieval import example_collection, load_embedder, read_collection
+from rerank_plugins.retrieval.first_stage import embedded, from_run_file
 from rerank_plugins.testing import WordOverlap, toy_reranker
 
 ENGLISH = example_collection("english")

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rerank_plugins.evaluation.comparison import reranked_order
-from rerank_plugins.evaluation.judged import JudgedQuery
 from rerank_plugins.evaluation.metrics import measured, recall
+from rerank_plugins.evaluation.queries import JudgedQuery
 
 
 def judged(grades: dict[str, int], candidates: list[str], name: str = "q") -> JudgedQuery:

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from beir_folders import write_folder, write_run
 from calibration_data import Reads, drawn, logistic, write
-
 from rerank_plugins import Calibration, InvalidInputError, Pair, Reranker, load_reranker
-from rerank_plugins.beir import read_collection
-from rerank_plugins.embedder import load_embedder
 from rerank_plugins.evaluation import calibrate, evaluate
-from rerank_plugins.evaluation.first_stage import from_run_file
+from rerank_plugins.retrieval import load_embedder, read_collection
+from rerank_plugins.retrieval.first_stage import from_run_file
 from rerank_plugins.testing import WordOverlap
 
 HALF = "\ud800"

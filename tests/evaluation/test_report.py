@@ -12,14 +12,15 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import made_evaluations as made
 import matplotlib as mpl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import made_evaluations as made
 from rerank_plugins import InvalidInputError
-from rerank_plugins.evaluation import report, wording
+from rerank_plugins.evaluation.report import formatting as wording
+from rerank_plugins.evaluation.report import page as report
 from rerank_plugins.evaluation.report import write_report
 from rerank_plugins.evaluation.results import Evaluation, Interval, QueryChange
 
@@ -326,6 +327,6 @@ def test_an_evaluation_of_no_model_is_refused(tmp_path: Path) -> None:
 
 def test_drawing_opens_no_display() -> None:
     """pyplot, which looks for a display and keeps every figure, is never imported."""
-    program = "import sys, rerank_plugins.evaluation.report; print('matplotlib.pyplot' in sys.modules)"
+    program = "import sys, rerank_plugins.evaluation.report.page; print('matplotlib.pyplot' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "False"

@@ -15,13 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from beir_folders import write_folder, write_run
 
+from beir_folders import write_folder, write_run
 from rerank_plugins import InvalidInputError, Reranker, load_reranker
-from rerank_plugins.beir import example_collection
 from rerank_plugins.evaluation import Evaluation, evaluate
-from rerank_plugins.evaluation.contenders import contenders
-from rerank_plugins.evaluation.kept_scores import kept_scores
+from rerank_plugins.evaluation.score_log import kept_scores
+from rerank_plugins.evaluation.systems import contenders
+from rerank_plugins.retrieval import example_collection
 from rerank_plugins.testing import WordOverlap
 
 PASSAGES = {"a": "the cat sat on the mat", "b": "bread is baked from flour", "c": "water and air"}

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from rerank_plugins import Pair
-from rerank_plugins.cross_encoder import CrossEncoderScorer
-from rerank_plugins.engines import choose_engine, load_engine
-from rerank_plugins.engines.fidelity_report import FIDELITY_FILE
-from rerank_plugins.engines.model_folder import ONNX_FILE, OPENVINO_FILE, OPENVINO_INT8_FILE
+from rerank_plugins.backends import choose_engine, load_engine
 from rerank_plugins.errors import InvalidInputError, ModelLoadError
 from rerank_plugins.export import export_model
+from rerank_plugins.hub.fidelity_report import FIDELITY_FILE
+from rerank_plugins.hub.folder import ONNX_FILE, OPENVINO_FILE, OPENVINO_INT8_FILE
+from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
 
 Edit = Callable[..., None]
 
@@ -155,7 +155,7 @@ def test_a_snapshots_stale_int8_is_not_loaded_by_its_name(
     exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, edit_report: Edit
 ) -> None:
     """Of a hub model too: with other weights the cached int8 is neither the default nor loaded by name."""
-    from rerank_plugins.engines.conversion_place import conversion_place
+    from rerank_plugins.hub.cache_dirs import conversion_place
 
     monkeypatch.setenv("RERANK_PLUGINS_CACHE", str(tmp_path / "cache"))
     snapshot = tmp_path / "hub" / "models--OWNER--NAME" / "snapshots" / "0123abc"

@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from rerank_plugins.cli import app
-from rerank_plugins.engines.fidelity_report import FIDELITY_FILE
-from rerank_plugins.engines.model_folder import OPENVINO_INT8_FILE
+from rerank_plugins.hub.fidelity_report import FIDELITY_FILE
+from rerank_plugins.hub.folder import OPENVINO_INT8_FILE
 
 Edit = Callable[..., None]
 
@@ -40,7 +40,7 @@ def test_a_processor_that_clips_int8_is_told_what_it_gains(
 ) -> None:
     """Nothing there, and what auto takes instead; elsewhere nothing is said."""
     edit_report(exported, "int8", passed=True)
-    monkeypatch.setattr("rerank_plugins.engines.int8_arithmetic.int8_is_exact", lambda: exact)
+    monkeypatch.setattr("rerank_plugins.backends.int8.int8_is_exact", lambda: exact)
     result = CliRunner().invoke(app, ["export", str(exported), "--queries", "10"])
     assert result.exit_code == 0, result.output
     assert ("clips int8 products" in result.stderr) is not exact

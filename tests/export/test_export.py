@@ -13,14 +13,14 @@ import pytest
 from numpy.typing import NDArray
 
 from rerank_plugins import Pair, load_reranker
-from rerank_plugins.cross_encoder import CrossEncoderScorer
-from rerank_plugins.engines import load_engine
-from rerank_plugins.engines.conversion_place import conversion_place
-from rerank_plugins.engines.fidelity_report import FIDELITY_FILE
-from rerank_plugins.engines.model_folder import ONNX_FILE, OPENVINO_FILE, OPENVINO_INT8_FILE
-from rerank_plugins.engines.openvino import cpu_has_bf16
+from rerank_plugins.backends import load_engine
+from rerank_plugins.backends.openvino import cpu_has_bf16
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.export import Export, export_model
+from rerank_plugins.hub.cache_dirs import conversion_place
+from rerank_plugins.hub.fidelity_report import FIDELITY_FILE
+from rerank_plugins.hub.folder import ONNX_FILE, OPENVINO_FILE, OPENVINO_INT8_FILE
+from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
 
 Edit = Callable[..., None]
 
@@ -104,7 +104,7 @@ def test_bf16_is_refused_at_once_where_the_processor_has_none(
     fresh_bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before anything is converted or compared."""
-    monkeypatch.setattr("rerank_plugins.engines.openvino.lists_bf16", lambda: False)
+    monkeypatch.setattr("rerank_plugins.backends.openvino.lists_bf16", lambda: False)
     before = sorted(fresh_bert.rglob("*"))
     with pytest.raises(InvalidInputError, match=r"has no bf16 .* take precision='fp32': the file is the same"):
         export_model(fresh_bert, "bf16")

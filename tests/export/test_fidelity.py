@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rerank_plugins.export.calibration_data import Question
 from rerank_plugins.export.fidelity import compare
-from rerank_plugins.export.texts import Question
 
 ROW = st.lists(st.integers(-50, 50).map(float), min_size=6, max_size=6, unique=True)
 LOGITS = st.lists(ROW, min_size=1, max_size=4)

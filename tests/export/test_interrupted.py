@@ -19,13 +19,13 @@ import pytest
 from filelock import FileLock
 
 from rerank_plugins import Pair, load_reranker
-from rerank_plugins.cross_encoder import CrossEncoderScorer
-from rerank_plugins.engines import choose_engine
-from rerank_plugins.engines.conversion_place import lock_path
-from rerank_plugins.engines.fidelity_report import FIDELITY_FILE
-from rerank_plugins.engines.model_folder import OPENVINO_FILE, OPENVINO_INT8_FILE
+from rerank_plugins.backends import choose_engine
 from rerank_plugins.errors import ExportError, InvalidInputError, ModelLoadError
 from rerank_plugins.export import export_model
+from rerank_plugins.hub.cache_dirs import lock_path
+from rerank_plugins.hub.fidelity_report import FIDELITY_FILE
+from rerank_plugins.hub.folder import OPENVINO_FILE, OPENVINO_INT8_FILE
+from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
 
 Edit = Callable[..., None]
 

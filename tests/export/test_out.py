@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from rerank_plugins import Pair
-from rerank_plugins.cross_encoder import CrossEncoderScorer
-from rerank_plugins.engines.fidelity_report import FIDELITY_FILE, read_reports
-from rerank_plugins.engines.model_folder import OPENVINO_FILE, missing_files
 from rerank_plugins.errors import ExportError, InvalidInputError
 from rerank_plugins.export import export_model
+from rerank_plugins.hub.fidelity_report import FIDELITY_FILE, read_reports
+from rerank_plugins.hub.folder import OPENVINO_FILE, missing_files
+from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from rerank_plugins.cross_encoder import CrossEncoderScorer
-from rerank_plugins.engines.fidelity_report import FIDELITY_FILE
-from rerank_plugins.engines.model_folder import OPENVINO_INT8_FILE
 from rerank_plugins.errors import ExportError
 from rerank_plugins.export import export_model
+from rerank_plugins.hub.fidelity_report import FIDELITY_FILE
+from rerank_plugins.hub.folder import OPENVINO_INT8_FILE
+from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
 
 COMMAND = [sys.executable, "-m", "rerank_plugins.cli", "export"]
 

@@ -13,11 +13,12 @@ from huggingface_hub import constants
 from typer.testing import CliRunner
 
 from rerank_plugins import Pair
+from rerank_plugins.backends import choose_engine
+from rerank_plugins.backends.openvino import cpu_has_bf16
 from rerank_plugins.cli import app
-from rerank_plugins.cross_encoder import CrossEncoderScorer
-from rerank_plugins.engines import choose_engine
-from rerank_plugins.engines.conversion_place import conversion_place
-from rerank_plugins.engines.fidelity_report import (
+from rerank_plugins.errors import ModelLoadError
+from rerank_plugins.hub.cache_dirs import conversion_place
+from rerank_plugins.hub.fidelity_report import (
     FIDELITY_FILE,
     is_default,
     read_reports,
@@ -25,9 +26,8 @@ from rerank_plugins.engines.fidelity_report import (
     shortfall,
     write_reports,
 )
-from rerank_plugins.engines.model_folder import OPENVINO_FILE, OPENVINO_INT8_FILE
-from rerank_plugins.engines.openvino import cpu_has_bf16
-from rerank_plugins.errors import ModelLoadError
+from rerank_plugins.hub.folder import OPENVINO_FILE, OPENVINO_INT8_FILE
+from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
 
 Edit = Callable[..., None]
 

@@ -14,9 +14,9 @@ from typing import Any
 from unittest import mock
 
 from rerank_plugins import InvalidInputError
-from rerank_plugins.blank_text import is_blank
+from rerank_plugins._internal.blank import is_blank
+from rerank_plugins._internal.text import json_object, read_text, split_lines
 from rerank_plugins.cli.rank import Row, _is_object, _read, _read_strings, _read_whole, _text
-from rerank_plugins.text_lines import json_object, read_text, split_lines
 
 SOURCE = "-"
 

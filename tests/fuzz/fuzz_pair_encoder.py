@@ -11,10 +11,10 @@ from typing import NamedTuple
 from tokenizers import Encoding, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from rerank_plugins import InvalidInputError, Pair
+from rerank_plugins._internal.text import without_surrogates
 from rerank_plugins.hub import find_model
-from rerank_plugins.pair_encoder import EncodedPair, PairEncoder, _read_template
-from rerank_plugins.text_lines import without_surrogates
-from rerank_plugins.token_cache import TokenCache
+from rerank_plugins.tokenization.pair_encoder import EncodedPair, PairEncoder, _read_template
+from rerank_plugins.tokenization.token_cache import TokenCache
 
 # Far more than any max_length here has room for, and still quick.
 _MOST_CHARACTERS = 1_000

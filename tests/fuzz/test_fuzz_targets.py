@@ -4,14 +4,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+import fuzz_json_lines
+import fuzz_pair_encoder
 import pytest
-from fuzz import fuzz_json_lines, fuzz_pair_encoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rerank_plugins import InvalidInputError, Pair
 from rerank_plugins.cli.rank import Row, _read
-from rerank_plugins.pair_encoder import EncodedPair, PairEncoder
+from rerank_plugins.tokenization.pair_encoder import EncodedPair, PairEncoder
 
 Spoil = Callable[[list[EncodedPair], list[Pair]], list[EncodedPair]]
 

@@ -17,9 +17,9 @@ from langchain_core.tools import BaseTool, create_retriever_tool, tool
 from langchain_core.tracers.run_collector import RunCollectorCallbackHandler
 from langchain_core.tracers.schemas import Run
 from langchain_openai import ChatOpenAI
+
 from langchain_stand_ins import QUERY, TEXTS, Fixed, Slow, documents
 from llm_server import ANSWER, ChatServer, chat_server
-
 from rerank_plugins import InvalidInputError
 from rerank_plugins.langchain import RerankCompressor, RerankMiddleware, RerankRetriever
 

@@ -7,10 +7,10 @@ import threading
 import time
 
 import pytest
-from heartbeat import longest_gap
 from langchain_core.documents import Document
-from langchain_stand_ins import QUERY, TEXTS, Fixed, Slow, documents
 
+from heartbeat import longest_gap
+from langchain_stand_ins import QUERY, TEXTS, Fixed, Slow, documents
 from rerank_plugins import Pair, Reranker
 from rerank_plugins.langchain import RerankCompressor, RerankRetriever
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from langchain_classic.retrievers import ContextualCompressionRetriever
 from langchain_classic.retrievers.document_compressors import DocumentCompressorPipeline
 from langchain_core.documents import Document
-from langchain_stand_ins import QUERY, TEXTS, ByLength, CutsLong, Fixed, Gives, Remembers, documents
 from langchain_text_splitters import CharacterTextSplitter
 
+from langchain_stand_ins import QUERY, TEXTS, ByLength, CutsLong, Fixed, Gives, Remembers, documents
 from rerank_plugins import InvalidInputError, Reranker, ScoringError
 from rerank_plugins.langchain import RerankCompressor
 

@@ -8,8 +8,8 @@ import pickle
 import pytest
 from langchain_classic.retrievers.document_compressors import CrossEncoderReranker
 from langchain_core.cross_encoders import BaseCrossEncoder
-from langchain_stand_ins import QUERY, TEXTS, ByLength, Gives, documents
 
+from langchain_stand_ins import QUERY, TEXTS, ByLength, Gives, documents
 from rerank_plugins import Reranker, ScoringError
 from rerank_plugins.langchain import RerankCompressor, RerankCrossEncoder
 

@@ -15,10 +15,10 @@ from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import create_retriever_tool
 from langchain_core.tracers import LangChainTracer
 from langchain_openai import ChatOpenAI
-from langchain_stand_ins import QUERY, CutsLong, Fixed, documents
 from langsmith import Client
-from llm_server import chat_server
 
+from langchain_stand_ins import QUERY, CutsLong, Fixed, documents
+from llm_server import chat_server
 from rerank_plugins.langchain import RerankCompressor, RerankMiddleware
 
 COMPRESSOR = RerankCompressor(reranker=CutsLong(), top_n=2)

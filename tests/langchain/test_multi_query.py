@@ -7,8 +7,8 @@ from langchain_classic.retrievers import ContextualCompressionRetriever, MultiQu
 from langchain_core.documents import Document
 from langchain_core.language_models import FakeListLLM
 from langchain_core.retrievers import BaseRetriever
-from langchain_stand_ins import QUERY, Fixed, documents
 
+from langchain_stand_ins import QUERY, Fixed, documents
 from rerank_plugins import Reranker
 from rerank_plugins.langchain import RerankCompressor, RerankRetriever
 

@@ -14,10 +14,10 @@ from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import ConfigurableField, RunnableLambda
 from langchain_core.tracers.run_collector import RunCollectorCallbackHandler
 from langchain_core.vectorstores import InMemoryVectorStore
-from langchain_stand_ins import QUERY, TEXTS, ByLength, Fixed, Remembers, documents
 from langchain_tests.integration_tests import RetrieversIntegrationTests
 from pydantic import ValidationError
 
+from langchain_stand_ins import QUERY, TEXTS, ByLength, Fixed, Remembers, documents
 from rerank_plugins import InvalidInputError, Reranker
 from rerank_plugins.langchain import RerankCompressor, RerankRetriever
 

@@ -15,8 +15,8 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import ConfigurableField, Runnable, RunnableLambda, RunnablePassthrough
 from langchain_core.tracers.run_collector import RunCollectorCallbackHandler
 from langchain_core.tracers.schemas import Run
-from langchain_stand_ins import QUERY, TEXTS, ByLength, CutsLong, Fixed, Gives, documents
 
+from langchain_stand_ins import QUERY, TEXTS, ByLength, CutsLong, Fixed, Gives, documents
 from rerank_plugins import InvalidInputError, Reranker, ScoringError, sigmoid
 from rerank_plugins.langchain import RerankCompressor, RerankRetriever
 

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from langchain_core.documents import Document
 from langchain_core.load import dumpd, dumps, load, loads
-from langchain_stand_ins import QUERY, ByLength, documents
 from pydantic import ValidationError
 
+from langchain_stand_ins import QUERY, ByLength, documents
 from rerank_plugins import Reranker, load_reranker
-from rerank_plugins.adapter_fields import OPTIONS, ModelFields
+from rerank_plugins._internal.fields import OPTIONS, ModelFields
 from rerank_plugins.langchain import RerankCompressor, RerankCrossEncoder
 from rerank_plugins.loading import LoadedReranker
 

@@ -13,13 +13,13 @@ from langchain_core.prompts import PromptTemplate
 from langchain_core.runnables import ConfigurableField
 from langchain_core.tools import BaseTool, ToolException, create_retriever_tool, tool
 from langchain_core.vectorstores import InMemoryVectorStore
-from langchain_stand_ins import QUERY, TEXTS, Fixed, documents
 from langchain_tests.integration_tests import ToolsIntegrationTests
 from langchain_tests.unit_tests import ToolsUnitTests
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 from langgraph.types import Command
 
+from langchain_stand_ins import QUERY, TEXTS, Fixed, documents
 from rerank_plugins import InvalidInputError
 from rerank_plugins.langchain import RerankCompressor, RerankMiddleware, RerankRetriever
 

@@ -8,10 +8,10 @@ import threading
 from pathlib import Path
 
 import pytest
-from heartbeat import longest_gap
 from llama_index.core.schema import NodeWithScore, TextNode
-from llama_index_stand_ins import QUERY, TEXTS, Slow, nodes
 
+from heartbeat import longest_gap
+from llama_index_stand_ins import QUERY, TEXTS, Slow, nodes
 from rerank_plugins import Pair, Reranker
 from rerank_plugins.hub import find_model
 from rerank_plugins.llama_index import RerankPostprocessor

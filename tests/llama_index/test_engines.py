@@ -21,8 +21,8 @@ from llama_index.core.query_engine import CitationQueryEngine, RetrieverQueryEng
 from llama_index.core.schema import MetadataMode, NodeWithScore
 from llama_index.core.tools import RetrieverTool
 from llama_index.core.workflow import Context, Event, StartEvent, StopEvent, Workflow, step
-from llama_index_stand_ins import QUERY, TEXTS, ByLength, Fixed, Remembers, nodes
 
+from llama_index_stand_ins import QUERY, TEXTS, ByLength, Fixed, Remembers, nodes
 from rerank_plugins import Pair, Reranker
 from rerank_plugins.llama_index import RerankPostprocessor
 

@@ -8,11 +8,11 @@ import pytest
 from llama_index.core import get_response_synthesizer
 from llama_index.core.llms import MockLLM
 from llama_index.core.schema import MetadataMode, NodeWithScore, TextNode
-from scorers import ByLength
 
 from rerank_plugins import Reranker
 from rerank_plugins.llama_index import RerankPostprocessor
 from rerank_plugins.testing import WordOverlap
+from scorers import ByLength
 
 QUERY = "titanium."
 PHONE = "The phone was shown in September. Its frame is made of titanium. It costs 999 dollars."

@@ -21,8 +21,8 @@ from llama_index.core.schema import (
     QueryBundle,
     TextNode,
 )
-from llama_index_stand_ins import QUERY, TEXTS, ByLength, Gives, Remembers, nodes
 
+from llama_index_stand_ins import QUERY, TEXTS, ByLength, Gives, Remembers, nodes
 from rerank_plugins import InvalidInputError, Reranker, ScoringError, sigmoid
 from rerank_plugins.llama_index import RerankPostprocessor
 

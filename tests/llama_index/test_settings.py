@@ -16,9 +16,9 @@ from llama_index.core.callbacks import CallbackManager, LlamaDebugHandler
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import MetadataMode
 from llama_index.core.workflow import JsonPickleSerializer, JsonSerializer
-from llama_index_stand_ins import QUERY, ByLength, nodes
 from pydantic import ValidationError
 
+from llama_index_stand_ins import QUERY, ByLength, nodes
 from rerank_plugins import InvalidInputError, Reranker, load_reranker
 from rerank_plugins.llama_index import RerankPostprocessor
 

@@ -17,12 +17,12 @@ from llama_index.core.llms import MockLLM
 from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.query_engine import CitationQueryEngine, RetrieverQueryEngine
 from llama_index.core.schema import MetadataMode, NodeWithScore, TextNode
-from llama_index_stand_ins import QUERY, TEXTS, ByLength, Fixed, Gives, Slow, Trace, nodes
 from openinference.instrumentation.llama_index import LlamaIndexInstrumentor
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from llama_index_stand_ins import QUERY, TEXTS, ByLength, Fixed, Gives, Slow, Trace, nodes
 from rerank_plugins import InvalidInputError, Pair, ScoringError, sigmoid
 from rerank_plugins.llama_index import RerankPostprocessor
 

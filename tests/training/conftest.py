@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from collections_to_learn import RECIPE, made
-from stand_in_models import write_bert
 
+from collections_to_learn import RECIPE, made
 from rerank_plugins.training import Training, train_reranker
+from stand_in_models import write_bert
 
 
 @pytest.fixture(scope="session")

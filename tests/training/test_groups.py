@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerank_plugins.beir import Collection
+from rerank_plugins.retrieval import Collection
 from rerank_plugins.training.groups import connected, held_out, query_key, relevant_keys
 
 QUERIES, PASSAGES = st.integers(0, 30).map("q{}".format), st.integers(0, 20).map("p{}".format)

@@ -8,16 +8,16 @@ from pathlib import Path
 from statistics import fmean
 
 import pytest
-from collections_to_learn import KINDS, Prefers, learn, made, weights
 
+from collections_to_learn import KINDS, Prefers, learn, made, weights
 from rerank_plugins import InvalidInputError, Reranker, TrainingError, load_reranker
-from rerank_plugins.beir import read_collection
 from rerank_plugins.evaluation.candidates import progress_bar
-from rerank_plugins.evaluation.contenders import contenders
+from rerank_plugins.evaluation.systems import contenders
+from rerank_plugins.retrieval import read_collection
 from rerank_plugins.training import CurvePoint, Training
-from rerank_plugins.training.curve import CurveFile
+from rerank_plugins.training.distillation import taught
+from rerank_plugins.training.learning_curve import CurveFile
 from rerank_plugins.training.lists import TrainingList
-from rerank_plugins.training.teacher import taught
 
 
 def curve(out: Path) -> list[CurvePoint]:

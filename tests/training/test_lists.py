@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from rerank_plugins.ranking import sigmoid
-from rerank_plugins.training.base import load_base
+from rerank_plugins.results import sigmoid
+from rerank_plugins.training.base_model import load_base
+from rerank_plugins.training.dataset import TrainingQuery
 from rerank_plugins.training.lists import TrainingList, as_logit, drawn, log_shares, softmax, targets
-from rerank_plugins.training.material import TrainingQuery
 
 OTHERS = tuple(f"n{number}" for number in range(20))
 QUERIES = [

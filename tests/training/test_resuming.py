@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from collections_to_learn import learn, made, sitting, weights
 
+from collections_to_learn import learn, made, sitting, weights
 from rerank_plugins import InvalidInputError, TrainingError
-from rerank_plugins.training.curve import CurveFile
+from rerank_plugins.training.learning_curve import CurveFile
 
 LONG = 3
 """Epochs: 27 steps of which a test can interrupt some."""

@@ -9,9 +9,9 @@ from langchain_core.retrievers import BaseRetriever
 from llama_index.core.schema import MetadataMode, NodeWithScore
 
 from rerank_plugins import Highlight, Pair, RankedResult, Reranker, Scorer, load_reranker
+from rerank_plugins.evaluation.verification import Verification, verify
 from rerank_plugins.langchain import RerankCompressor, RerankCrossEncoder, RerankMiddleware, RerankRetriever
 from rerank_plugins.llama_index import RerankPostprocessor
-from rerank_plugins.verification import Verification, verify
 
 
 class Constant:

@@ -8,15 +8,15 @@ import sys
 import typer
 
 from rerank_plugins.cli.calibrate import calibrate
-from rerank_plugins.cli.demo import demo
 from rerank_plugins.cli.doctor import doctor
 from rerank_plugins.cli.eval import evaluate
 from rerank_plugins.cli.export import export
 from rerank_plugins.cli.models import models
 from rerank_plugins.cli.rank import rank
 from rerank_plugins.cli.train import train
-from rerank_plugins.cli.traps import traps
 from rerank_plugins.cli.verify import verify
+from rerank_plugins.demo.demo_command import demo
+from rerank_plugins.demo.traps_command import traps
 from rerank_plugins.errors import RerankError
 
 app = typer.Typer(

@@ -14,10 +14,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from rerank_plugins.embedder import BOX_EMBEDDER
+from rerank_plugins._internal.files import expand
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.loading import DEFAULT_MODEL
-from rerank_plugins.paths import expand
+from rerank_plugins.retrieval.embedder import BOX_EMBEDDER
 
 if TYPE_CHECKING:
     from rerank_plugins.evaluation import CalibrationResult

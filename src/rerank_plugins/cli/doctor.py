@@ -11,11 +11,13 @@ from huggingface_hub import constants
 from rich.console import Console
 from rich.text import Text
 
+from rerank_plugins._internal.extras import torch_installed
+from rerank_plugins.backends.auto import EngineChoice, choose_engine
+from rerank_plugins.backends.cpu import affinity, usable_cpus
 from rerank_plugins.cli.models import found_models
-from rerank_plugins.engines import EngineChoice, choose_engine, model_folder, torch_installed
-from rerank_plugins.engines.conversion_place import cache_root, conversion_place
-from rerank_plugins.engines.cpus import affinity, usable_cpus
 from rerank_plugins.errors import RerankError
+from rerank_plugins.hub import folder as model_folder
+from rerank_plugins.hub.cache_dirs import cache_root, conversion_place
 
 _PACKAGES = {
     "openvino": "base",
@@ -111,8 +113,8 @@ def _processors() -> str:
 def _processor() -> str:
     import openvino
 
-    from rerank_plugins.engines.int8_arithmetic import int8_is_exact
-    from rerank_plugins.engines.openvino import cpu_has_bf16, lists_bf16
+    from rerank_plugins.backends.int8 import int8_is_exact
+    from rerank_plugins.backends.openvino import cpu_has_bf16, lists_bf16
 
     name = openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")
     wrong = " that OpenVINO multiplies wrongly" if lists_bf16() and not cpu_has_bf16() else ""

@@ -16,15 +16,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rerank_plugins.demo import is_chinese, show_chinese_warnings
-from rerank_plugins.embedder import BOX_EMBEDDER
+from rerank_plugins._internal.files import expand
+from rerank_plugins.demo.corpus import is_chinese, show_chinese_warnings
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.evaluation.results import METRICS, Evaluation, Interval, QueryChange, Ranking, Reranked
 from rerank_plugins.loading import DEFAULT_MODEL
-from rerank_plugins.paths import expand
+from rerank_plugins.retrieval.embedder import BOX_EMBEDDER
 
 if TYPE_CHECKING:
-    from rerank_plugins.engines import EngineName, Precision
+    from rerank_plugins.backends.auto import EngineName, Precision
 
 # Queries that lost most, and characters of a text, that are printed; --json and --report have all of them.
 _SHOWN, _WIDTH = 3, 100
@@ -92,7 +92,7 @@ def _write(path: Path, text: str) -> None:
 
 def _writer(report: Path) -> Callable[[Evaluation, Path], None]:
     """What writes the report; asked for first, because an evaluation may take an hour."""
-    from rerank_plugins.evaluation.report import write_report
+    from rerank_plugins.evaluation.report.page import write_report
 
     place = expand(report)
     if place.is_dir() or not os.access(place.absolute().parent, os.W_OK):

@@ -9,9 +9,9 @@ from huggingface_hub.errors import CacheNotFound
 from rich.console import Console
 from rich.table import Table
 
-from rerank_plugins.engines import model_folder
 from rerank_plugins.errors import ModelLoadError
-from rerank_plugins.hub import box_folders, is_folder
+from rerank_plugins.hub import folder as model_folder
+from rerank_plugins.hub.lookup import box_folders, is_folder
 from rerank_plugins.loading import DEFAULT_MODEL
 
 

@@ -14,13 +14,13 @@ from rich.console import Console
 from rich.progress import track
 from rich.text import Text
 
+from rerank_plugins._internal.text import json_object, read_file, read_text, split_lines
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.highlights import check_highlight, written
 from rerank_plugins.loading import DEFAULT_MODEL, load_reranker
-from rerank_plugins.ranking import RankedResult, check_score_threshold, check_top_n
 from rerank_plugins.reranker import Reranker
-from rerank_plugins.scorer import DetailedScorer, Pair, ScoredPair
-from rerank_plugins.text_lines import json_object, read_file, read_text, split_lines
+from rerank_plugins.results import RankedResult, check_score_threshold, check_top_n
+from rerank_plugins.scorers.base import DetailedScorer, Pair, ScoredPair
 
 Row = str | dict[str, Any]
 """A document as it was given: a line of text, or a JSON object with the text under ``text``."""

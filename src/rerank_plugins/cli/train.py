@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rerank_plugins.embedder import BOX_EMBEDDER
-from rerank_plugins.engines.fidelity_report import shortfall
 from rerank_plugins.evaluation.results import METRICS, Ranking
+from rerank_plugins.hub.fidelity_report import shortfall
+from rerank_plugins.retrieval.embedder import BOX_EMBEDDER
 
 if TYPE_CHECKING:
     from rerank_plugins.training import Training

@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from rerank_plugins.evaluation.verification import Comparison, Verification, explain, published_name
+from rerank_plugins.evaluation.verification import verify as verify_scores
 from rerank_plugins.loading import load_reranker
-from rerank_plugins.verification import Comparison, Verification, explain, published_name
-from rerank_plugins.verification import verify as verify_scores
 
 if TYPE_CHECKING:
-    from rerank_plugins.engines import EngineName, Precision
+    from rerank_plugins.backends.auto import EngineName, Precision
 
 _WIDTHS = {"published": 9, "as": 7, "in": 4, "here": 8, "difference": 10, "tolerance": 9, "": 3}
 

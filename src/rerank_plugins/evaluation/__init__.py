@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from rerank_plugins.evaluation.results import METRICS, Evaluation, Interval, QueryChange, Ranking, Reranked
 
 if TYPE_CHECKING:
-    from rerank_plugins.evaluation.calibration_job import CalibrationResult as CalibrationResult
-    from rerank_plugins.evaluation.calibration_job import calibrate as calibrate
-    from rerank_plugins.evaluation.job import evaluate as evaluate
+    from rerank_plugins.evaluation.calibration.run import CalibrationResult as CalibrationResult
+    from rerank_plugins.evaluation.calibration.run import calibrate as calibrate
+    from rerank_plugins.evaluation.run import evaluate as evaluate
 
 __all__ = [
     "METRICS",
@@ -30,11 +30,11 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # It brings scipy and ir-measures, which whoever reads or draws results need not have.
     if name == "evaluate":
-        from rerank_plugins.evaluation.job import evaluate
+        from rerank_plugins.evaluation.run import evaluate
 
         return evaluate
     if name in ("CalibrationResult", "calibrate"):
-        from rerank_plugins.evaluation import calibration_job
+        from rerank_plugins.evaluation.calibration import run as calibration_job
 
         return getattr(calibration_job, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

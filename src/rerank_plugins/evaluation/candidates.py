@@ -7,10 +7,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
-from rerank_plugins.beir import Collection
-from rerank_plugins.embedder import load_embedder
-from rerank_plugins.evaluation.first_stage import FirstStage, embedded, from_run_file
-from rerank_plugins.paths import expand
+from rerank_plugins._internal.files import expand
+from rerank_plugins.retrieval.beir import Collection
+from rerank_plugins.retrieval.embedder import load_embedder
+from rerank_plugins.retrieval.first_stage import FirstStage, embedded, from_run_file
 
 
 def progress_bar(*, shown: bool) -> Progress:

@@ -6,14 +6,14 @@ import math
 from collections.abc import Sequence
 from statistics import fmean
 
-from rerank_plugins.evaluation.contenders import Contender
-from rerank_plugins.evaluation.judged import JudgedQuery
-from rerank_plugins.evaluation.kept_scores import Scored
 from rerank_plugins.evaluation.metrics import Order, PerQuery, measured
+from rerank_plugins.evaluation.queries import JudgedQuery
 from rerank_plugins.evaluation.results import METRICS, QueryChange, Ranking, Reranked
+from rerank_plugins.evaluation.score_log import Scored
 from rerank_plugins.evaluation.significance import interval, p_value
+from rerank_plugins.evaluation.systems import Contender
 from rerank_plugins.evaluation.verdict import verdict
-from rerank_plugins.ranking import rank
+from rerank_plugins.results import rank
 
 DEPTHS = (5, 10, 20, 30, 50, 100, 200, 500, 1000)
 """How many candidates `Reranked.by_depth` tries, and as many as there are at most."""

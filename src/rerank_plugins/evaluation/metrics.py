@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from rerank_plugins.errors import MissingExtraError
-from rerank_plugins.evaluation.judged import JudgedQuery
+from rerank_plugins.evaluation.queries import JudgedQuery
 from rerank_plugins.evaluation.results import METRICS
 
 try:

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from rerank_plugins.engines import model_folder
-from rerank_plugins.engines.conversion_place import conversion_place
-from rerank_plugins.engines.fidelity_report import is_default
-from rerank_plugins.engines.openvino import cpu_has_bf16, why_no_bf16
+from rerank_plugins._internal.files import expand
+from rerank_plugins.backends.openvino import cpu_has_bf16, why_no_bf16
 from rerank_plugins.errors import InvalidInputError
-from rerank_plugins.export import saving
-from rerank_plugins.export.job import ExportPrecision, Job
-from rerank_plugins.export.texts import read_texts
-from rerank_plugins.hub import find_model
-from rerank_plugins.paths import expand
+from rerank_plugins.export import artifacts as saving
+from rerank_plugins.export.calibration_data import read_texts
+from rerank_plugins.export.run import ExportPrecision, Job
+from rerank_plugins.hub import folder as model_folder
+from rerank_plugins.hub.cache_dirs import conversion_place
+from rerank_plugins.hub.fidelity_report import is_default
+from rerank_plugins.hub.lookup import find_model
 
 __all__ = ["Export", "ExportPrecision", "export_model"]
 

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from rerank_plugins.errors import MissingExtraError
-from rerank_plugins.export.texts import Question
+from rerank_plugins.export.calibration_data import Question
 
 LOWEST_TAU = 0.9
 """Mean Kendall's tau a query between the model's order and the export's. Chosen, as are the next two, not measured."""

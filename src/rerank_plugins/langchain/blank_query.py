@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from rerank_plugins.blank_text import is_blank
+from rerank_plugins._internal.blank import is_blank
 
 _log = logging.getLogger("rerank_plugins")
 

@@ -22,14 +22,14 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_v
 from pydantic.json_schema import SkipJsonSchema
 from typing_extensions import TypedDict  # pydantic reads typing's own from Python 3.12 on only
 
-from rerank_plugins.adapter_fields import CallFields, ScoreThreshold, TopN, check_each
-from rerank_plugins.deadline import deadline_from_now
+from rerank_plugins._internal.aio import on_thread
+from rerank_plugins._internal.deadline import deadline_from_now
+from rerank_plugins._internal.fields import CallFields, ScoreThreshold, TopN, check_each
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.highlights import check_highlight, written
 from rerank_plugins.langchain.blank_query import asks_nothing
 from rerank_plugins.langchain.tracing import add_metadata
-from rerank_plugins.ranking import RankedResult, check_top_n, cut
-from rerank_plugins.threads import on_thread
+from rerank_plugins.results import RankedResult, check_top_n, cut
 
 PerCall = int | EllipsisType | None
 """``top_n`` of one call; ``...`` keeps the field's, because None means all."""

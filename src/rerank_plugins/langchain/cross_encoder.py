@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from langchain_core.cross_encoders import BaseCrossEncoder
 from pydantic import ConfigDict
 
-from rerank_plugins.adapter_fields import ModelFields
-from rerank_plugins.documents import checked_pairs
-from rerank_plugins.scorer import Pair, Scale, ScoredPair
+from rerank_plugins._internal.fields import ModelFields
+from rerank_plugins._internal.validation import checked_pairs
+from rerank_plugins.scorers.base import Pair, Scale, ScoredPair
 
 
 class RerankCrossEncoder(ModelFields, BaseCrossEncoder):

@@ -11,7 +11,7 @@ from langchain_core.prompts import BasePromptTemplate, PromptTemplate, format_do
 from langchain_core.runnables import Runnable
 from langchain_core.tools.retriever import RetrieverInput
 
-from rerank_plugins.blank_text import is_blank
+from rerank_plugins._internal.blank import is_blank
 from rerank_plugins.errors import InvalidInputError, MissingExtraError
 from rerank_plugins.langchain.compressor import RerankInput
 

@@ -12,11 +12,11 @@ from langchain_core.runnables.configurable import DynamicRunnable
 from langchain_core.vectorstores import VectorStoreRetriever
 from pydantic import ConfigDict, PlainValidator, model_validator
 
-from rerank_plugins.adapter_fields import TopN
+from rerank_plugins._internal.fields import TopN
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.langchain.blank_query import asks_nothing
 from rerank_plugins.langchain.compressor import CompressorFields, PerCall, RerankCompressor
-from rerank_plugins.ranking import check_top_n
+from rerank_plugins.results import check_top_n
 
 
 class _NotGiven(int):

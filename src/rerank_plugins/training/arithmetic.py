@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import torch
 
-from rerank_plugins.engines import accelerator
-from rerank_plugins.engines.cpus import usable_cpus
-from rerank_plugins.engines.openvino import lists_bf16
-from rerank_plugins.evaluation.job import processor_name
+from rerank_plugins.backends.auto import accelerator
+from rerank_plugins.backends.cpu import usable_cpus
+from rerank_plugins.backends.openvino import lists_bf16
+from rerank_plugins.evaluation.run import processor_name
 
 
 @dataclass(frozen=True, slots=True)

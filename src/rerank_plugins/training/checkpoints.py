@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rerank_plugins.engines import model_folder
+from rerank_plugins.hub import folder as model_folder
 
 _log = logging.getLogger("rerank_plugins")
 

@@ -9,14 +9,14 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from rerank_plugins._internal.files import expand
 from rerank_plugins.errors import TrainingError
 from rerank_plugins.evaluation.results import METRICS, Evaluation
 from rerank_plugins.evaluation.significance import interval, p_value
 from rerank_plugins.evaluation.verdict import SIGNIFICANT, p_in_words
 from rerank_plugins.export import Export, export_model
-from rerank_plugins.export.texts import CALIBRATION_PAIRS
-from rerank_plugins.paths import expand
-from rerank_plugins.training.material import Material
+from rerank_plugins.export.calibration_data import CALIBRATION_PAIRS
+from rerank_plugins.training.dataset import Material
 from rerank_plugins.training.results import Change, CurvePoint
 
 _COMPARED = 40

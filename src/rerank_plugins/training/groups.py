@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 
-from rerank_plugins.beir import Collection
+from rerank_plugins.retrieval.beir import Collection
 
 Judgements = Mapping[str, Mapping[str, int]]
 """query id → passage id → grade."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rerank_plugins.embedder import BOX_EMBEDDER
+from rerank_plugins._internal.files import expand
 from rerank_plugins.errors import InvalidInputError
-from rerank_plugins.paths import expand
 from rerank_plugins.reranker import Reranker
-from rerank_plugins.training.options import Recipe, check_minutes
+from rerank_plugins.retrieval.embedder import BOX_EMBEDDER
+from rerank_plugins.training.config import Recipe, check_minutes
 from rerank_plugins.training.results import Training
-from rerank_plugins.training.sitting import Sitting
+from rerank_plugins.training.run import Sitting
 
 
 def train_reranker(  # noqa: PLR0913 - data, models, recipe and how to go on: every option of a training, in one place

@@ -7,7 +7,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rerank_plugins.training.material import TrainingQuery
+from rerank_plugins.training.dataset import TrainingQuery
 
 SMALLEST_PROBABILITY = 1e-6
 """Of a teacher that gives probabilities: what is nearer to 0 or 1 is taken for this, a logit of 14."""

@@ -1,0 +1,126 @@
+"""Lines of a text file as people really have them: byte order marks, Windows ends, stray bytes, gzip."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import json
+import logging
+import re
+import zlib
+from pathlib import Path
+from typing import Any
+
+from rerank_plugins._internal.blank import is_blank
+from rerank_plugins._internal.files import expand
+from rerank_plugins.errors import InvalidInputError
+
+_log = logging.getLogger("rerank_plugins")
+
+_GZIP, _PDF = b"\x1f\x8b\x08", b"%PDF-"
+
+# What files begin with that people take for texts: a name says more than that there are NUL bytes.
+_KINDS = {
+    "a PDF": _PDF,
+    "a zip archive, as .docx and .xlsx are": b"PK\x03\x04",
+    "a Parquet file": b"PAR1",
+    "an Arrow file": b"ARROW1",
+    "a SQLite database": b"SQLite format 3\0",
+    "a PNG image": b"\x89PNG",
+    "a JPEG image": b"\xff\xd8\xff",
+    "packed by bzip2": b"BZh",
+    "packed by xz": b"\xfd7zXZ\0",
+    "packed by Zstandard": b"\x28\xb5\x2f\xfd",
+    "a numpy array": b"\x93NUMPY",
+}
+
+# Share of the characters that may be unreadable: more than accents are in any language in Latin-1, less than in text
+# of other scripts and in binary files.
+_MOST_STRAY = 0.3
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def read_lines(data: bytes, source: str) -> list[tuple[int, str]]:
+    """The lines of a text file that are not blank, each with its number, from 1; see `read_text`."""
+    return split_lines(read_text(data, source))
+
+
+def read_text(data: bytes, source: str) -> str:
+    """The text of UTF-8 ``data``, which may be packed by gzip.
+
+    A byte order mark is taken off. A byte that is no UTF-8 becomes U+FFFD, with a warning.
+
+    Raises:
+        InvalidInputError: It is no text, or in another encoding: read as UTF-8 it would be garbage.
+    """
+    if data.startswith(_GZIP):
+        try:
+            data = gzip.decompress(data)
+        except (OSError, EOFError, zlib.error) as exc:
+            raise InvalidInputError(f"{source} is a damaged gzip file ({exc}), expected a whole one or text.") from exc
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise InvalidInputError(f"{source} is in UTF-16, expected UTF-8. Save it as UTF-8 and try again.")
+    text = data.decode("utf-8-sig", errors="replace")
+    stray = text.count("\N{REPLACEMENT CHARACTER}") - data.count("\N{REPLACEMENT CHARACTER}".encode())
+    problem = _problem(data, stray, len(text))
+    if problem:
+        raise InvalidInputError(
+            f"{source} is no UTF-8 text: {problem}. Expected UTF-8: save it so, or convert it to text, and try again."
+        )
+    if stray:
+        _log.warning("%s: %d of %d characters are no UTF-8 and became U+FFFD.", source, stray, len(text))
+    return text
+
+
+def _problem(data: bytes, stray: int, characters: int) -> str | None:
+    """What tells that bytes are no text; None where nothing does."""
+    known = next((name for name, start in _KINDS.items() if data.startswith(start)), None)
+    if data.startswith(_PDF) or (known and (b"\0" in data or stray)):
+        return f"it is {known}"
+    if b"\0" in data:
+        return "it has NUL bytes, as binary files have, and UTF-16 and UTF-32"
+    if stray > _MOST_STRAY * characters:
+        return f"{stray} of {characters} characters cannot be read, as in binary files or in another encoding"
+    return None
+
+
+def split_lines(text: str) -> list[tuple[int, str]]:
+    """The lines of a text that are not blank, each with its number, from 1."""
+    # Not splitlines(): it also breaks at characters that JSON and prose may hold inside a line.
+    lines = ((number, line.rstrip("\r")) for number, line in enumerate(text.split("\n"), start=1))
+    return [(number, line) for number, line in lines if not is_blank(line)]
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a file or a pipe; `InvalidInputError` if it is not there or is a folder."""
+    try:
+        return expand(path).read_bytes()
+    except OSError as exc:
+        raise InvalidInputError(
+            f"There is no file {path} to read ({exc.strerror}). Give a file, one document a line."
+        ) from exc
+
+
+def json_object(line: str, source: str, number: int) -> dict[str, Any]:
+    """The JSON object in ``line``; it must have a string under ``text``."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as exc:
+        raise InvalidInputError(f"{source}, line {number} is not JSON ({exc}). Expected one object a line.") from exc
+    if not isinstance(row, dict):
+        raise InvalidInputError(
+            f"{source}, line {number} is a JSON {type(row).__name__}. Expected one object a line, with a field 'text'."
+        )
+    if not isinstance(row.get("text"), str):
+        raise InvalidInputError(
+            f'{source}, line {number} has no string field \'text\'. Expected {{"text": "..."}}; other fields are kept.'
+        )
+    return row
+
+
+def without_surrogates(text: str) -> str:
+    """Text that UTF-8 can carry: surrogate pairs joined, lone surrogates replaced by U+FFFD."""
+    if not _SURROGATE.search(text):
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

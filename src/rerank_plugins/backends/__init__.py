@@ -1,0 +1,7 @@
+"""Backends: token ids in, logits out. OpenVINO on CPUs, torch on accelerators and as the reference."""
+
+from __future__ import annotations
+
+from rerank_plugins.backends.auto import Engine, EngineChoice, EngineName, Precision, choose_engine, load_engine
+
+__all__ = ["Engine", "EngineChoice", "EngineName", "Precision", "choose_engine", "load_engine"]

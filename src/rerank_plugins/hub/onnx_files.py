@@ -1,0 +1,198 @@
+"""ONNX graphs whose weights lie in files of their own: which these are, and how OpenVINO reads them behind links."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import mmap
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum, auto
+from pathlib import Path, PurePosixPath
+
+from rerank_plugins.errors import ModelLoadError
+from rerank_plugins.hub.cache_dirs import cache_root, clear_scratch
+
+_log = logging.getLogger("rerank_plugins")
+_SCRATCH = "onnx-"
+_EXTERNAL = 1
+_LONGEST_NAME = 255  # of file systems; damaged files say anything
+_VARINT, _FIXED_64, _BYTES, _FIXED_32 = 0, 1, 2, 5
+
+
+class _Message(Enum):
+    """The messages of onnx.proto that tensors can be in."""
+
+    MODEL = auto()
+    GRAPH = auto()
+    FUNCTION = auto()
+    NODE = auto()
+    ATTRIBUTE = auto()
+    SPARSE_TENSOR = auto()
+    TENSOR = auto()
+
+
+# By onnx.proto: field numbers, and the message that each holds. Protobuf never gives a number another meaning.
+_INSIDE = {
+    _Message.MODEL: {7: _Message.GRAPH, 25: _Message.FUNCTION},
+    _Message.GRAPH: {1: _Message.NODE, 5: _Message.TENSOR, 15: _Message.SPARSE_TENSOR},
+    _Message.FUNCTION: {7: _Message.NODE},
+    _Message.NODE: {5: _Message.ATTRIBUTE},
+    _Message.ATTRIBUTE: {
+        5: _Message.TENSOR,
+        6: _Message.GRAPH,
+        10: _Message.TENSOR,
+        11: _Message.GRAPH,
+        22: _Message.SPARSE_TENSOR,
+        23: _Message.SPARSE_TENSOR,
+    },
+    _Message.SPARSE_TENSOR: {1: _Message.TENSOR, 2: _Message.TENSOR},
+    _Message.TENSOR: {},
+}
+_TENSOR_EXTERNAL_DATA, _TENSOR_DATA_LOCATION = 13, 14
+_ENTRY_KEY, _ENTRY_VALUE = 1, 2
+
+
+def external_files(graph: Path) -> list[Path]:
+    """The files beside ``graph``, an ONNX file, that hold its weights, there or not; empty if they are inside it.
+
+    So also for a file that is no ONNX: whoever loads it says so.
+    """
+    state = graph.stat()
+    return [graph.parent / name for name in _locations(graph, state.st_size, state.st_mtime_ns)]
+
+
+@functools.lru_cache(maxsize=64)
+def _locations(graph: Path, _size: int, _time: int) -> tuple[str, ...]:
+    try:
+        with graph.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            names = dict.fromkeys(_tensor_locations(data, 0, len(data), _Message.MODEL))
+    except (OSError, ValueError, IndexError, RecursionError):
+        return ()
+    return tuple(name for name in names if _can_be_beside(name))
+
+
+def _can_be_beside(name: str) -> bool:
+    """Whether a file can have this name in the graph's folder. OpenVINO refuses those that lead out of it."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    short = all(len(part.encode()) <= _LONGEST_NAME for part in path.parts)
+    return bool(path.parts) and short and "\0" not in name and ".." not in path.parts and not path.is_absolute()
+
+
+def _tensor_locations(data: mmap.mmap, start: int, end: int, message: _Message) -> Iterator[str]:
+    if message is _Message.TENSOR:
+        yield from _external_location(data, start, end)
+        return
+    for field, wire, first, last in _fields(data, start, end):
+        inner = _INSIDE[message].get(field)
+        if inner is not None and wire == _BYTES:
+            yield from _tensor_locations(data, first, last, inner)
+
+
+def _external_location(data: mmap.mmap, start: int, end: int) -> Iterator[str]:
+    names, external = [], False
+    for field, wire, first, last in _fields(data, start, end):
+        if field == _TENSOR_DATA_LOCATION and wire == _VARINT:
+            external = first == _EXTERNAL
+        elif field == _TENSOR_EXTERNAL_DATA and wire == _BYTES:
+            entry = {key: data[begin:stop] for key, kind, begin, stop in _fields(data, first, last) if kind == _BYTES}
+            if entry.get(_ENTRY_KEY) == b"location":
+                names.append(entry.get(_ENTRY_VALUE, b"").decode())
+    if external:
+        yield from names
+
+
+def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+    """Number and wire type of each field of a protobuf message; then where its bytes begin and end, or its value."""
+    while start < end:
+        tag, start = _varint(data, start)
+        wire = tag & 7
+        if wire == _VARINT:
+            value, start = _varint(data, start)
+            yield tag >> 3, wire, value, value
+            continue
+        if wire == _BYTES:
+            length, start = _varint(data, start)
+        elif wire in {_FIXED_64, _FIXED_32}:
+            length = 8 if wire == _FIXED_64 else 4
+        else:
+            raise ValueError("no protobuf")
+        if start + length > end:
+            raise ValueError("no protobuf")
+        yield tag >> 3, wire, start, start + length
+        start += length
+
+
+def _varint(data: mmap.mmap, start: int) -> tuple[int, int]:
+    """The number that begins at ``start``, and where the next thing begins."""
+    value = shift = 0
+    while True:
+        byte = data[start]
+        value |= (byte & 0x7F) << shift
+        start, shift = start + 1, shift + 7
+        if byte < 0x80:
+            return value, start
+        if shift > 63:
+            raise ValueError("no protobuf")
+
+
+@contextmanager
+def beside_each_other(graph: Path) -> Iterator[Path]:
+    """``graph`` under a path where its weights lie beside it as files; for the time of reading it.
+
+    In the Hugging Face cache files are links into a folder of blobs, and OpenVINO reads no weights from outside the
+    folder of the graph. There hard links in our cache stand in for them, or copies where the disk is another.
+
+    Raises:
+        ModelLoadError: The copies cannot be made.
+    """
+    files = [graph, *external_files(graph)]
+    home = graph.parent.resolve()
+    if len(files) == 1 or all(file.resolve() == home / file.relative_to(graph.parent) for file in files):
+        yield graph
+        return
+    root = cache_root() / "linked"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        clear_scratch(root, _SCRATCH)
+        scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=root))
+    except OSError as exc:
+        raise _unwritable(root, graph, exc) from exc
+    try:
+        try:
+            for file in files:
+                _put(file, scratch / file.relative_to(graph.parent))
+        except OSError as exc:
+            raise _unwritable(root, graph, exc) from exc
+        yield scratch / graph.name
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _put(file: Path, place: Path) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(file.resolve(), place)
+    except OSError:  # another disk, a file of another user, a file system without hard links
+        size = file.stat().st_size
+        if size >= 100_000_000:
+            _log.warning(
+                "Copying %s (%.1f GB) to read it, and so in every load: %s is on another disk, or the file is another "
+                "user's. Set RERANK_PLUGINS_CACHE to a folder beside it, or make IR: rerank-plugins export --precision "
+                "fp32.",
+                file,
+                size / 1e9,
+                place.parent,
+            )
+        shutil.copyfile(file, place)
+
+
+def _unwritable(root: Path, graph: Path, exc: OSError) -> ModelLoadError:
+    return ModelLoadError(
+        f"The weights of {graph} are links, which OpenVINO does not follow, and {root} cannot take them while they are "
+        f"read ({exc}). Set RERANK_PLUGINS_CACHE to a folder that can be written to and has room, or put the "
+        f"model's files into a folder of their own: hf download ... --local-dir models/NAME"
+    )

@@ -1,0 +1,239 @@
+"""The pairs of one call, on their way to scores."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import contextvars
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from rerank_plugins._internal.deadline import Deadline
+from rerank_plugins.errors import ClosedError, DeadlineExceededError, ScoringError
+from rerank_plugins.inference.batching import Filling
+from rerank_plugins.scorers.base import Pair, ScoredPair
+from rerank_plugins.tokenization.pair_encoder import EncodedPair
+
+# Pairs that are looked up in a cache at a time, and that a unit has at most: others wait meanwhile.
+_LOOKED_UP, _UNIT_PAIRS = 512, 4096
+
+
+class Row(NamedTuple):
+    """A pair, or a window of one, that is ready for the model."""
+
+    position: int
+    encoded: EncodedPair
+    width: int
+    """Slots it takes, padding to the engine's multiple included."""
+
+
+class _Windows(NamedTuple):
+    """How many rows a pair has, and the scores of those that were computed."""
+
+    expected: int
+    scores: list[float]
+
+
+class ScoringRequest:
+    """One call: its callers wait for it, one worker fills it.
+
+    Pairs are encoded and scored a unit at a time, in the order they were given; within a unit in any order. What a
+    deadline finds of a unit that is not complete is not given: so the scored ones are always the first ones.
+    """
+
+    def __init__(self, pairs: Sequence[Pair], deadline: Deadline | None) -> None:
+        self.pairs = pairs
+        self.deadline = deadline
+        self.future: concurrent.futures.Future[list[ScoredPair]] = concurrent.futures.Future()
+        self.context = contextvars.copy_context()
+        self.characters = sum(len(query) + len(passage) for query, passage in pairs)
+        """What is left to do, roughly: of the pairs that have no score."""
+        self.came_at = 0
+        """What was done for all by the time it came, in characters."""
+        self.counted = 0
+        """What the queue counts as waiting of it."""
+        self.expired = False
+        self.closed = False
+        self.rows: list[Row] = []
+        """Encoded and not computed, longest first."""
+        self.queue_seconds = 0.0
+        self.compute_seconds = 0.0
+        self._arrived = time.monotonic()
+        self._begun = False
+        self._scores: list[ScoredPair | None] = [None] * len(pairs)
+        self._windows: dict[int, _Windows] = {}
+        """Of the pairs that are encoded and have no score yet, by position."""
+        self._unit_end = 0
+        self._looked_up = 0
+        self._complete = 0
+
+    # For those who wait.
+
+    def result(self) -> list[ScoredPair | None]:
+        """One a pair, in order, as soon as all are there; at a deadline those that are there by then.
+
+        Raises:
+            DeadlineExceededError: At a deadline that is not to be answered in part.
+        """
+        try:
+            # Not concurrent.futures.wait, which does not notice that a future is cancelled.
+            self.future.exception(timeout=self._left())
+        except (TimeoutError, concurrent.futures.CancelledError):
+            pass
+        except BaseException:
+            self.future.cancel()  # nobody waits any more: it need not be computed
+            raise
+        return self._outcome()
+
+    async def aresult(self) -> list[ScoredPair | None]:
+        """`result` for event loops. Who cancels the task that waits has the pairs dropped."""
+        loop, done = asyncio.get_running_loop(), asyncio.Event()
+
+        def wake(_: object) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(done.set)
+
+        self.future.add_done_callback(wake)
+        try:
+            async with asyncio.timeout(self._left()):
+                await done.wait()
+        except TimeoutError:
+            pass
+        except BaseException:
+            self.future.cancel()
+            raise
+        return self._outcome()
+
+    def _left(self) -> float | None:
+        return None if self.deadline is None else self.deadline.left()
+
+    def _outcome(self) -> list[ScoredPair | None]:
+        if not self.future.done():
+            self.expired = True
+            self.future.cancel()
+        if self.closed and self.future.cancelled():
+            raise ClosedError("The reranker was closed while this call waited. Close it after the last call.")
+        if self.deadline is None or not (self.expired and self.future.cancelled()):
+            return [*self.future.result()]
+        complete = self._complete  # read once: the worker may go on
+        if self.deadline.partial:
+            return [*self._scores[:complete], *[None] * (len(self.pairs) - complete)]
+        raise DeadlineExceededError(
+            f"{complete} of {len(self.pairs)} documents had a score after deadline={self.deadline.seconds:g} s "
+            f"({self.queue_seconds:.3f} s of it before their turn came). Give more time or fewer documents, or take "
+            f"what is there with on_deadline='partial'."
+        )
+
+    def close(self) -> None:
+        """Let no caller wait for what will not come."""
+        self.closed = True
+        self.future.cancel()
+
+    # For the worker, which alone calls what follows.
+
+    @property
+    def waiting(self) -> int:
+        """Pairs that are not known to have a score."""
+        return len(self.pairs) - self._complete
+
+    def begin(self) -> bool:
+        """True at the first call: its turn has come."""
+        if self._begun:
+            return False
+        self._begun = True
+        self.queue_seconds = time.monotonic() - self._arrived
+        return True
+
+    def next_unit(self, characters: int, look_up: Callable[[list[Pair]], list[ScoredPair | None]]) -> list[int]:
+        """Positions of the next pairs to encode: one at least, no more than ``characters`` beside it.
+
+        Pairs whose score ``look_up`` knows are passed over and cost nothing; where the unit has no others, it is empty.
+        """
+        found: list[int] = []
+        for position in range(self._unit_end, min(len(self.pairs), self._unit_end + _UNIT_PAIRS)):
+            if position == self._looked_up:
+                self._look_up(look_up)
+            if self._scores[position] is None:
+                if found and characters <= 0:
+                    break
+                characters -= sum(map(len, self.pairs[position]))
+                found.append(position)
+            self._unit_end = position + 1
+        return found
+
+    def _look_up(self, look_up: Callable[[list[Pair]], list[ScoredPair | None]]) -> None:
+        pairs = list(self.pairs[self._looked_up : self._looked_up + _LOOKED_UP])
+        for position, scored in enumerate(look_up(pairs), self._looked_up):
+            if scored is not None:
+                self._set(position, scored)
+        self._looked_up += len(pairs)
+
+    def put_unit(
+        self, positions: Sequence[int], encoded: Sequence[Sequence[EncodedPair]], width: Callable[[EncodedPair], int]
+    ) -> None:
+        """What `next_unit` gave, encoded: one row a pair at least."""
+        self._windows = {position: _Windows(len(rows), []) for position, rows in zip(positions, encoded, strict=True)}
+        self.rows = [
+            Row(position, row, width(row)) for position, rows in zip(positions, encoded, strict=True) for row in rows
+        ]
+        self.rows.sort(key=lambda row: -row.width)
+        self.settle()
+
+    def give(self, filling: Filling) -> list[Row]:
+        """Rows for a batch."""
+        taken = filling.take([row.width for row in self.rows])
+        rows = self.rows[taken]
+        del self.rows[taken]
+        return rows
+
+    def take_back(self, rows: list[Row]) -> None:
+        """Rows whose batch was not computed."""
+        self.rows = sorted([*self.rows, *rows], key=lambda row: (-row.width, row.position))
+
+    def put_scores(self, rows: list[Row], scores: Sequence[float], seconds: float) -> dict[int, ScoredPair]:
+        """Of rows that were given, and how long their batch took. Returns what it completed, by position."""
+        completed = {}
+        for row, score in zip(rows, scores, strict=True):
+            windows = self._windows[row.position]
+            windows.scores.append(score)
+            if len(windows.scores) == windows.expected:
+                completed[row.position] = ScoredPair(_best(windows.scores), row.encoded.truncated)
+        for position, scored in completed.items():
+            self._set(position, scored)
+        self.compute_seconds += seconds
+        self.settle()
+        return completed
+
+    def settle(self) -> None:
+        """Notice that a unit is complete, and that all are."""
+        if self.rows:
+            return
+        self._complete = self._unit_end
+        if self._complete < len(self.pairs):
+            return
+        scores = [one for one in self._scores if one is not None]
+        if len(scores) < len(self.pairs):
+            self.fail(ScoringError(f"{len(self.pairs) - len(scores)} of {len(self.pairs)} pairs were lost on the way."))
+        elif self._wanted():
+            self.future.set_result(scores)
+
+    def fail(self, error: BaseException) -> None:
+        """Give the callers an error instead."""
+        if self._wanted():
+            self.future.set_exception(error)
+
+    def _wanted(self) -> bool:
+        """Whether there is no result yet, and still somebody to wait for it; from here on nobody can cancel it."""
+        return not self.future.done() and self.future.set_running_or_notify_cancel()
+
+    def _set(self, position: int, scored: ScoredPair) -> None:
+        self._scores[position] = scored
+        self.characters -= sum(map(len, self.pairs[position]))
+
+
+def _best(scores: Sequence[float]) -> float:
+    """The highest; but one that is no finite number, so that it is noticed."""
+    return max(scores, key=lambda score: (not math.isfinite(score), score))

@@ -1,0 +1,104 @@
+"""Texts of which the model reads only the beginning."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer
+
+from rerank_plugins import load_reranker
+from rerank_plugins.hub import find_model
+from rerank_plugins.tokenization.pair_encoder import PairEncoder
+from stand_in_models import PASSAGES
+
+WORDS = " ".join(PASSAGES).split()
+draw = random.Random(0)
+
+
+def joined(pieces: list[str], separator: str = " ") -> str:
+    return separator.join(draw.choices(pieces, k=60_000))
+
+
+LONG: dict[str, str] = {
+    "English": joined(WORDS),
+    "Chinese": joined(list("光合作用把阳光水和空气变成糖面包是用面粉烤成的"), ""),
+    "both": joined([*WORDS, "植物如何制造食物"]),
+    "one word": "a" * 200_000,
+    "long words": joined(["a" * 120, "cat", ";;;;;", "日本語", "b" * 99]),
+    "no spaces": joined(list("abcdefgh.,-"), ""),
+    "white space first": " \n" * 100_000 + joined(WORDS),
+    "accents": "e\u0301" * 100_000,
+    "signs without tokens": "\u200b" * 200_000,
+    "lines": joined(["line one\n", "\r\n", "\tline two "], ""),
+    "emoji": "👩‍👩‍👧‍👦" * 30_000,
+}
+
+
+@pytest.fixture(params=["bundled", pytest.param("xlmr", marks=pytest.mark.data)])
+def tokenizer_file(request: pytest.FixtureRequest) -> str:
+    """A WordPiece tokenizer and a Unigram one."""
+    if request.param == "bundled":
+        return str(find_model("rerank-mini-en") / "tokenizer.json")
+    folder: Path = request.getfixturevalue("xlmr_tokenizer_folder")
+    return str(folder / "tokenizer.json")
+
+
+class Counting:
+    """A tokenizer that counts the characters that it is given."""
+
+    def __init__(self, file: str) -> None:
+        self.inner = Tokenizer.from_file(file)
+        self.characters = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def encode_batch_fast(self, texts: list[str], **options: Any) -> Any:
+        """As the tokenizer's."""
+        self.characters += sum(map(len, texts))
+        return self.inner.encode_batch_fast(texts, **options)
+
+
+@pytest.mark.parametrize("kind", LONG)
+@pytest.mark.parametrize("max_windows", [1, 3])
+def test_the_tokens_are_those_of_the_whole_text(tokenizer_file: str, kind: str, max_windows: int) -> None:
+    """As far as the model reads, in windows too; and what lies behind is called truncated."""
+    if kind == "one word" and "xlm" in tokenizer_file:
+        pytest.skip("one letter over and over: how Unigram begins depends on how it ends")
+    encoder = PairEncoder(Tokenizer.from_file(tokenizer_file), 512, max_windows=max_windows)
+    whole = Tokenizer.from_file(tokenizer_file)
+    whole.no_truncation()
+    expected = whole.encode(LONG[kind], add_special_tokens=False).ids[:480]
+    row = encoder.windows([("", LONG[kind])])[0][0]
+    before = len(encoder.encode([("", "")])[0].input_ids) - 1
+    assert row.input_ids[before : before + len(expected)] == expected
+    assert row.truncated == (kind != "signs without tokens")
+
+
+@pytest.mark.parametrize("kind", ["English", "Chinese", "both", "no spaces", "lines", "long words"])
+def test_work_is_in_proportion_to_what_is_read(tokenizer_file: str, kind: str) -> None:
+    """Of a text of which 512 tokens are read, no more than 10,000 characters are tokenized."""
+    tokenizer: Any = Counting(tokenizer_file)
+    PairEncoder(tokenizer, 512).encode([("", LONG[kind])])
+    assert 512 < tokenizer.characters < 10_000 < len(LONG[kind])
+
+
+@pytest.mark.parametrize(
+    ("text", "truncated"),
+    [
+        ("a" * 100, False),
+        ("a" * 101, True),
+        ("a cat " + "b" * 1_000_000, True),
+        ("a\x1c" * 120, True),  # white space to Python; BERT takes it out
+        ("光" * 300, False),
+        ("cat," * 60, False),
+        ("☃ a cat", False),
+    ],
+)
+def test_a_word_that_is_too_long_is_truncated(text: str, truncated: bool) -> None:  # noqa: FBT001
+    """WordPiece reads a word of more than 100 characters as one unknown token, which the result says."""
+    with load_reranker("rerank-mini-en") as reranker:
+        assert reranker.score_detailed([("a cat", text)])[0].truncated is truncated
