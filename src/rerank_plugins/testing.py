@@ -18,12 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 
+from rerank_plugins._internal.loading_options import MAX_QUEUED_PAIRS, Precision
 from rerank_plugins._internal.validation import checked_pairs
-from rerank_plugins.backends.auto import Engine, Logits, Precision, Tokens
+from rerank_plugins.backends.auto import Engine, Logits, Tokens
 from rerank_plugins.errors import OutOfMemoryError
 from rerank_plugins.reranker import Reranker
 from rerank_plugins.scorers.base import Pair
-from rerank_plugins.scorers.cross_encoder import MAX_QUEUED_PAIRS, CrossEncoderScorer
+from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
 from rerank_plugins.tokenization.pair_encoder import PairEncoder
 
 POISON = "☠"

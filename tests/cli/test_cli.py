@@ -114,9 +114,9 @@ def test_rank_takes_chinese_emoji_and_brackets_as_they_are(here: Here) -> None:
 
 
 def test_rank_reads_long_lines_in_windows(here: Here) -> None:
-    """What is too long for the model is cut and called truncated, or with --windows read to the end."""
+    """What is too long for the model is cut and called truncated, or with --long-documents windows read to the end."""
     given = f"{'The weather was fine that day. ' * 120}{LINES[1]}\n"
-    for windows, truncated in ((), True), (("--windows",), False):
+    for windows, truncated in ((), True), (("--long-documents", "windows"), False):
         done = here("rank", QUERY, "--documents", "-", *MODEL, "--json", *windows, given=given)
         assert json.loads(done.stdout)["truncated"] is truncated
 

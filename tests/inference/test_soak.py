@@ -32,7 +32,7 @@ def test_ten_thousand_requests_leave_nothing_behind(tmp_path: Path) -> None:
     """Requests of mixed sizes and ways, some late, some cut off: memory, files and threads stay what they were."""
     texts = [passage.text[: 10 + 9 * n % 200] for n, passage in enumerate(read_corpus(example_corpus()))]
     draw = random.Random(0)
-    reranker = load_reranker("rerank-mini-en", score_cache=2000, score_cache_folder=tmp_path, token_cache=500)
+    reranker = load_reranker("rerank-mini-en", score_cache=2000, score_cache_folder=tmp_path)
 
     def request(number: int) -> int:
         found = draw.sample(texts, draw.choice([1, 1, 2, 3, 5, 12]))

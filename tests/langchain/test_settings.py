@@ -44,7 +44,7 @@ def test_defaults() -> None:
 def test_the_loading_options_are_those_of_load_reranker() -> None:
     """Every option of load_reranker is a field, with the same default."""
     parameters = inspect.signature(load_reranker).parameters
-    named = {name: parameter.default for name, parameter in parameters.items() if name != "unknown"}
+    named = {name: parameter.default for name, parameter in parameters.items()}
     assert {name: ModelFields.model_fields[name].default for name in OPTIONS} == named
 
 
@@ -59,14 +59,14 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"precision": "half"}, "'fp32'"),
     ({"max_length": 0}, "max_length must be a whole number of at least 1"),
     ({"max_query_share": 1.0}, "max_query_share must lie between 0 and 1"),
-    ({"model": " "}, "model must be a folder or a model's name"),
+    ({"model": " "}, "model must be a string or a Path, not blank"),
     ({"reranker": "rerank-mini-en"}, "Name a model with model="),
     ({"reranker": 7}, "must have a method score"),
     ({"reranker": ByLength}, "got the class ByLength"),
     ({"rank_fields": "title"}, r"such as \['title'\], got 'title'"),
     ({"rank_fields": ["", "title"]}, r"such as \['title'\], got \['', 'title'\]"),
-    ({"model": None}, "model must be a string or a Path, got None. Give a folder's path or a model's name"),
-    ({"cache_folder": 7}, "cache_folder must be a string or a Path, got 7. Give a folder's path"),
+    ({"model": None}, "got None. Expected: A folder, a bundled model"),
+    ({"cache_folder": 7}, "cache_folder must be a string or a Path, not blank; got 7"),
     ({"max_length": True}, "valid integer"),
     ({"local_files_only": "yes"}, "valid boolean"),
     ({"document_text": asyncio.sleep}, "must be a plain function"),

@@ -33,7 +33,7 @@ async def ranked() -> list[RankedResult]:
     return await Reranker(scorer).arerank("query", (text for text in ("a", "b")), score_threshold=0.5)
 
 
-load_reranker("rerank-mini-en", use_fp16=True)  # type: ignore[arg-type]
+load_reranker("rerank-mini-en", use_fp16=True)  # type: ignore[call-arg]
 load_reranker("rerank-mini-en", precision="half")  # type: ignore[arg-type]
 
 compressor = RerankCompressor(reranker=scorer, top_n=None, rank_fields=("title",), document_text=None, highlight=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import (
     BaseModel,
@@ -18,26 +18,18 @@ from pydantic import (
     SerializationInfo,
     SerializerFunctionWrapHandler,
     ValidationError,
-    ValidationInfo,
     WithJsonSchema,
+    create_model,
     model_serializer,
     model_validator,
 )
 
 from rerank_plugins._internal.aio import on_thread
 from rerank_plugins._internal.deadline import OnDeadline, check_deadline
-from rerank_plugins.backends.auto import EngineName, Precision
+from rerank_plugins._internal.loading_options import HINTS, LoadingOptions, without_removed
+from rerank_plugins._internal.options import Option, options_of, refuse_unknown
 from rerank_plugins.errors import InvalidInputError
-from rerank_plugins.loading import (
-    DEFAULT_MODEL,
-    LoadedReranker,
-    LoadingOptions,
-    LongDocuments,
-    loaded_already,
-    refuse_unknown,
-    release,
-    shared_reranker,
-)
+from rerank_plugins.loading import LoadedReranker, loaded_already, release, shared_reranker
 from rerank_plugins.rerank_call import OnError
 from rerank_plugins.reranker import Reranker
 from rerank_plugins.results import check_score_threshold, check_top_n
@@ -76,14 +68,6 @@ def _as_reranker(value: Any) -> Reranker | None:
     return value if value is None or isinstance(value, Reranker) else Reranker(value)
 
 
-def _as_path(value: Any, info: ValidationInfo) -> str:
-    if not isinstance(value, str | Path):
-        others = {"model": "a folder's path or a model's name", "calibration": "a file's path"}
-        wanted = others.get(str(info.field_name), "a folder's path")
-        raise InvalidInputError(f"{info.field_name} must be a string or a Path, got {value!r}. Give {wanted}.")
-    return str(value)  # a string serializes
-
-
 def _as_deadline(value: Any) -> float | None:
     check_deadline(value, "partial")
     return None if value is None else float(value)
@@ -95,35 +79,44 @@ TopN = Annotated[int | None, PlainValidator(_as_top_n), WithJsonSchema(_COUNT)]
 ScoreThreshold = Annotated[float | None, PlainValidator(_as_score_threshold), WithJsonSchema(_SHARE)]
 _SECONDS = {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "null"}]}
 Seconds = Annotated[float | None, PlainValidator(_as_deadline), WithJsonSchema(_SECONDS)]
-_Path = Annotated[str | Path, PlainValidator(_as_path), WithJsonSchema({"type": "string"})]
 
 
-class ModelFields(BaseModel):
-    """Which reranker to use. Everything is checked when it is set; the model loads at the first use."""
+def _field(option: Option) -> tuple[Any, Any]:
+    """An option of `load_reranker` as pydantic declares fields."""
+    kind: Any = option.type
+    if option.is_path:
 
-    model: _Path = DEFAULT_MODEL
-    """A folder, ``"rerank-mini-en"``, or a name on the Hugging Face hub."""
+        def as_text(value: Any) -> str | None:
+            text = str(value) if isinstance(value, Path) else value  # a string serializes
+            option.check(text)
+            return text
+
+        kind = Annotated[kind, PlainValidator(as_text), WithJsonSchema({"type": "string"})]
+    # Not so for numbers with a fraction: 1 is taken for 1.0.
+    strict = True if {int, bool} & set(option.kinds) else None
+    return kind, Field(option.default, strict=strict, description=option.help.replace("``", ""))
+
+
+OPTIONS = options_of(LoadingOptions)
+
+if TYPE_CHECKING:
+
+    class _LoadingFields(LoadingOptions, BaseModel):
+        """The options as fields, with their names and types."""
+else:
+    _LoadingFields = create_model("_LoadingFields", **{name: _field(option) for name, option in OPTIONS.items()})
+
+
+class ModelFields(_LoadingFields):
+    """Which reranker to use: the options of `load_reranker`, or a ``reranker``.
+
+    Everything is checked when it is set; the model loads at the first use.
+    """
+
     reranker: Annotated[Reranker | Scorer | None, PlainValidator(_as_reranker)] = Field(default=None, exclude=True)
     """To use instead of loading ``model``: a `Reranker`, or anything with ``score(pairs) -> list[float]``,
     LangChain's cross-encoders included. Scores without a ``scale`` are taken for logits; where they are
     probabilities give ``Reranker(scorer, scale="probability")``."""
-    engine: EngineName = "auto"
-    """As in `load_reranker`, like those below."""
-    precision: Precision = "auto"
-    device: str | None = None
-    threads: Annotated[int, Field(strict=True)] | None = None
-    max_length: int = Field(default=1024, strict=True)
-    max_query_share: float = 0.5
-    token_cache: int = Field(default=0, strict=True)
-    long_documents: LongDocuments = "truncate"
-    max_windows: int = Field(default=16, strict=True)
-    max_queued_pairs: int = Field(default=10_000, strict=True)
-    score_cache: int = Field(default=0, strict=True)
-    score_cache_folder: _Path | None = None
-    calibration: _Path | None = None
-    revision: str | None = None
-    cache_folder: _Path | None = None
-    local_files_only: bool = Field(default=False, strict=True)
 
     # Every adapter says this again: of several parents pydantic takes the last one's, the framework's.
     # Errors do not repeat what was given: a key for a service would end in a log.
@@ -143,16 +136,18 @@ class ModelFields(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _name_the_right_field(cls, fields: Any) -> Any:
-        if isinstance(fields, dict):
-            names = {*cls.model_fields, *(field.alias for field in cls.model_fields.values())}
-            refuse_unknown({name: value for name, value in fields.items() if name not in names}, cls.__name__)
+        if not isinstance(fields, dict):
+            return fields
+        fields = without_removed(fields)
+        names = {*cls.model_fields, *(field.alias for field in cls.model_fields.values())}
+        refuse_unknown({name: value for name, value in fields.items() if name not in names}, cls.__name__, HINTS)
         return fields
 
     @model_validator(mode="after")
     def _options_fit(self) -> Self:
         options = self._options()
-        if self.reranker is not None and options != _DEFAULTS:
-            named = [name for name in OPTIONS if getattr(options, name) != getattr(_DEFAULTS, name)]
+        if self.reranker is not None and options != LoadingOptions():
+            named = [name for name, option in OPTIONS.items() if getattr(options, name) != option.default]
             raise ValueError(
                 f"got reranker and, beside it, {' and '.join(named)}: these say how a model is loaded, and the "
                 f"reranker is loaded already. Give load_reranker(...) these options, or leave reranker out."
@@ -197,7 +192,7 @@ class ModelFields(BaseModel):
             return {**data, "reranker": f"{self._model_label()}, which cannot be written down"}
         # Also where defaults and unset fields are left out: what a reranker was loaded from is neither.
         whole = self.reranker is not None and info.include is None
-        wanted = {*data, *(name for name in OPTIONS if whole and getattr(options, name) != getattr(_DEFAULTS, name))}
+        wanted = {*data, *(name for name in OPTIONS if whole and getattr(options, name) != OPTIONS[name].default)}
         left_out = set(info.exclude or ())
         return {**data, **{name: value for name, value in asdict(options).items() if name in wanted - left_out}}
 
@@ -210,6 +205,10 @@ class ModelFields(BaseModel):
             # Its options; reading them loads nothing yet.
             fields |= {"reranker": None, **asdict(given.loaded_from)}
         return {**state, "__dict__": fields}
+
+    def __setstate__(self, state: Any) -> None:
+        # Pickles of earlier releases name options that are no more.
+        super().__setstate__({**state, "__dict__": without_removed(state["__dict__"])})
 
     def _options(self) -> LoadingOptions:
         return LoadingOptions(**{name: getattr(self, name) for name in OPTIONS})
@@ -245,7 +244,7 @@ class ModelFields(BaseModel):
     def _model_label(self) -> str:
         """The model as traces name it."""
         options = self._loaded_from()
-        return type(self._reranker().scorer).__name__ if options is None else options.model
+        return type(self._reranker().scorer).__name__ if options is None else str(options.model)
 
 
 class CallFields(ModelFields):
@@ -261,7 +260,3 @@ class CallFields(ModelFields):
 
     def _how(self) -> dict[str, Any]:
         return {"deadline": self.deadline, "on_deadline": self.on_deadline, "on_error": self.on_error}
-
-
-OPTIONS = tuple(LoadingOptions.__dataclass_fields__)
-_DEFAULTS = LoadingOptions(**{name: ModelFields.model_fields[name].default for name in OPTIONS})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from rerank_plugins.backends.auto import Engine, EngineChoice, EngineName, Precision, choose_engine, load_engine
+from rerank_plugins._internal.loading_options import EngineName, Precision
+from rerank_plugins.backends.auto import Engine, EngineChoice, choose_engine, load_engine
 
 __all__ = ["Engine", "EngineChoice", "EngineName", "Precision", "choose_engine", "load_engine"]

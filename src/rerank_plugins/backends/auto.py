@@ -11,15 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rerank_plugins._internal.extras import torch_installed
+from rerank_plugins._internal.loading_options import EngineName, Precision
 from rerank_plugins.errors import InvalidInputError, MissingExtraError, ModelLoadError, RerankError
 from rerank_plugins.hub import folder as model_folder
 
 if TYPE_CHECKING:
     from rerank_plugins.backends.openvino import OpenVINOEngine
     from rerank_plugins.backends.torch import TorchEngine
-
-EngineName = Literal["auto", "torch", "openvino"]
-Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 
 CPU_PADDING = 0.1
 """`Engine.max_padding` where a batch costs nothing but its slots."""

@@ -10,7 +10,8 @@ from typing import Any, Literal
 import numpy as np
 import openvino
 
-from rerank_plugins.backends.auto import CPU_PADDING, Logits, Precision, Tokens, one_logit_a_row
+from rerank_plugins._internal.loading_options import Precision
+from rerank_plugins.backends.auto import CPU_PADDING, Logits, Tokens, one_logit_a_row
 from rerank_plugins.backends.bf16 import bf16_is_right
 from rerank_plugins.backends.compiled_cache import compile_kept
 from rerank_plugins.backends.cpu import affinity, usable_cpus

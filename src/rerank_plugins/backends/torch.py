@@ -8,7 +8,8 @@ import threading
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from rerank_plugins.backends.auto import CPU_PADDING, Logits, Precision, Tokens, one_logit_a_row
+from rerank_plugins._internal.loading_options import Precision
+from rerank_plugins.backends.auto import CPU_PADDING, Logits, Tokens, one_logit_a_row
 from rerank_plugins.errors import InvalidInputError, MissingExtraError, ModelLoadError, OutOfMemoryError, ScoringError
 from rerank_plugins.hub import folder as model_folder
 

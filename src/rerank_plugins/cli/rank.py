@@ -11,16 +11,14 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import track
 from rich.text import Text
 
 from rerank_plugins._internal.text import json_object, read_file, read_text, split_lines
+from rerank_plugins.cli.options import LOADING, takes_options
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.highlights import check_highlight, written
-from rerank_plugins.loading import DEFAULT_MODEL, load_reranker
-from rerank_plugins.reranker import Reranker
+from rerank_plugins.loading import load_reranker
 from rerank_plugins.results import RankedResult, check_score_threshold, check_top_n
-from rerank_plugins.scorers.base import DetailedScorer, Pair, ScoredPair
 
 Row = str | dict[str, Any]
 """A document as it was given: a line of text, or a JSON object with the text under ``text``."""
@@ -33,47 +31,17 @@ _JSON_FORMS = (
     'them. Text that begins so can be given as {"text": "..."}.'
 )
 
-# Pairs between two movements of the progress bar.
-_STEP = 64
 
-
-class _WithProgress:
-    """A scorer that shows how far it is, on standard error."""
-
-    def __init__(self, scorer: DetailedScorer, console: Console) -> None:
-        self._scorer = scorer
-        self._console = console
-        self.scale = getattr(scorer, "scale", "logit")
-
-    def score(self, pairs: list[Pair], /) -> list[float]:
-        return [scored.score for scored in self.score_detailed(pairs)]
-
-    def score_detailed(self, pairs: list[Pair], /) -> list[ScoredPair]:
-        # Steps of similar length waste no padding; the order is restored below.
-        order = sorted(range(len(pairs)), key=lambda position: len(pairs[position][1]))
-        scored: list[ScoredPair | None] = [None] * len(pairs)
-        starts = range(0, len(pairs), _STEP)
-        for start in track(starts, description="reranking", console=self._console, transient=True):
-            positions = order[start : start + _STEP]
-            results = self._scorer.score_detailed([pairs[position] for position in positions])
-            for position, result in zip(positions, results, strict=True):
-                scored[position] = result
-        return [result for result in scored if result is not None]
-
-
+@takes_options(LOADING, argument="loading", panel="Loading the model")
 def rank(
     query: Annotated[str, typer.Argument(help="The question.")],
     documents: Annotated[str, typer.Option(help="A file of text lines or JSON lines, or - for standard input.")],
-    model: Annotated[str, typer.Option(help="A folder, rerank-mini-en, or a name on the hub.")] = DEFAULT_MODEL,
     top_n: Annotated[int | None, typer.Option(help="How many to print; all without it.")] = None,
     score_threshold: Annotated[float | None, typer.Option(help="Print scores at or above this, 0 to 1.")] = None,
-    calibration: Annotated[Path | None, typer.Option(help="A file from `calibrate`: scores are probabilities.")] = None,
     *,
-    windows: Annotated[
-        bool, typer.Option("--windows", help="Read what is longer than the model's input in windows; else it is cut.")
-    ] = False,
     highlight: Annotated[bool, typer.Option("--highlight", help="Show the best sentence of each document.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    loading: dict[str, Any],
 ) -> None:
     """Print documents with their scores, best first.
 
@@ -92,9 +60,7 @@ def rank(
     texts = [_text(row) for row in rows]
     if not texts:
         return
-    reranker = load_reranker(model, long_documents="windows" if windows else "truncate", calibration=calibration)
-    if sys.stderr.isatty() and len(texts) > _STEP and isinstance(reranker.scorer, DetailedScorer):
-        reranker = Reranker(_WithProgress(reranker.scorer, Console(stderr=True)), calibration=reranker.calibration)
+    reranker = load_reranker(**loading)
     results = reranker.rerank(query, texts, top_n=top_n, score_threshold=score_threshold, highlight=highlight)
     if json_output:
         for result in results:

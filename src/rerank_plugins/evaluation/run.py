@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.progress import Progress
 
 from rerank_plugins._internal.files import expand
-from rerank_plugins.backends.auto import EngineName, Precision
+from rerank_plugins._internal.loading_options import EngineName, Precision
 from rerank_plugins.backends.cpu import usable_cpus
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.evaluation.candidates import first_stage, progress_bar

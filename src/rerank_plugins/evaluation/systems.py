@@ -83,7 +83,7 @@ def label_of(model: str | Path | Reranker) -> str:
     """What a model is called in results."""
     if not isinstance(model, Reranker):
         return str(model)
-    return model.loaded_from.model if isinstance(model, LoadedReranker) else type(model.scorer).__name__
+    return str(model.loaded_from.model) if isinstance(model, LoadedReranker) else type(model.scorer).__name__
 
 
 def _computed_by(reranker: Reranker) -> tuple[str, str, str]:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import track
 
 from rerank_plugins._internal.extras import torch_installed
-from rerank_plugins.backends.auto import EngineName, Precision
+from rerank_plugins._internal.loading_options import EngineName, Precision
 from rerank_plugins.backends.openvino import cpu_has_bf16, read_graph, readable_graph
 from rerank_plugins.errors import ExportError, InvalidInputError, RerankError
 from rerank_plugins.export import artifacts as saving

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from rerank_plugins._internal.deadline import Deadline
+from rerank_plugins._internal.loading_options import MAX_QUEUED_PAIRS, LoadingOptions
 from rerank_plugins._internal.validation import checked_pairs
-from rerank_plugins.backends.auto import Engine, EngineName, Precision, load_engine
+from rerank_plugins.backends.auto import Engine, load_engine
 from rerank_plugins.backends.identity import identity
 from rerank_plugins.errors import ScoringError
 from rerank_plugins.hub import folder as model_folder
@@ -21,10 +22,7 @@ from rerank_plugins.inference.scheduler import Scheduler
 from rerank_plugins.inference.score_cache import ScoreCache
 from rerank_plugins.scorers.base import Pair, Scale, ScoredPair
 from rerank_plugins.stats import Counts
-from rerank_plugins.tokenization.pair_encoder import MAX_QUERY_SHARE, EncodedPair, PairEncoder
-
-MAX_QUEUED_PAIRS = 10_000
-"""How many pairs may wait for a model: 200 calls of 50 documents."""
+from rerank_plugins.tokenization.pair_encoder import EncodedPair, PairEncoder
 
 
 class CrossEncoderScorer:
@@ -61,44 +59,40 @@ class CrossEncoderScorer:
         self._scheduler = Scheduler(self._rows, limits, max_queued_pairs=max_queued_pairs)
 
     @classmethod
-    def from_folder(  # noqa: PLR0913 - every option of loading
-        cls,
-        folder: Path,
-        *,
-        engine: EngineName = "auto",
-        precision: Precision = "auto",
-        device: str | None = None,
-        threads: int | None = None,
-        max_length: int = 1024,
-        max_query_share: float = MAX_QUERY_SHARE,
-        token_cache: int = 0,
-        max_windows: int = 1,
-        max_queued_pairs: int = MAX_QUEUED_PAIRS,
-        score_cache: int = 0,
-        score_cache_folder: str | None = None,
-    ) -> CrossEncoderScorer:
-        """Load a model folder. ``max_length`` is lowered to what the model can read.
+    def from_folder(cls, folder: str | Path, **loading: Any) -> Self:
+        """Load a model folder; ``loading`` are options of `load_reranker`."""
+        return cls.from_options(Path(folder), LoadingOptions(folder, **loading))
 
-        ``max_windows`` is 1 where long documents are truncated; the rest is as in `load_reranker`.
-        """
+    @classmethod
+    def from_options(cls, folder: Path, options: LoadingOptions) -> Self:
+        """Load the model in ``folder``. ``max_length`` is lowered to what the model can read."""
         model_folder.check_cross_encoder(folder)
         longest = model_folder.longest_input(folder)
-        length = max_length if longest is None else min(max_length, longest)
         encoder = PairEncoder.from_folder(
-            folder, length, max_query_share=max_query_share, token_cache=token_cache, max_windows=max_windows
+            folder,
+            options.max_length if longest is None else min(options.max_length, longest),
+            max_query_share=options.max_query_share,
+            max_windows=options.windows,
         )
-        loaded = load_engine(folder, engine=engine, precision=precision, device=device, threads=threads)
+        engine = load_engine(
+            folder,
+            engine=options.engine,
+            precision=options.precision,
+            device=options.device,
+            threads=options.threads,
+        )
         cache = None
-        if score_cache:
-            scope = f"{identity(folder, loaded)} {encoder.max_length} {encoder.max_query_tokens} {max_windows}"
+        if options.score_cache:
+            scope = f"{identity(folder, engine)} {encoder.max_length} {encoder.max_query_tokens} {options.windows}"
             scope += json.dumps(encoder.settings)
-            cache = ScoreCache(scope, score_cache, None if score_cache_folder is None else Path(score_cache_folder))
+            cache_folder = None if options.score_cache_folder is None else Path(options.score_cache_folder)
+            cache = ScoreCache(scope, options.score_cache, cache_folder)
         return cls(
             encoder,
-            loaded,
+            engine,
             pad_token_id=model_folder.pad_token_id(folder),
             longest_row=longest,
-            max_queued_pairs=max_queued_pairs,
+            max_queued_pairs=options.max_queued_pairs,
             cache=cache,
         )
 

@@ -1,0 +1,170 @@
+"""Options declared once, as annotated fields of a dataclass; signatures, help and command lines are derived from them.
+
+A field's annotation holds its type, a sentence for its users and, where there is one, its range:
+
+    max_length: Annotated[int, AtLeast(1, "tokens"), "Most tokens of a query-document pair."] = 1024
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import re
+import textwrap
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, NamedTuple, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from rerank_plugins.errors import InvalidInputError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class AtLeast:
+    """A whole number of at least ``least``; ``unit`` says of what."""
+
+    least: int
+    unit: str
+
+    def check(self, name: str, value: object) -> None:
+        """Raise `InvalidInputError` unless ``value`` is such a number."""
+        if isinstance(value, bool) or not isinstance(value, int) or value < self.least:
+            raise InvalidInputError(
+                f"{name} must be a whole number of at least {self.least} ({self.unit}), got {value!r}."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """A number above ``low`` and below ``high``; with ``inclusive`` it may also be one of the two."""
+
+    low: float
+    high: float
+    inclusive: bool = False
+
+    def check(self, name: str, value: object) -> None:
+        """Raise `InvalidInputError` unless ``value`` is such a number."""
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        inside = number and (self.low < value < self.high or (self.inclusive and value in (self.low, self.high)))  # type: ignore[operator]
+        if not inside:
+            ends = "" if self.inclusive else ", and be neither"
+            raise InvalidInputError(f"{name} must lie between {self.low:g} and {self.high:g}{ends}; got {value!r}.")
+
+
+class Option(NamedTuple):
+    """One field of an options class."""
+
+    name: str
+    type: Any
+    """Without `Annotated`: what ``help()`` shows."""
+    default: Any
+    """`inspect.Parameter.empty` where it has to be given."""
+    help: str
+    range: AtLeast | Between | None
+
+    @property
+    def kinds(self) -> tuple[Any, ...]:
+        """The members of its type, where that is a union; else the type alone."""
+        return get_args(self.type) if get_origin(self.type) in (Union, UnionType) else (self.type,)
+
+    @property
+    def is_path(self) -> bool:
+        """Whether it may be a path, which is held as a string."""
+        return Path in self.kinds
+
+    def check(self, value: object) -> None:
+        """Raise `InvalidInputError` unless the option can have this value."""
+        if value is None and NoneType in self.kinds:
+            return
+        choices = [choice for kind in self.kinds if get_origin(kind) is Literal for choice in get_args(kind)]
+        if choices and (not isinstance(value, str) or value not in choices):
+            raise InvalidInputError(f"{self.name} must be one of {', '.join(choices)}; got {value!r}.")
+        if self.range is not None:
+            self.range.check(self.name, value)
+        elif bool in self.kinds and not isinstance(value, bool):
+            raise InvalidInputError(f"{self.name} must be True or False, got {value!r}.")
+        elif str in self.kinds and (not isinstance(value, str) or not value.strip()):
+            wanted = "a string or a Path" if self.is_path else "a string"
+            what = re.split(r"[.:] |\.$", self.help)[0].replace("``", "")
+            raise InvalidInputError(f"{self.name} must be {wanted}, not blank; got {value!r}. Expected: {what}.")
+
+
+@functools.cache
+def options_of(cls: Any) -> dict[str, Option]:
+    """The options that a dataclass declares, by name."""
+    hints = get_type_hints(cls, include_extras=True)
+    found = {}
+    for field in dataclasses.fields(cls):
+        hint = hints[field.name]
+        kind, *extras = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+        sentence = next((extra for extra in extras if isinstance(extra, str)), "")
+        limits = next((extra for extra in extras if isinstance(extra, AtLeast | Between)), None)
+        default = inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
+        found[field.name] = Option(field.name, kind, default, sentence, limits)
+    return found
+
+
+def check_options(options: Any) -> None:
+    """For ``__post_init__``: hold paths as strings, and raise `InvalidInputError` for a value out of its range."""
+    declared: Any = type(options)
+    for name, option in options_of(declared).items():
+        value = getattr(options, name)
+        if option.is_path and isinstance(value, Path):
+            value = str(value)
+            object.__setattr__(options, name, value)
+        option.check(value)
+
+
+def takes_options(
+    declared: Callable[P, Any], *, hints: Mapping[str, str]
+) -> Callable[[Callable[..., T]], Callable[P, T]]:
+    """Give a function the signature and the documentation of an options class, for type checkers and ``help()``.
+
+    Args:
+        declared: The class. The function is called with an instance of it.
+        hints: What to use instead of options that do not exist, by their names.
+    """
+    options = options_of(declared)
+    fields = {field.name: field for field in dataclasses.fields(declared)}  # type: ignore[arg-type]
+    kinds = {True: inspect.Parameter.KEYWORD_ONLY, False: inspect.Parameter.POSITIONAL_OR_KEYWORD}
+    parameters = [
+        inspect.Parameter(name, kinds[bool(fields[name].kw_only)], default=option.default, annotation=option.type)
+        for name, option in options.items()
+    ]
+
+    def decorate(function: Callable[..., T]) -> Callable[P, T]:
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> T:
+            refuse_unknown({name: kwargs[name] for name in kwargs if name not in options}, function.__name__, hints)
+            return function(declared(*args, **kwargs))
+
+        returns = get_type_hints(function).get("return", inspect.Signature.empty)
+        call.__signature__ = inspect.Signature(parameters, return_annotation=returns)  # type: ignore[attr-defined]
+        call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters} | {"return": returns}
+        call.__doc__ = inspect.cleandoc(function.__doc__ or "").replace("{options}", _describe(options))
+        return call
+
+    return decorate
+
+
+def _describe(options: Mapping[str, Option]) -> str:
+    """The options as the ``Args`` of a docstring."""
+    lines = (
+        textwrap.fill(f"{name}: {option.help}", 116, initial_indent=" " * 4, subsequent_indent=" " * 8)
+        for name, option in options.items()
+    )
+    return "\n".join(["Args:", *lines])
+
+
+def refuse_unknown(options: Mapping[str, object], taker: str, hints: Mapping[str, str]) -> None:
+    """Raise `InvalidInputError` for the first option, with what ``taker`` has instead of it."""
+    for name, value in options.items():
+        hint = hints.get(name, f"See help({taker}) for the options there are.")
+        secret = any(word in name.lower() for word in ("key", "token", "secret", "password"))
+        got = "" if secret else f" (got {name}={value!r})"
+        raise InvalidInputError(f"{taker} has no option {name!r}{got}. {hint}")

@@ -1,0 +1,62 @@
+"""Command-line options from the classes that declare them."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import NoneType
+from typing import Annotated, Any
+
+import typer
+
+from rerank_plugins._internal.loading_options import LoadingOptions
+from rerank_plugins._internal.options import Option, options_of
+
+LOADING = options_of(LoadingOptions)
+"""The options of `load_reranker`."""
+
+
+def takes_options(
+    options: Mapping[str, Option], *, argument: str, panel: str
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command options, which it gets as a dictionary in its parameter ``argument``.
+
+    Args:
+        options: What to add, by name: ``max_length`` becomes ``--max-length``.
+        argument: The parameter of the command.
+        panel: The heading of these options in ``--help``.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(command, eval_str=True).parameters
+        added = [_parameter(option, panel) for option in options.values()]
+        parameters = [*(one for name, one in own.items() if name != argument), *added]
+
+        @functools.wraps(command)
+        def call(**given: Any) -> None:
+            values = {name: given.pop(name) for name in options}
+            command(**given, **{argument: values})
+
+        call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        call.__annotations__ = {one.name: one.annotation for one in parameters}
+        return call
+
+    return decorate
+
+
+def _parameter(option: Option, panel: str) -> inspect.Parameter:
+    kind: Any = option.type
+    if option.is_path:
+        # typer knows no unions; the model's name may be no path.
+        optional = NoneType in option.kinds
+        kind = Path | None if optional else str
+    flag = f"--{option.name.replace('_', '-')}"
+    text = re.sub("``|`", "", option.help)
+    # Named, so that booleans get no --no-... beside them.
+    declared = typer.Option(flag, help=text, rich_help_panel=panel)
+    return inspect.Parameter(
+        option.name, inspect.Parameter.KEYWORD_ONLY, default=option.default, annotation=Annotated[kind, declared]
+    )
