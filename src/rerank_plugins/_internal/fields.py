@@ -26,6 +26,7 @@ from pydantic import (
 
 from rerank_plugins._internal.aio import on_thread
 from rerank_plugins._internal.deadline import OnDeadline, check_deadline
+from rerank_plugins._internal.validation import check_score_threshold, check_top_n
 from rerank_plugins.backends.auto import EngineName, Precision
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.loading import (
@@ -38,9 +39,7 @@ from rerank_plugins.loading import (
     release,
     shared_reranker,
 )
-from rerank_plugins.rerank_call import OnError
-from rerank_plugins.reranker import Reranker
-from rerank_plugins.results import check_score_threshold, check_top_n
+from rerank_plugins.reranker import OnError, Reranker
 from rerank_plugins.scorers.base import Scorer
 
 
