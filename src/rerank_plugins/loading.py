@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Never, get_args
 
 from rerank_plugins._internal.files import expand
+from rerank_plugins._internal.fork import make_lock
+from rerank_plugins._internal.validation import check_count
 from rerank_plugins.calibration import Calibration
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.reranker import Reranker
@@ -62,18 +62,18 @@ class LoadingOptions:
         if not isinstance(self.model, str) or not self.model.strip():
             raise InvalidInputError(f"model must be a folder or a model's name, got {self.model!r}.")
         check_names(self.engine, self.precision)
-        _check_count("max_length", self.max_length, 1, "tokens")
+        check_count("max_length", self.max_length, 1, "tokens")
         if self.threads is not None:
-            _check_count("threads", self.threads, 1, "processors, or None")
+            check_count("threads", self.threads, 1, "processors, or None")
         share = self.max_query_share
         if isinstance(share, bool) or not isinstance(share, float) or not 0 < share < 1:
             raise InvalidInputError(f"max_query_share must lie between 0 and 1, got {share!r}.")
-        _check_count("token_cache", self.token_cache, 0, "passages, 0 for none")
+        check_count("token_cache", self.token_cache, 0, "passages, 0 for none")
         if self.long_documents not in get_args(LongDocuments):
             raise InvalidInputError(f"long_documents must be 'truncate' or 'windows', got {self.long_documents!r}.")
-        _check_count("max_windows", self.max_windows, 1, "windows")
-        _check_count("max_queued_pairs", self.max_queued_pairs, 1, "pairs")
-        _check_count("score_cache", self.score_cache, 0, "scores, 0 for none")
+        check_count("max_windows", self.max_windows, 1, "windows")
+        check_count("max_queued_pairs", self.max_queued_pairs, 1, "pairs")
+        check_count("score_cache", self.score_cache, 0, "scores, 0 for none")
         if self.score_cache_folder is not None and not self.score_cache:
             raise InvalidInputError(
                 f"score_cache_folder={self.score_cache_folder!r} needs score_cache, the number of scores to keep: "
@@ -129,11 +129,6 @@ class LoadingOptions:
                 self.model,
             )
         return calibration
-
-
-def _check_count(name: str, value: object, least: int, what: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InvalidInputError(f"{name} must be a whole number of at least {least} ({what}), got {value!r}.")
 
 
 class LoadedReranker(Reranker):
@@ -269,17 +264,7 @@ SHARED_RERANKERS = 8
 
 _shared: OrderedDict[LoadingOptions, LoadedReranker] = OrderedDict()
 # The first is held while a model loads, the second while the dictionary is looked at or changed.
-_loading, _access = threading.Lock(), threading.Lock()
-
-
-def _after_fork() -> None:
-    # The thread of the parent that held one does not exist here.
-    global _loading, _access
-    _loading, _access = threading.Lock(), threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+_loading, _access = make_lock(), make_lock()
 
 
 def loaded_already(options: LoadingOptions) -> LoadedReranker | None:
