@@ -119,7 +119,7 @@ async def behind_a_large_one(folder: Path) -> dict[str, float]:
         found.append(time.perf_counter() - start)
     after = reranker.stats()
     large.cancel()
-    a_slot = (after.compute_seconds - before.compute_seconds) / (after.slots - before.slots)
+    a_slot = (after.compute_seconds - before.compute_seconds) / (after.padded_tokens - before.padded_tokens)
     return {"alone": alone, "behind": statistics.median(found), "worst": max(found), "batch": a_slot * 2048}
 
 

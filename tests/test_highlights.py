@@ -23,7 +23,7 @@ from rerank_plugins import (
 )
 from rerank_plugins._internal.deadline import Deadline, deadline_from_now
 from rerank_plugins.demo import corpus as demo
-from rerank_plugins.highlights import MOST, sentence_spans
+from rerank_plugins.highlights import MAX_SENTENCES, sentence_spans
 from rerank_plugins.testing import SlowEngine, WordOverlap, toy_reranker
 from scorers import ByLength, Gives
 
@@ -99,7 +99,7 @@ def test_of_a_long_document_so_many_sentences_are_scored(sentence: str) -> None:
     """Of many the first 256 sentences are scored, one by one, and the best is a sentence."""
     reranker = toy_reranker()
     (result,) = reranker.rerank("query", [sentence * (300_000 // len(sentence))], highlight=True)
-    assert reranker.stats().pairs == 1 + MOST
+    assert reranker.stats().pairs == 1 + MAX_SENTENCES
     assert result.highlight is not None
     assert result.document[result.highlight.start : result.highlight.end] == sentence.strip()
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rerank_plugins._internal.blank import is_blank
-from rerank_plugins.highlights import LONGEST, sentence_spans
+from rerank_plugins.highlights import MAX_CHARACTERS, sentence_spans
 
 
 def said(text: str) -> list[str]:
@@ -90,7 +90,7 @@ def test_spans_hold_all_that_is_said(text: str) -> None:
     assert not any(is_blank(text[start:end]) for start, end in spans)
     edges = [0, *(edge for span in spans for edge in span), len(text)]
     assert all(is_blank(text[start:end]) for start, end in zip(edges[::2], edges[1::2], strict=True))
-    assert all(end - start <= LONGEST for start, end in spans)
+    assert all(end - start <= MAX_CHARACTERS for start, end in spans)
 
 
 def test_what_has_no_end_is_cut_where_a_reader_would() -> None:
@@ -103,8 +103,8 @@ def test_what_has_no_end_is_cut_where_a_reader_would() -> None:
     assert {piece.replace("word", "").strip() for piece in said(words)} == {""}
     for text in (table, clauses, words, "x" * 1000):
         lengths = [len(piece) for piece in said(text)]
-        assert max(lengths) <= LONGEST
-        assert min(lengths) >= LONGEST // 8
+        assert max(lengths) <= MAX_CHARACTERS
+        assert min(lengths) >= MAX_CHARACTERS // 8
 
 
 @pytest.mark.parametrize("text", ["word " * 40_000, "- a\n" * 20_000, "a:\n" * 20_000, "字" * 100_000, '"a ' * 30_000])

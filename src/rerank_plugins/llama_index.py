@@ -10,7 +10,7 @@ from typing import Annotated, Any, Self
 from rerank_plugins._internal.deadline import deadline_from_now
 from rerank_plugins._internal.validation import check_query
 from rerank_plugins.errors import InvalidInputError, MissingExtraError
-from rerank_plugins.highlights import check_highlight, written
+from rerank_plugins.highlights import check_highlight, highlight_as_dict
 from rerank_plugins.results import RankedResult
 
 try:
@@ -166,7 +166,7 @@ class RerankPostprocessor(CallFields, BaseNodePostprocessor):
             given, update = nodes[result.index], {"score": result.score}
             marks: dict[str, Any] = {RETRIEVAL_SCORE: given.score} if self.keep_retrieval_score else {}
             marks |= {TRUNCATED: result.truncated} if self.mark_truncated else {}
-            marks |= {HIGHLIGHT: written(result)} if self.highlight else {}
+            marks |= {HIGHLIGHT: highlight_as_dict(result)} if self.highlight else {}
             found.append(given.model_copy(update=update | ({"node": _marked(given.node, marks)} if marks else {})))
         return found
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
-import threading
 from collections import OrderedDict
 
+from rerank_plugins._internal.fork import make_lock
 from rerank_plugins._internal.loading_options import DEFAULT_MODEL, HINTS, LoadingOptions, LongDocuments
 from rerank_plugins._internal.options import takes_options
 from rerank_plugins.calibration import Calibration
@@ -106,17 +105,7 @@ SHARED_RERANKERS = 8
 
 _shared: OrderedDict[LoadingOptions, LoadedReranker] = OrderedDict()
 # The first is held while a model loads, the second while the dictionary is looked at or changed.
-_loading, _access = threading.Lock(), threading.Lock()
-
-
-def _after_fork() -> None:
-    # The thread of the parent that held one does not exist here.
-    global _loading, _access
-    _loading, _access = threading.Lock(), threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+_loading, _access = make_lock(), make_lock()
 
 
 def loaded_already(options: LoadingOptions) -> LoadedReranker | None:

@@ -3,23 +3,46 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 from types import TracebackType
-from typing import Self, get_args
+from typing import Literal, Self, TypedDict, Unpack, get_args
 
-from rerank_plugins._internal.aio import on_thread
+from rerank_plugins._internal.aio import BlockingCall, Steps, arun_steps, on_thread, run_steps
+from rerank_plugins._internal.blank import is_blank
 from rerank_plugins._internal.deadline import Deadline, OnDeadline, deadline_from_now
-from rerank_plugins._internal.telemetry import Facts, instruments, observed
-from rerank_plugins._internal.validation import check_query, checked_documents, checked_pairs
+from rerank_plugins._internal.telemetry import CallMetrics, get_instruments, observe_call
+from rerank_plugins._internal.validation import (
+    check_documents,
+    check_pairs,
+    check_query,
+    check_score_threshold,
+    check_top_n,
+)
 from rerank_plugins.calibration import Calibration
 from rerank_plugins.errors import ClosedError, DeadlineExceededError, InvalidInputError, OverloadedError
-from rerank_plugins.highlights import Sentences, check_highlight, in_part
-from rerank_plugins.rerank_call import Call, OnError
-from rerank_plugins.results import RankedResult, check_score_threshold, check_top_n, sigmoid
+from rerank_plugins.highlights import Sentences, check_highlight, split_documents
+from rerank_plugins.results import RankedResult, Ranking, cut, order_documents, sigmoid
 from rerank_plugins.scorers.base import Pair, Scale, ScoredPair, Scorer
-from rerank_plugins.scorers.scoring_call import Asked
+from rerank_plugins.scorers.scoring_call import ScoringCall
 from rerank_plugins.stats import Counts, Stats
+
+__all__ = ["OnError", "RerankOptions", "Reranker"]
+
+OnError = Literal["raise", "keep_order"]
+"""What a call does when scoring fails: raise, or return the documents in retrieval order."""
+
+
+class RerankOptions(TypedDict, total=False):
+    """The options of `Reranker.rerank`, for callers that pass them on."""
+
+    top_n: int | None
+    score_threshold: float | None
+    deadline: float | None
+    on_deadline: OnDeadline
+    on_error: OnError
+
 
 _log = logging.getLogger("rerank_plugins.runtime")
 
@@ -28,39 +51,40 @@ class Reranker:
     """Reranks documents with any scorer. Safe to share between threads and event loops if its scorer is."""
 
     def __init__(self, scorer: Scorer, *, scale: Scale | None = None, calibration: Calibration | None = None) -> None:
-        """Hold a scorer.
+        """Wrap a scorer.
 
         Args:
             scorer: Any object with ``score(pairs) -> list[float]``, LangChain cross-encoders included.
-            scale: What its numbers are: ``"logit"`` (a sigmoid is applied) or ``"probability"``
-                (used as they are). None takes ``scorer.scale``, or ``"logit"`` where it has none.
-            calibration: Turns its numbers, on either scale, into the scores of results, which are then probabilities of
-                relevance. The order stays that of the numbers.
+            scale: What its scores are: ``"logit"`` (a sigmoid is applied) or ``"probability"``
+                (used unchanged). None takes ``scorer.scale``, or ``"logit"`` where it has none.
+            calibration: Turns its scores, on either scale, into probabilities of relevance. The order does not change.
         """
         if isinstance(scorer, type):
-            raise InvalidInputError(f"scorer must be an object, got the class {scorer.__name__}: make one of it.")
+            raise InvalidInputError(
+                f"scorer must be an object, got the class {scorer.__name__}. Create an instance of it."
+            )
         if not callable(getattr(scorer, "score", None)):
             raise InvalidInputError(
                 f"scorer must have a method score(pairs) -> list[float], got {type(scorer).__name__}. "
                 f"For a model's name use load_reranker(name)."
             )
-        chosen = scale or getattr(scorer, "scale", None) or "logit"
-        if chosen not in ("logit", "probability"):
-            raise InvalidInputError(f"scale must be 'logit' or 'probability', got {chosen!r}.")
+        scale = scale or getattr(scorer, "scale", None) or "logit"
+        if scale not in get_args(Scale):
+            raise InvalidInputError(f"scale must be 'logit' or 'probability', got {scale!r}.")
         if not isinstance(calibration, Calibration | None):
             raise InvalidInputError(
                 f"calibration must be a Calibration or None, got {calibration!r}. "
                 f"Read a file with Calibration.read(path)."
             )
         self.scorer = scorer
-        self.scale: Scale = chosen
+        self.scale: Scale = scale
         self.calibration = calibration
         self._counts = Counts()
         # Imported now: a child that is forked while another thread imports would wait for that import for ever.
-        instruments()
+        get_instruments()
 
     def __deepcopy__(self, memo: dict[int, object]) -> Reranker:
-        """Itself: its model is not to be copied."""
+        """The reranker itself: a model is never copied."""
         return self
 
     def rerank(
@@ -78,27 +102,25 @@ class Reranker:
         """Order documents by relevance to the query.
 
         Args:
-            query: Not blank: some letter, digit, punctuation mark or symbol is in it.
+            query: A text with at least one letter, digit, punctuation mark or symbol.
             documents: Any iterable of strings; it is read once and never changed.
             top_n: How many to return; None returns all, 0 none.
-            score_threshold: In [0, 1]; only scores at or above it are returned, at most ``top_n``. Documents
-                without a score are not dropped by it.
-            deadline: Seconds from now, above 0; None waits as long as it takes. What is computed when they are over
-                goes on, but is not waited for. A scorer of one's own is asked for 16 documents at a time,
-                and the clock is read in between.
-            on_deadline: ``"partial"``: documents are scored in the order they were given in, and what has no score
-                at the deadline follows the others in this order, with ``score=None``. ``"raise"``: an error instead.
-            on_error: ``"keep_order"`` answers a failure of the model, an overload, or what ``on_deadline="raise"``
-                would raise, with the documents in the order
-                they were given in, without scores. What is wrong with the arguments is raised all the same,
-                and so is `ClosedError`.
-            highlight: Also find the best sentence of each document returned, as `highlighted` does; needs the
+            score_threshold: In [0, 1]; only documents with a score at or above it are returned, at most ``top_n``.
+                Documents without a score are not dropped by it.
+            deadline: Seconds from now, above 0; None waits until all documents are scored. A batch that is being
+                computed at the deadline is not waited for. A custom scorer is given 16 documents at a time, and the
+                clock is read in between.
+            on_deadline: ``"partial"``: documents are scored in their input order, and those without a score at the
+                deadline follow the others in this order, with ``score=None``. ``"raise"``: `DeadlineExceededError`.
+            on_error: ``"keep_order"`` returns the documents in their input order, without scores, where the model
+                fails, the queue is full, or ``on_deadline="raise"`` would raise. Wrong arguments and `ClosedError`
+                are raised all the same.
+            highlight: Also find the best sentence of each returned document, as `highlighted` does; needs the
                 extra ``highlight``.
 
         Returns:
-            Results with scores in [0, 1], best first; equal scores keep their input order. A blank
-            document (white space, zero-width characters, and what else shows a reader nothing) has nothing to match:
-            it gets 0.0, without the model, and comes last.
+            Results with scores in [0, 1], best first; equal scores keep their input order. A blank document (only
+            white space, zero-width characters and other invisible ones) gets 0.0 without the model, and comes last.
 
         Raises:
             InvalidInputError: A blank query, a string for documents, a document that is no string,
@@ -110,13 +132,14 @@ class Reranker:
             MissingExtraError: With ``highlight``, without the extra; before anything is scored.
         """
         check_highlight(highlight)
-        call = self._checked(query, documents, top_n, score_threshold, deadline, on_deadline, on_error)
-        if top_n == 0:
-            return []
-        with self._counted(call) as asked:
-            call.scored = asked.answer(call.deadline)
-        results = call.results(self.as_score)
-        return self.highlighted(query, results, deadline=call.deadline) if highlight else results
+        options = RerankOptions(
+            top_n=top_n,
+            score_threshold=score_threshold,
+            deadline=deadline,
+            on_deadline=on_deadline,
+            on_error=on_error,
+        )
+        return run_steps(self._rank(query, documents, _document_of if highlight else None, **options)).kept
 
     async def arerank(
         self,
@@ -130,85 +153,102 @@ class Reranker:
         on_error: OnError = "raise",
         highlight: bool = False,
     ) -> list[RankedResult]:
-        """`rerank` without blocking the event loop. When its task is cancelled, what was not computed yet is dropped.
+        """`rerank` without blocking the event loop.
 
-        A scorer of one's own runs on a thread, where it cannot be stopped.
+        When its task is cancelled, pairs that were not computed yet are dropped. A custom scorer runs on a thread,
+        where it cannot be stopped.
         """
         check_highlight(highlight)
-        call = self._checked(query, documents, top_n, score_threshold, deadline, on_deadline, on_error)
-        if top_n == 0:
-            return []
-        with self._counted(call) as asked:
-            call.scored = await asked.aanswer(call.deadline)
-        results = call.results(self.as_score)
-        return await self.ahighlighted(query, results, deadline=call.deadline) if highlight else results
+        options = RerankOptions(
+            top_n=top_n,
+            score_threshold=score_threshold,
+            deadline=deadline,
+            on_deadline=on_deadline,
+            on_error=on_error,
+        )
+        return (await arun_steps(self._rank(query, documents, _document_of if highlight else None, **options))).kept
+
+    def rerank_all(
+        self,
+        query: str,
+        documents: Iterable[str],
+        highlight_text: Callable[[RankedResult], str] | None = None,
+        **options: Unpack[RerankOptions],
+    ) -> Ranking:
+        """`rerank` for adapters: also returns the documents that are not kept, and highlights texts of their choice.
+
+        ``highlight_text`` gives, for each result that is kept, the text to find the best sentence of; it becomes the
+        ``document`` of that result. None finds no highlights.
+        """
+        check_highlight(highlight_text is not None)
+        return run_steps(self._rank(query, documents, highlight_text, **options))
+
+    async def arerank_all(
+        self,
+        query: str,
+        documents: Iterable[str],
+        highlight_text: Callable[[RankedResult], str] | None = None,
+        **options: Unpack[RerankOptions],
+    ) -> Ranking:
+        """`rerank_all` without blocking the event loop."""
+        check_highlight(highlight_text is not None)
+        return await arun_steps(self._rank(query, documents, highlight_text, **options))
 
     def highlighted(
         self, query: str, results: Iterable[RankedResult], *, deadline: Deadline | None = None
     ) -> list[RankedResult]:
         """The results, each with the best sentence of its document.
 
-        All sentences are scored in one go. A result without a score, a blank document, and one whose sentences do not
-        all have a score at the deadline have no highlight. A failure is logged and leaves all without: it undoes no
-        ranking.
+        The sentences of all documents are scored in one call. There is no highlight of a blank document, of a result
+        without a score, and of a document whose sentences do not all have a score at the deadline. A failure is logged
+        and leaves all results without highlights; the ranking stays valid.
 
         Raises:
-            InvalidInputError: A blank query, or a result that is none.
+            InvalidInputError: A blank query, or something that is no `RankedResult`.
             MissingExtraError: The extra ``highlight`` is not installed.
             ClosedError: After `close`.
         """
-        if deadline is not None and not deadline.left():
-            return list(results)
-        sentences = Sentences(query, results)
-        with sentences.asked(self.scorer, self.scale, self._counts) as asked:
-            sentences.scored = asked.answer(in_part(deadline))
-        return sentences.best(self.as_score)
+        return run_steps(self._highlight(query, results, deadline))
 
     async def ahighlighted(
         self, query: str, results: Iterable[RankedResult], *, deadline: Deadline | None = None
     ) -> list[RankedResult]:
         """`highlighted` without blocking the event loop."""
-        if deadline is not None and not deadline.left():
-            return list(results)
-        sentences = await on_thread(Sentences, query, results)
-        with sentences.asked(self.scorer, self.scale, self._counts) as asked:
-            sentences.scored = await asked.aanswer(in_part(deadline))
-        return sentences.best(self.as_score)
+        return await arun_steps(self._highlight(query, results, deadline))
 
     def score(self, pairs: Iterable[Pair] | Pair, /) -> list[float]:
-        """The scorer's own numbers, on ``scale``, checked: one finite number a pair, in order.
+        """The scorer's own scores, on ``scale``: one finite number a pair, in order.
 
         Args:
             pairs: Any iterable of (query, passage) tuples or lists, or a numpy array [n, 2] of strings; or one pair
                 alone, which gives a list of one number. Blank texts are scored like others.
 
         Raises:
-            InvalidInputError: Something among them is no pair of two strings.
+            InvalidInputError: An item is not a pair of two strings.
             ScoringError: The scorer gave something else.
         """
         return [scored.score for scored in self.score_detailed(pairs)]
 
     def score_detailed(self, pairs: Iterable[Pair] | Pair, /) -> list[ScoredPair]:
-        """As `score`, with the truncation of each pair, None where the scorer cannot tell."""
-        given = checked_pairs(pairs)
-        scored = Asked(self.scorer, self.scale, given, range(len(given))).answer()
-        return [one for one in scored if one is not None]  # without a deadline all are there
+        """`score`, and whether each pair was truncated; None where the scorer cannot tell."""
+        scored = ScoringCall(self.scorer, self.scale, check_pairs(pairs)).run()
+        return [pair for pair in scored if pair is not None]  # without a deadline none is missing
 
     def as_score(self, raw: float) -> float:
-        """The score that results have, in [0, 1], for a number of the scorer's own."""
+        """The score in [0, 1] of a result whose raw score, by the scorer, is ``raw``."""
         if self.calibration is not None:
             return self.calibration.probability(raw)
         return sigmoid(raw) if self.scale == "logit" else raw
 
     def stats(self) -> Stats:
-        """What this reranker and its model have done since they were made."""
+        """What this reranker and its model have done since they were created."""
         counts = getattr(self.scorer, "counts", None)
         return Stats(**self._counts.plus(counts() if callable(counts) else {}))
 
     def close(self) -> None:
-        """End the model's thread, or whatever the scorer's own ``close`` ends. Calls that wait get `ClosedError`.
+        """End the model's thread, or what else the scorer's own ``close`` ends. Calls that wait get `ClosedError`.
 
-        Waits for the batch at work, ten seconds at most.
+        Waits for the batch that is being computed, ten seconds at most.
         """
         close = getattr(self.scorer, "close", None)
         if callable(close):
@@ -235,64 +275,108 @@ class Reranker:
         self.close()
 
     def _model_label(self) -> str:
-        """The model as traces name it."""
+        """The model's name in traces."""
         return type(self.scorer).__name__
 
-    def _checked(
+    def _rank(
         self,
         query: str,
         documents: Iterable[str],
-        top_n: int | None,
-        score_threshold: float | None,
-        deadline: float | None,
-        on_deadline: OnDeadline,
-        on_error: OnError,
-    ) -> Call:
-        # First of all: what comes now takes time as well.
-        until = deadline_from_now(deadline, on_deadline)
+        highlight_text: Callable[[RankedResult], str] | None,
+        *,
+        top_n: int | None = None,
+        score_threshold: float | None = None,
+        deadline: float | None = None,
+        on_deadline: OnDeadline = "partial",
+        on_error: OnError = "raise",
+    ) -> Steps[Ranking]:
+        until = deadline_from_now(deadline, on_deadline)  # first: the rest takes time as well
         check_top_n(top_n)
         check_score_threshold(score_threshold)
         if on_error not in get_args(OnError):
             raise InvalidInputError(f"on_error must be 'raise' or 'keep_order', got {on_error!r}.")
         check_query(query)
-        return Call(query, checked_documents(documents), top_n, score_threshold, until, on_error)
+        texts = check_documents(documents)
+        if top_n == 0:
+            return Ranking([], [])
+        positions = [position for position, text in enumerate(texts) if not is_blank(text)]
+        pairs = [(query, texts[position]) for position in positions]
+        call = ScoringCall(self.scorer, self.scale, pairs, positions, until)
+        attributes = {"reranker.model_name": self._model_label(), "rerank_plugins.documents": len(texts)}
+        if top_n is not None:
+            attributes["reranker.top_k"] = int(top_n)
+        with observe_call(attributes) as metrics:
+            scored = yield from self._score(call, len(pairs), metrics, on_error)
+            self._count(metrics, scored, len(pairs), len(texts))
+        if scored is None:
+            ranked = [RankedResult(position, None, text) for position, text in enumerate(texts)]
+        else:
+            ranked = order_documents(texts, positions, scored, self.as_score)
+        kept = cut(ranked, top_n=top_n, score_threshold=score_threshold)
+        if highlight_text is not None:
+            kept = [replace(result, document=highlight_text(result)) for result in kept]
+            kept = yield from self._highlight(query, kept, until)
+        return Ranking(ranked, kept)
 
-    @contextmanager
-    def _counted(self, call: Call) -> Iterator[Asked]:
-        """Around the scoring of a call: its span, its counters, and what happens when it fails."""
-        pairs = [(call.query, call.texts[position]) for position in call.filled]
-        asked = Asked(self.scorer, self.scale, pairs, call.filled)
-        attributes = {
-            "reranker.model_name": self._model_label(),
-            "rerank_plugins._internal.validation": len(call.texts),
-        }
-        if call.top_n is not None:
-            attributes["reranker.top_k"] = int(call.top_n)
-        with observed(attributes) as facts:
-            self._counts.add(requests=bool(call.filled))
-            try:
-                yield asked
-            except Exception as exc:
-                facts.unscored = len(call.filled)
-                late, refused = isinstance(exc, DeadlineExceededError), isinstance(exc, OverloadedError)
-                self._counts.add(expired=late, overloaded=refused)
-                if call.on_error == "raise" or isinstance(exc, ClosedError):
-                    raise
-                call.scored, facts.fallback = None, exc
-            finally:
-                facts.queue_seconds = asked.queue_seconds
-            self._count(call, facts)
+    def _score(
+        self, call: ScoringCall, pairs: int, metrics: CallMetrics, on_error: OnError
+    ) -> Steps[list[ScoredPair | None] | None]:
+        """One a pair; None where scoring failed and ``on_error`` is ``"keep_order"``."""
+        self._counts.add(requests=bool(pairs))
+        try:
+            scored: list[ScoredPair | None] = yield call
+        except Exception as exc:
+            metrics.unscored = pairs
+            expired, overloaded = isinstance(exc, DeadlineExceededError), isinstance(exc, OverloadedError)
+            self._counts.add(expired=expired, overloaded=overloaded)
+            if on_error == "raise" or isinstance(exc, ClosedError):
+                raise
+            metrics.fallback = exc
+            return None
+        else:
+            return scored
+        finally:
+            metrics.queue_seconds = call.queue_seconds
 
-    def _count(self, call: Call, facts: Facts) -> None:
-        scored = [one for one in call.scored or () if one is not None]
-        facts.scored = len(scored)
-        facts.unscored = len(call.filled) - len(scored)
-        facts.truncated = sum(one.truncated is True for one in scored)
-        self._counts.add(pairs=facts.scored, truncated=facts.truncated)
-        if facts.fallback is not None:
+    def _count(
+        self, metrics: CallMetrics, scored: Sequence[ScoredPair | None] | None, pairs: int, documents: int
+    ) -> None:
+        metrics.scored, metrics.truncated = self._count_pairs(scored)
+        metrics.unscored = pairs - metrics.scored
+        error = metrics.fallback
+        if error is not None:
             self._counts.add(unranked=1)
-            kind = "overloaded" if isinstance(facts.fallback, OverloadedError) else type(facts.fallback).__name__
-            _log.warning("%d documents stay in retrieval order: %s: %s", len(call.texts), kind, facts.fallback)
-        elif facts.unscored:
+            kind = "overloaded" if isinstance(error, OverloadedError) else type(error).__name__
+            _log.warning("%d documents stay in retrieval order: %s: %s", documents, kind, error)
+        elif metrics.unscored:
             self._counts.add(partial=1)
-            _log.warning("%d of %d documents had no score at the deadline.", facts.unscored, len(call.texts))
+            _log.warning("%d of %d documents had no score at the deadline.", metrics.unscored, documents)
+
+    def _count_pairs(self, scored: Sequence[ScoredPair | None] | None) -> tuple[int, int]:
+        """How many pairs have a score, and how many of these were truncated; both are added to the counters."""
+        known = [pair for pair in scored or () if pair is not None]
+        truncated = sum(pair.truncated is True for pair in known)
+        self._counts.add(pairs=len(known), truncated=truncated)
+        return len(known), truncated
+
+    def _highlight(
+        self, query: str, results: Iterable[RankedResult], deadline: Deadline | None
+    ) -> Steps[list[RankedResult]]:
+        if deadline is not None and not deadline.left():
+            return list(results)
+        sentences: Sentences = yield BlockingCall(partial(split_documents, query, results))
+        # Sentences without a score at the deadline cost highlights, and never an error.
+        until = None if deadline is None else deadline._replace(partial=True)
+        scored: list[ScoredPair | None] | None = None
+        try:
+            scored = yield ScoringCall(self.scorer, self.scale, sentences.pairs, deadline=until)
+        except ClosedError:
+            raise
+        except Exception as exc:  # noqa: BLE001 - the ranking is valid without highlights
+            _log.warning("No highlights: %s: %s", type(exc).__name__, exc)
+        self._count_pairs(scored)
+        return sentences.choose_best(scored, self.as_score)
+
+
+def _document_of(result: RankedResult) -> str:
+    return result.document

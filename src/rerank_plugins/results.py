@@ -1,13 +1,15 @@
-"""From scores to an order: sigmoid, threshold, stable sort, top_n. Pure Python, float64."""
+"""Results of a reranking, and the steps from scores to their order. Pure Python, float64."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
+from typing import NamedTuple
 
-from rerank_plugins.errors import InvalidInputError
+from rerank_plugins.scorers.base import ScoredPair
+
+__all__ = ["Highlight", "RankedResult", "Ranking", "cut", "order_documents", "rank", "sigmoid"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,9 +17,9 @@ class Highlight:
     """The sentence of a document that answers best: ``document[start:end]``.
 
     Attributes:
-        start: Where its first character is, as Python counts them, from 0.
-        end: One after its last; neither is whitespace.
-        score: Of the sentence alone, on the scale of the document's; the document's own if it is one sentence.
+        start: Position of its first character, counted from 0 as Python does.
+        end: Position after its last character; neither of the two is whitespace.
+        score: Score of the sentence alone, on the scale of the document's; the document's own if it is one sentence.
     """
 
     start: int
@@ -32,12 +34,12 @@ class RankedResult:
     Attributes:
         index: Position of the document in the input, from 0.
         score: Relevance in [0, 1]: the sigmoid of the model's logit, ordered and not calibrated; or, of a reranker
-            that has a calibration, a probability. None for a document that has none: because of a deadline, or after
+            that has a calibration, a probability. None for a document without a score: because of a deadline, or after
             an error with ``on_error="keep_order"``.
         document: The text as it was given.
         truncated: Whether the model saw less than the whole query and document;
             None if the scorer cannot tell.
-        highlight: The best sentence, if it was asked for and found.
+        highlight: The best sentence, if highlights were asked for and one was found.
     """
 
     index: int
@@ -45,6 +47,15 @@ class RankedResult:
     document: str
     truncated: bool | None = None
     highlight: Highlight | None = None
+
+
+class Ranking(NamedTuple):
+    """All documents of a call in their new order, and the ones that it returns."""
+
+    documents: list[RankedResult]
+    """All documents, best first."""
+    kept: list[RankedResult]
+    """The documents at or above the threshold, ``top_n`` at most, with their highlights."""
 
 
 def sigmoid(logit: float) -> float:
@@ -55,64 +66,42 @@ def sigmoid(logit: float) -> float:
     return power / (1.0 + power)
 
 
-def rank(
-    scores: Sequence[float],
-    *,
-    top_n: int | None = None,
-    score_threshold: float | None = None,
-    order_by: Sequence[float] | None = None,
-) -> list[int]:
-    """Positions of the scores, best first.
+def rank(scores: Sequence[float]) -> list[int]:
+    """Positions of the scores, best first; equal scores keep their input order."""
+    return sorted(range(len(scores)), key=scores.__getitem__, reverse=True)
+
+
+def order_documents(
+    texts: Sequence[str],
+    positions: Sequence[int],
+    scored: Sequence[ScoredPair | None],
+    as_score: Callable[[float], float],
+) -> list[RankedResult]:
+    """All documents in their new order: those with a score best first, those without, blank ones.
 
     Args:
-        scores: Finite numbers on any scale.
-        top_n: How many to keep; None keeps all, more than there are keeps all.
-        score_threshold: Keep scores at or above it (``>=``), before ``top_n`` cuts.
-        order_by: Numbers to sort by instead, such as the logits of scores that saturate at 1.0.
-
-    Equal numbers keep their input order.
+        texts: The documents.
+        positions: The positions of the documents that are not blank.
+        scored: What the scorer gave for each of ``positions``; None where a deadline left it out.
+        as_score: Turns a number of the scorer into the score of a result.
     """
-    kept = [i for i, score in enumerate(scores) if score_threshold is None or score >= score_threshold]
-    keys = scores if order_by is None else order_by
-    kept.sort(key=lambda i: -keys[i])
-    return kept if top_n is None else kept[:top_n]
+    found = [(position, pair) for position, pair in zip(positions, scored, strict=True) if pair is not None]
+    # Ordered by the scorer's numbers: logits differ where their sigmoids are both 1.0, or a calibration is level.
+    ordered = [found[i] for i in rank([pair.score for _, pair in found])]
+    results = [RankedResult(p, as_score(pair.score), texts[p], pair.truncated) for p, pair in ordered]
+    if len(found) < len(texts):
+        results += [RankedResult(p, None, texts[p]) for p, pair in zip(positions, scored, strict=True) if pair is None]
+        not_blank = set(positions)
+        results += [RankedResult(p, 0.0, text, truncated=False) for p, text in enumerate(texts) if p not in not_blank]
+    return results
 
 
 def cut(
     results: Sequence[RankedResult], *, top_n: int | None = None, score_threshold: float | None = None
 ) -> list[RankedResult]:
-    """The results that ``Reranker.rerank`` gives for these settings, out of all of them, best first."""
+    """The results at or above the threshold, or without a score, and ``top_n`` of them at most."""
     return [
         result
         for result in results
         if score_threshold is None or result.score is None or result.score >= score_threshold
     ][:top_n]
-
-
-def check_top_n(top_n: object) -> None:
-    """Raise `InvalidInputError` unless ``top_n`` is None or an integer of at least 0."""
-    if top_n is None:
-        return
-    if isinstance(top_n, bool) or not isinstance(top_n, Integral):
-        raise InvalidInputError(
-            f"top_n must be an integer or None (all), got {top_n!r} of type {type(top_n).__name__}."
-        )
-    if int(top_n) < 0:
-        raise InvalidInputError(f"top_n must be 0 or more, or None for all, got {top_n}.")
-
-
-def check_score_threshold(score_threshold: object) -> None:
-    """Raise `InvalidInputError` unless ``score_threshold`` is None or a number in [0, 1]."""
-    if score_threshold is None:
-        return
-    if isinstance(score_threshold, bool) or not isinstance(score_threshold, Real):
-        raise InvalidInputError(
-            f"score_threshold must be a number in [0, 1] or None, got {score_threshold!r} "
-            f"of type {type(score_threshold).__name__}."
-        )
-    # Written so that NaN fails it too.
-    if not 0.0 <= float(score_threshold) <= 1.0:
-        raise InvalidInputError(
-            f"score_threshold must lie in [0, 1], got {score_threshold!r}. Scores are probabilities: "
-            f"a threshold on raw logits x becomes rerank_plugins.sigmoid(x)."
-        )

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 
 from rerank_plugins._internal.loading_options import MAX_QUEUED_PAIRS, Precision
-from rerank_plugins._internal.validation import checked_pairs
+from rerank_plugins._internal.validation import check_pairs
 from rerank_plugins.backends.auto import Engine, Logits, Tokens
 from rerank_plugins.errors import OutOfMemoryError
 from rerank_plugins.reranker import Reranker
@@ -41,7 +41,7 @@ class WordOverlap:
 
     def score(self, pairs: list[Pair], /) -> list[float]:
         """One logit a pair."""
-        return [_overlap(query, passage) for query, passage in checked_pairs(pairs)]
+        return [_overlap(query, passage) for query, passage in check_pairs(pairs)]
 
 
 def _overlap(query: str, passage: str) -> float:

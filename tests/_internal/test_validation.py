@@ -1,8 +1,9 @@
-"""Pairs as people have them, at every place that scores pairs."""
+"""Checks of pairs, documents and numbers, at the places that take them."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pandas as pd
 import pytest
 
 from rerank_plugins import InvalidInputError, Reranker
+from rerank_plugins._internal.validation import check_count, check_score_threshold, check_top_n
 from rerank_plugins.langchain import RerankCrossEncoder
 from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
 from rerank_plugins.testing import WordOverlap
@@ -186,3 +188,51 @@ def test_highlights_are_of_a_query_and_results(query: Any, results: Any, message
     """Anything else is an error, and not a ranking without highlights."""
     with pytest.raises(InvalidInputError, match=message):
         Reranker(ByLength()).highlighted(query, results)
+
+
+@pytest.mark.parametrize("top_n", [None, 0, 1, 10**9])
+def test_good_top_n_passes(top_n: int | None) -> None:
+    """None and integers from 0 up are accepted."""
+    check_top_n(top_n)
+
+
+@pytest.mark.parametrize("top_n", [-1, -100])
+def test_negative_top_n_is_refused_with_its_value(top_n: int) -> None:
+    """A negative top_n is an error that names the number got."""
+    with pytest.raises(InvalidInputError, match=f"0 or more.*got {top_n}"):
+        check_top_n(top_n)
+
+
+@pytest.mark.parametrize(("top_n", "kind"), [(1.0, "float"), ("3", "str"), (True, "bool"), (False, "bool")])
+def test_top_n_of_another_type_is_refused(top_n: object, kind: str) -> None:
+    """A top_n that is no integer is an error that names its type."""
+    with pytest.raises(InvalidInputError, match=f"integer.*of type {kind}"):
+        check_top_n(top_n)
+
+
+@pytest.mark.parametrize("threshold", [None, 0, 0.0, 0.5, 1, 1.0])
+def test_good_threshold_passes(threshold: float | None) -> None:
+    """None and numbers from 0 to 1, both included, are accepted."""
+    check_score_threshold(threshold)
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.1, math.nan, math.inf, -math.inf, 7])
+def test_threshold_outside_the_unit_interval_is_refused(threshold: float) -> None:
+    """A threshold that no score can be compared with is an error that tells what to do with logits."""
+    with pytest.raises(InvalidInputError, match=r"\[0, 1\].*sigmoid"):
+        check_score_threshold(threshold)
+
+
+@pytest.mark.parametrize(("threshold", "kind"), [("0.5", "str"), (True, "bool"), ([0.5], "list")])
+def test_threshold_of_another_type_is_refused(threshold: object, kind: str) -> None:
+    """A threshold that is no number is an error that names its type."""
+    with pytest.raises(InvalidInputError, match=f"number.*of type {kind}"):
+        check_score_threshold(threshold)
+
+
+@pytest.mark.parametrize("count", [0, -3, True, 1.0, "2", None])
+def test_a_count_below_the_least_or_of_another_type_is_refused(count: object) -> None:
+    """The error names the option, the least, the unit and what was got."""
+    with pytest.raises(InvalidInputError, match=r"pages must be a whole number of at least 1 \(sheets\), got"):
+        check_count("pages", count, 1, "sheets")
+    check_count("pages", 1, 1, "sheets")

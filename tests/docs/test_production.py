@@ -15,11 +15,11 @@ import pytest
 
 from doc_pages import DOCS
 from rerank_plugins import ClosedError, Reranker, load_reranker
-from rerank_plugins._internal.telemetry import Facts
+from rerank_plugins._internal.telemetry import CallMetrics
 from rerank_plugins.inference.scheduler import PATIENCE
 from rerank_plugins.langchain import RerankCompressor, RerankRetriever
 from rerank_plugins.llama_index import RerankPostprocessor
-from rerank_plugins.scorers import scoring_call as scoring
+from rerank_plugins.scorers.scoring_call import STEP
 from rerank_plugins.testing import toy_reranker
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
@@ -87,12 +87,12 @@ def test_the_numbers_on_the_page_are_the_codes_own() -> None:
     queued = signature(load_reranker).parameters["max_queued_pairs"].default
     assert f"leads a batch after {PATIENCE} others" in " ".join(PAGE.split())
     assert f"({queued:,} unless you say otherwise)" in PAGE
-    assert f"{scoring._STEP} documents at a time" in PAGE
+    assert f"{STEP} documents at a time" in PAGE
 
 
 def test_the_page_names_every_attribute_of_a_span() -> None:
     """What a trace shows is explained, in full or without the prefix that they share."""
-    names = [name.removeprefix("rerank_plugins") for name in Facts().attributes()]
+    names = [name.removeprefix("rerank_plugins") for name in CallMetrics().attributes()]
     assert [name for name in names if f"`{name}`" not in PAGE] == []
 
 

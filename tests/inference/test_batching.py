@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rerank_plugins.backends.auto import CPU_PADDING
-from rerank_plugins.inference.batching import Filling, rounded_up
+from rerank_plugins.inference.batching import BatchBuilder, round_up
 
 LENGTHS = st.lists(st.integers(1, 1024), max_size=200)
 BUDGETS = st.integers(1, 8192)
@@ -18,10 +18,10 @@ def token_budget_batches(lengths: list[int], budget: int, *, max_padding: float 
     rows = sorted(range(len(lengths)), key=lambda row: -lengths[row])
     batches = []
     while rows:
-        filling = Filling(budget, max_padding=max_padding)
-        taken = filling.take([lengths[row] for row in rows])
+        batch_builder = BatchBuilder(budget, max_padding=max_padding)
+        taken = batch_builder.take([lengths[row] for row in rows])
         batches.append(rows[taken])
-        assert filling.slots == slots(batches[-1], lengths)
+        assert batch_builder.padded_tokens == slots(batches[-1], lengths)
         del rows[taken]
     return batches
 
@@ -88,24 +88,24 @@ def test_no_rows_make_no_batches() -> None:
 @given(lengths=LENGTHS, others=LENGTHS, budget=BUDGETS)
 def test_others_fill_a_batch_and_do_not_widen_it(lengths: list[int], others: list[int], budget: int) -> None:
     """Rows of others that join a batch are no longer than what it holds, fit the budget and waste no padding."""
-    filling = Filling(budget, max_padding=CPU_PADDING)
+    batch_builder = BatchBuilder(budget, max_padding=CPU_PADDING)
     own = sorted(lengths, reverse=True)
-    own = own[filling.take(own)]
-    width = filling.width
+    own = own[batch_builder.take(own)]
+    width = batch_builder.width
     filled = sorted(others, reverse=True)
-    batch = own + filled[filling.take(filled)]
+    batch = own + filled[batch_builder.take(filled)]
     if own:
-        assert filling.width == width
-    assert (filling.rows, filling.tokens) == (len(batch), sum(batch))
-    assert filling.slots <= budget or len(batch) == 1
-    assert filling.slots - filling.tokens <= CPU_PADDING * filling.slots
+        assert batch_builder.width == width
+    assert (batch_builder.rows, batch_builder.tokens) == (len(batch), sum(batch))
+    assert batch_builder.padded_tokens <= budget or len(batch) == 1
+    assert batch_builder.padded_tokens - batch_builder.tokens <= CPU_PADDING * batch_builder.padded_tokens
 
 
 def test_others_fit_below_the_longest_row() -> None:
     """Of others' rows those are taken that are a little shorter than the batch is wide."""
-    filling = Filling(1000, max_padding=CPU_PADDING)
-    filling.take([100])
-    assert filling.take([300, 101, 99, 98, 20]) == slice(2, 4)
+    batch_builder = BatchBuilder(1000, max_padding=CPU_PADDING)
+    batch_builder.take([100])
+    assert batch_builder.take([300, 101, 99, 98, 20]) == slice(2, 4)
 
 
 @pytest.mark.parametrize(
@@ -126,10 +126,10 @@ def test_others_fit_below_the_longest_row() -> None:
 )
 def test_a_width_is_the_next_multiple(length: int, multiple: int, most: int, width: int) -> None:
     """The next multiple at or above a length, of more the longer it is, and no more than the model reads."""
-    assert rounded_up(length, multiple, most) == width
+    assert round_up(length, multiple, most) == width
 
 
 @given(length=st.integers(17, 100_000), multiple=st.sampled_from([8, 16, 64]))
 def test_a_width_wastes_less_than_a_sixteenth(length: int, multiple: int) -> None:
     """However long a row is, less than a sixteenth of it is added, or less than one multiple."""
-    assert 0 <= rounded_up(length, multiple, 200_000) - length < max(multiple, length / 16)
+    assert 0 <= round_up(length, multiple, 200_000) - length < max(multiple, length / 16)

@@ -54,8 +54,8 @@ def test_stats_say_what_was_done() -> None:
     stats = reranker.stats()
     assert (stats.requests, stats.pairs, stats.truncated, stats.waiting_pairs) == (1, 4, 1, 0)
     assert stats.tokens == sum(4 + len(text) for text in TEXTS[:3]) + 64
-    assert stats.slots >= stats.tokens
-    assert stats.padding_share == 1 - stats.tokens / stats.slots
+    assert stats.padded_tokens >= stats.tokens
+    assert stats.padding_share == 1 - stats.tokens / stats.padded_tokens
     assert 1 <= stats.batches <= 4
     assert stats.compute_seconds > 0
     assert stats.queue_seconds >= 0
@@ -90,7 +90,7 @@ def test_a_call_is_one_span_in_the_callers_context(spans: InMemorySpanExporter) 
     assert attributes == {
         "reranker.model_name": "CrossEncoderScorer",
         "reranker.top_k": 2,
-        "rerank_plugins._internal.validation": 4,
+        "rerank_plugins.documents": 4,
         "rerank_plugins.scored": 3,
         "rerank_plugins.unscored": 0,
         "rerank_plugins.truncated": 0,

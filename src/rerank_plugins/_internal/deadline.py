@@ -1,4 +1,4 @@
-"""How long a call may take."""
+"""Deadlines of calls."""
 
 from __future__ import annotations
 
@@ -10,24 +10,27 @@ from typing import Literal, NamedTuple
 
 from rerank_plugins.errors import InvalidInputError
 
-OnDeadline = Literal["partial", "raise"]
-"""What a call does whose time is up: answer with the scores there are, or raise `DeadlineExceededError`."""
+__all__ = ["Deadline", "OnDeadline", "check_deadline", "deadline_from_now"]
 
-# What locks can wait for, and more than anybody will.
+OnDeadline = Literal["partial", "raise"]
+"""What a call does at its deadline: return the scores there are, or raise `DeadlineExceededError`."""
+
+# Locks cannot wait longer than TIMEOUT_MAX.
 _LONGEST = threading.TIMEOUT_MAX / 2
 
 
 class Deadline(NamedTuple):
-    """A moment, and what happens at it."""
+    """The time at which a call has to return, and what it does then."""
 
     seconds: float
-    """As it was given: from the beginning of the call."""
+    """The number of seconds that the caller gave."""
     at: float
-    """On the clock of ``time.monotonic``."""
+    """The end on the clock of ``time.monotonic``."""
     partial: bool
+    """Whether the call returns the scores there are; it raises otherwise."""
 
     def left(self) -> float:
-        """Seconds until it; 0 when it has passed."""
+        """Seconds that are left; 0 when the deadline has passed."""
         return max(0.0, self.at - time.monotonic())
 
 
@@ -40,7 +43,7 @@ def deadline_from_now(seconds: float | None, on_deadline: OnDeadline) -> Deadlin
 
 
 def check_deadline(seconds: object, on_deadline: object) -> None:
-    """Raise `InvalidInputError` unless these are seconds above 0, or None, and an `OnDeadline`."""
+    """Raise `InvalidInputError` unless ``seconds`` is None or above 0, and ``on_deadline`` an `OnDeadline`."""
     if on_deadline not in ("partial", "raise"):
         raise InvalidInputError(f"on_deadline must be 'partial' or 'raise', got {on_deadline!r}.")
     if seconds is None:

@@ -28,11 +28,10 @@ from rerank_plugins._internal.aio import on_thread
 from rerank_plugins._internal.deadline import OnDeadline, check_deadline
 from rerank_plugins._internal.loading_options import HINTS, LoadingOptions, without_removed
 from rerank_plugins._internal.options import Option, options_of, refuse_unknown
+from rerank_plugins._internal.validation import check_score_threshold, check_top_n
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.loading import LoadedReranker, loaded_already, release, shared_reranker
-from rerank_plugins.rerank_call import OnError
-from rerank_plugins.reranker import Reranker
-from rerank_plugins.results import check_score_threshold, check_top_n
+from rerank_plugins.reranker import OnError, Reranker
 from rerank_plugins.scorers.base import Scorer
 
 

@@ -7,22 +7,25 @@ import importlib.util
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
+__all__ = ["CallMetrics", "get_instruments", "observe_call"]
 
-class Facts:
-    """What is known of a call when it ends."""
 
-    def __init__(self) -> None:
-        self.queue_seconds = 0.0
-        self.scored = 0
-        self.unscored = 0
-        self.truncated = 0
-        self.fallback: BaseException | None = None
-        """Why the answer is in retrieval order."""
+@dataclass(slots=True)
+class CallMetrics:
+    """The numbers of one call, known when it ends."""
+
+    queue_seconds: float = 0.0
+    scored: int = 0
+    unscored: int = 0
+    truncated: int = 0
+    fallback: BaseException | None = None
+    """The error that was answered with the documents in retrieval order."""
 
     def attributes(self) -> dict[str, Any]:
-        """For a span."""
+        """The attributes of a span."""
         return {
             "rerank_plugins.scored": self.scored,
             "rerank_plugins.unscored": self.unscored,
@@ -33,7 +36,7 @@ class Facts:
 
 
 class _Instruments:
-    """Made once; providers that are set later are found by OpenTelemetry's own proxies."""
+    """A tracer and meters; OpenTelemetry's own proxies find providers that are set later."""
 
     def __init__(self) -> None:
         from opentelemetry import metrics, trace
@@ -49,41 +52,41 @@ class _Instruments:
 
 
 @functools.cache
-def instruments() -> _Instruments | None:
-    """Found once; None without OpenTelemetry's API."""
+def get_instruments() -> _Instruments | None:
+    """The instruments of this process; None without OpenTelemetry's API."""
     if importlib.util.find_spec("opentelemetry") is None:
         return None
     try:
         return _Instruments()
-    except ImportError:  # something else has the name's folder
+    except ImportError:  # a folder of another project may have the same name
         return None
 
 
 @contextmanager
-def observed(attributes: Mapping[str, Any]) -> Iterator[Facts]:
-    """A span named ``rerank`` around a call, in the caller's context, and its numbers when it ends, also with an error.
+def observe_call(attributes: Mapping[str, Any]) -> Iterator[CallMetrics]:
+    """A span named ``rerank`` around a call, in the caller's context; its metrics are recorded also after an error.
 
-    ``attributes``: what is known at its beginning.
+    ``attributes`` are those known at its beginning.
     """
-    facts, found = Facts(), instruments()
-    if found is None:
-        yield facts
+    call, instruments = CallMetrics(), get_instruments()
+    if instruments is None:
+        yield call
         return
     start = time.monotonic()
     labels: dict[str, Any] = {}
-    with found.tracer.start_as_current_span("rerank", attributes=dict(attributes)) as span:
+    with instruments.tracer.start_as_current_span("rerank", attributes=dict(attributes)) as span:
         try:
-            yield facts
-            labels = {"fallback": facts.attributes()["rerank_plugins.fallback"]}
+            yield call
+            labels = {"fallback": call.attributes()["rerank_plugins.fallback"]}
         except BaseException as exc:
             labels = {"error.type": type(exc).__name__}
             raise
         finally:
-            span.set_attributes(facts.attributes())
-            if facts.fallback is not None:
-                span.record_exception(facts.fallback)
+            span.set_attributes(call.attributes())
+            if call.fallback is not None:
+                span.record_exception(call.fallback)
             labels |= {name: attributes[name] for name in ("reranker.model_name",) if name in attributes}
-            found.duration.record(time.monotonic() - start, labels)
-            found.queue.record(facts.queue_seconds, labels)
-            found.documents.add(facts.scored, labels)
-            found.unscored.add(facts.unscored, labels)
+            instruments.duration.record(time.monotonic() - start, labels)
+            instruments.queue.record(call.queue_seconds, labels)
+            instruments.documents.add(call.scored, labels)
+            instruments.unscored.add(call.unscored, labels)

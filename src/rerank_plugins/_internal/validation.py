@@ -1,16 +1,30 @@
-"""What people give to be ranked: checked, and told apart."""
+"""Checks of what callers give: queries, documents, pairs, and numbers in a range."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from numbers import Integral, Real
 from typing import Any
 
 from rerank_plugins._internal.blank import is_blank
 from rerank_plugins.errors import InvalidInputError
 
+__all__ = [
+    "check_count",
+    "check_documents",
+    "check_pairs",
+    "check_query",
+    "check_score_threshold",
+    "check_top_n",
+    "format_positions",
+]
+
+_PAIRS = "(query, passage) tuples or lists of two strings"
+_ONE_QUERY = "For one query and its documents there is rerank(query, documents)."
+
 
 def check_query(query: str) -> None:
-    """Raise `InvalidInputError` unless ``query`` is a string that says something."""
+    """Raise `InvalidInputError` unless ``query`` is a string that is not blank."""
     if not isinstance(query, str):
         raise InvalidInputError(f"query must be a string, got {type(query).__name__}.")
     if is_blank(query):
@@ -19,78 +33,111 @@ def check_query(query: str) -> None:
         )
 
 
-def checked_documents(documents: Iterable[str]) -> list[str]:
-    """The documents as a list; `InvalidInputError` unless they are strings."""
+def check_documents(documents: Iterable[str]) -> list[str]:
+    """The documents as a list; raises `InvalidInputError` unless they are strings."""
     if isinstance(documents, str | bytes):
         raise InvalidInputError(
             f"documents must be an iterable of strings, got one {type(documents).__name__}. "
             f"For a single document give a list: [document]."
         )
     if isinstance(documents, Mapping) or getattr(documents, "ndim", 1) > 1:
-        # Read one by one, a dictionary gives its keys and a table the names of its columns.
+        # Iterating over a dictionary gives its keys, over a table the names of its columns.
         raise InvalidInputError(
             f"documents must be an iterable of strings, got a {type(documents).__name__}. Give its texts alone, in "
             f"order: list(documents.values()) of a dictionary, the column that has them of a table."
         )
     try:
-        given = iter(documents)
+        iterator = iter(documents)
     except TypeError:
         raise InvalidInputError(f"documents must be an iterable of strings, got {type(documents).__name__}.") from None
-    texts = list(given)
+    texts = list(iterator)
     wrong = [position for position, text in enumerate(texts) if not isinstance(text, str)]
     if wrong:
         kinds = ", ".join(sorted({type(texts[position]).__name__ for position in wrong}))
         raise InvalidInputError(
-            f"documents must be strings, got {kinds} at position {listed(wrong)} (counted from 0) of {len(texts)}. "
-            f"Nothing was ranked and nothing was changed: leave these out, or give their text."
+            f"documents must be strings, got {kinds} at position {format_positions(wrong)} (counted from 0) of "
+            f"{len(texts)}. Nothing was ranked and nothing was changed: leave these out, or give their text."
         )
     return texts
 
 
-def checked_pairs(pairs: Iterable[Any]) -> list[tuple[str, str]]:
-    """Query-passage pairs as sentence-transformers takes them, as a list of tuples; one pair alone is a list of one.
+def check_pairs(pairs: Iterable[Any]) -> list[tuple[str, str]]:
+    """Query-passage pairs in the forms that sentence-transformers takes, as a list of tuples.
+
+    One pair alone becomes a list of one.
 
     Raises:
-        InvalidInputError: Something among them is no pair of two strings. Says where, and what it is.
+        InvalidInputError: An item is not a pair of two strings. The message says which, and what it is.
     """
-    given = _unpacked(pairs)
-    if isinstance(given, list | tuple) and len(given) == 2 and any(isinstance(text, str) for text in given):
-        given = [given]
-    sequence = isinstance(given, Iterable) or hasattr(given, "__getitem__")
-    if isinstance(given, str | bytes | Mapping) or not sequence:
+    sequence = _as_list(pairs)
+    if isinstance(sequence, list | tuple) and len(sequence) == 2 and any(isinstance(text, str) for text in sequence):
+        sequence = [sequence]
+    iterable = isinstance(sequence, Iterable) or hasattr(sequence, "__getitem__")
+    if isinstance(sequence, str | bytes | Mapping) or not iterable:
         raise InvalidInputError(f"pairs must be {_PAIRS}, got {type(pairs).__name__}. {_ONE_QUERY}")
-    read = [_unpacked(pair) for pair in given]
-    wrong = [position for position, pair in enumerate(read) if not _is_pair(pair)]
+    items = [_as_list(pair) for pair in sequence]
+    wrong = [position for position, pair in enumerate(items) if not _is_pair(pair)]
     if wrong:
         raise InvalidInputError(
-            f"pairs must be {_PAIRS}, got {_described(read[wrong[0]])} at position {wrong[0]} (counted from 0), "
-            f"{len(wrong)} of {len(read)} in all. Nothing was scored. {_ONE_QUERY}"
+            f"pairs must be {_PAIRS}, got {_describe(items[wrong[0]])} at position {wrong[0]} (counted from 0), "
+            f"{len(wrong)} of {len(items)} in all. Nothing was scored. {_ONE_QUERY}"
         )
-    return [(str(query), str(passage)) for query, passage in read]
+    return [(str(query), str(passage)) for query, passage in items]
 
 
-_PAIRS = "(query, passage) tuples or lists of two strings"
-_ONE_QUERY = "For one query and its documents there is rerank(query, documents)."
+def check_top_n(top_n: object) -> None:
+    """Raise `InvalidInputError` unless ``top_n`` is None or an integer of at least 0."""
+    if top_n is None:
+        return
+    if isinstance(top_n, bool) or not isinstance(top_n, Integral):
+        raise InvalidInputError(
+            f"top_n must be an integer or None (all), got {top_n!r} of type {type(top_n).__name__}."
+        )
+    if int(top_n) < 0:
+        raise InvalidInputError(f"top_n must be 0 or more, or None for all, got {top_n}.")
 
 
-def _unpacked(given: Any) -> Any:
-    """An array of numpy as a list, anything else as it is: what has one item is an array's item else."""
-    return given.tolist() if hasattr(given, "tolist") and not isinstance(given, str | bytes) else given
+def check_score_threshold(score_threshold: object) -> None:
+    """Raise `InvalidInputError` unless ``score_threshold`` is None or a number in [0, 1]."""
+    if score_threshold is None:
+        return
+    if isinstance(score_threshold, bool) or not isinstance(score_threshold, Real):
+        raise InvalidInputError(
+            f"score_threshold must be a number in [0, 1] or None, got {score_threshold!r} "
+            f"of type {type(score_threshold).__name__}."
+        )
+    # Written so that NaN fails it too.
+    if not 0.0 <= float(score_threshold) <= 1.0:
+        raise InvalidInputError(
+            f"score_threshold must lie in [0, 1], got {score_threshold!r}. Scores are probabilities: "
+            f"a threshold on raw logits x becomes rerank_plugins.sigmoid(x)."
+        )
+
+
+def check_count(name: str, value: object, least: int, unit: str) -> None:
+    """Raise `InvalidInputError` unless ``value`` is an integer of at least ``least``; ``unit`` says of what."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InvalidInputError(f"{name} must be a whole number of at least {least} ({unit}), got {value!r}.")
+
+
+def format_positions(positions: list[int], most: int = 10) -> str:
+    """Positions for a message, at most ``most`` of them."""
+    first = ", ".join(str(position) for position in positions[:most])
+    return f"{first} and {len(positions) - most} more" if len(positions) > most else first
+
+
+def _as_list(value: Any) -> Any:
+    """A numpy array as a list, anything else unchanged."""
+    return value.tolist() if hasattr(value, "tolist") and not isinstance(value, str | bytes) else value
 
 
 def _is_pair(pair: Any) -> bool:
     return isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(text, str) for text in pair)
 
 
-def _described(pair: Any) -> str:
+def _describe(pair: Any) -> str:
     if not isinstance(pair, list | tuple):
         return type(pair).__name__
     if len(pair) != 2:
         return f"a {type(pair).__name__} of {len(pair)}"
     return f"a {type(pair).__name__} of {' and '.join(type(text).__name__ for text in pair)}"
-
-
-def listed(positions: list[int], most: int = 10) -> str:
-    """Positions for a message."""
-    shown = ", ".join(str(position) for position in positions[:most])
-    return f"{shown} and {len(positions) - most} more" if len(positions) > most else shown

@@ -6,13 +6,12 @@ is freed.
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Hashable
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
+from rerank_plugins._internal.fork import make_lock
 from rerank_plugins.hub.cache_dirs import conversion_place
 
 if TYPE_CHECKING:
@@ -22,16 +21,7 @@ _DESCRIPTIONS = ("config.json", "model.safetensors.index.json", "fidelity.json",
 _WEIGHTS = (".safetensors", ".xml", ".bin", ".onnx", ".onnx_data", ".data")
 
 _engines: WeakValueDictionary[Hashable, Engine] = WeakValueDictionary()
-_access = threading.Lock()
-
-
-def _after_fork() -> None:
-    global _access  # noqa: PLW0603 - a lock that nobody holds
-    _access = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+_access = make_lock()
 
 
 def find_engine(folder: Path, choice: EngineChoice, threads: int | None) -> Engine | None:

@@ -14,11 +14,12 @@ from rich.console import Console
 from rich.text import Text
 
 from rerank_plugins._internal.text import json_object, read_file, read_text, split_lines
+from rerank_plugins._internal.validation import check_score_threshold, check_top_n
 from rerank_plugins.cli.options import LOADING, takes_options
 from rerank_plugins.errors import InvalidInputError
-from rerank_plugins.highlights import check_highlight, written
+from rerank_plugins.highlights import check_highlight, highlight_as_dict
 from rerank_plugins.loading import load_reranker
-from rerank_plugins.results import RankedResult, check_score_threshold, check_top_n
+from rerank_plugins.results import RankedResult
 
 Row = str | dict[str, Any]
 """A document as it was given: a line of text, or a JSON object with the text under ``text``."""
@@ -69,14 +70,14 @@ def rank(
     console = Console(soft_wrap=True, highlight=False)
     for place, result in enumerate(results, start=1):
         console.print(Text(f"{place:>3}  {result.score:.4f}  {result.document}"))
-        sentence = written(result)
+        sentence = highlight_as_dict(result)
         if sentence is not None and sentence["text"] != result.document.strip():
             console.print(Text(f"             > {sentence['text']}", style="bold"))
 
 
 def _print_json(result: RankedResult, row: Row, *, highlight: bool) -> None:
     placed: dict[str, Any] = {"index": result.index, "score": result.score, "truncated": result.truncated}
-    placed |= {"highlight": written(result)} if highlight else {}
+    placed |= {"highlight": highlight_as_dict(result)} if highlight else {}
     placed["document"] = row
     # ASCII, so that a lone surrogate or a narrow terminal encoding cannot end the output half way.
     print(json.dumps(placed))  # noqa: T201 - the result goes to standard output as it is

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from rerank_plugins.demo import corpus as shared
 from rerank_plugins.errors import MissingExtraError
-from rerank_plugins.highlights import check_highlight, written
+from rerank_plugins.highlights import check_highlight, highlight_as_dict
 from rerank_plugins.loading import load_reranker
 from rerank_plugins.retrieval.embedder import BOX_EMBEDDER, load_embedder
 
@@ -48,5 +48,5 @@ def demo(
     shared.show_timings(console, retrieval=retrieved - start, reranking_with_highlights=reranked - retrieved)
     kept = [candidates[placed.position] for placed in best]
     answer = shared.extractive_answer(reranker, query, [passage.text for passage in kept])
-    sources = [shared.Source(candidates[result.index].title, written(result)) for result in results]
+    sources = [shared.Source(candidates[result.index].title, highlight_as_dict(result)) for result in results]
     shared.show_answer(console, answer, "extractive: the best-scoring sentences, no LLM", sources)

@@ -13,12 +13,14 @@ from typing import NamedTuple
 
 from rerank_plugins._internal.deadline import Deadline
 from rerank_plugins.errors import ClosedError, DeadlineExceededError, ScoringError
-from rerank_plugins.inference.batching import Filling
+from rerank_plugins.inference.batching import BatchBuilder
 from rerank_plugins.scorers.base import Pair, ScoredPair
 from rerank_plugins.tokenization.pair_encoder import EncodedPair
 
-# Pairs that are looked up in a cache at a time, and that a unit has at most: others wait meanwhile.
-_LOOKED_UP, _UNIT_PAIRS = 512, 4096
+__all__ = ["Row", "ScoringRequest"]
+
+# Pairs that are looked up in the cache at a time, and that a unit has at most: other requests wait meanwhile.
+_LOOKUP_PAIRS, _UNIT_PAIRS = 512, 4096
 
 
 class Row(NamedTuple):
@@ -27,7 +29,7 @@ class Row(NamedTuple):
     position: int
     encoded: EncodedPair
     width: int
-    """Slots it takes, padding to the engine's multiple included."""
+    """Its length in a batch, with the padding to the engine's multiple."""
 
 
 class _Windows(NamedTuple):
@@ -38,10 +40,10 @@ class _Windows(NamedTuple):
 
 
 class ScoringRequest:
-    """One call: its callers wait for it, one worker fills it.
+    """The pairs of one call. Its caller waits for the scores; one worker computes them.
 
-    Pairs are encoded and scored a unit at a time, in the order they were given; within a unit in any order. What a
-    deadline finds of a unit that is not complete is not given: so the scored ones are always the first ones.
+    Pairs are encoded and scored in units, in their input order; within a unit in any order. A deadline gives the scores
+    of complete units only, so the scored pairs are always the first ones.
     """
 
     def __init__(self, pairs: Sequence[Pair], deadline: Deadline | None) -> None:
@@ -50,33 +52,32 @@ class ScoringRequest:
         self.future: concurrent.futures.Future[list[ScoredPair]] = concurrent.futures.Future()
         self.context = contextvars.copy_context()
         self.characters = sum(len(query) + len(passage) for query, passage in pairs)
-        """What is left to do, roughly: of the pairs that have no score."""
-        self.came_at = 0
-        """What was done for all by the time it came, in characters."""
+        """Characters of the pairs that have no score: an estimate of the work that is left."""
+        self.arrived_at = 0
+        """The worker's total of characters when the request arrived."""
         self.counted = 0
-        """What the queue counts as waiting of it."""
+        """The number of this request's pairs in the scheduler's count of waiting pairs."""
         self.expired = False
         self.closed = False
         self.rows: list[Row] = []
-        """Encoded and not computed, longest first."""
+        """Rows that are encoded and not computed, longest first."""
         self.queue_seconds = 0.0
-        self.compute_seconds = 0.0
         self._arrived = time.monotonic()
         self._begun = False
         self._scores: list[ScoredPair | None] = [None] * len(pairs)
         self._windows: dict[int, _Windows] = {}
-        """Of the pairs that are encoded and have no score yet, by position."""
+        """By position, the pairs that are encoded and have no score yet."""
         self._unit_end = 0
         self._looked_up = 0
         self._complete = 0
 
-    # For those who wait.
+    # For the caller.
 
     def result(self) -> list[ScoredPair | None]:
-        """One a pair, in order, as soon as all are there; at a deadline those that are there by then.
+        """Wait for the scores: one a pair, in order; at a deadline, None for those that are missing.
 
         Raises:
-            DeadlineExceededError: At a deadline that is not to be answered in part.
+            DeadlineExceededError: At a deadline with ``on_deadline="raise"``.
         """
         try:
             # Not concurrent.futures.wait, which does not notice that a future is cancelled.
@@ -84,12 +85,12 @@ class ScoringRequest:
         except (TimeoutError, concurrent.futures.CancelledError):
             pass
         except BaseException:
-            self.future.cancel()  # nobody waits any more: it need not be computed
+            self.future.cancel()  # the caller was interrupted: nothing need be computed
             raise
         return self._outcome()
 
     async def aresult(self) -> list[ScoredPair | None]:
-        """`result` for event loops. Who cancels the task that waits has the pairs dropped."""
+        """`result` for event loops. Cancelling the task that waits drops the pairs."""
         loop, done = asyncio.get_running_loop(), asyncio.Event()
 
         def wake(_: object) -> None:
@@ -128,7 +129,7 @@ class ScoringRequest:
         )
 
     def close(self) -> None:
-        """Let no caller wait for what will not come."""
+        """Answer the caller with `ClosedError`."""
         self.closed = True
         self.future.cancel()
 
@@ -140,7 +141,7 @@ class ScoringRequest:
         return len(self.pairs) - self._complete
 
     def begin(self) -> bool:
-        """True at the first call: its turn has come."""
+        """Note that work begins; True at the first call."""
         if self._begun:
             return False
         self._begun = True
@@ -148,33 +149,33 @@ class ScoringRequest:
         return True
 
     def next_unit(self, characters: int, look_up: Callable[[list[Pair]], list[ScoredPair | None]]) -> list[int]:
-        """Positions of the next pairs to encode: one at least, no more than ``characters`` beside it.
+        """Positions of the next pairs to encode: at least one, and about ``characters`` of text.
 
-        Pairs whose score ``look_up`` knows are passed over and cost nothing; where the unit has no others, it is empty.
+        Pairs whose score ``look_up`` knows are skipped and cost nothing; a unit of only such pairs is empty.
         """
-        found: list[int] = []
+        unit: list[int] = []
         for position in range(self._unit_end, min(len(self.pairs), self._unit_end + _UNIT_PAIRS)):
             if position == self._looked_up:
                 self._look_up(look_up)
             if self._scores[position] is None:
-                if found and characters <= 0:
+                if unit and characters <= 0:
                     break
                 characters -= sum(map(len, self.pairs[position]))
-                found.append(position)
+                unit.append(position)
             self._unit_end = position + 1
-        return found
+        return unit
 
     def _look_up(self, look_up: Callable[[list[Pair]], list[ScoredPair | None]]) -> None:
-        pairs = list(self.pairs[self._looked_up : self._looked_up + _LOOKED_UP])
+        pairs = list(self.pairs[self._looked_up : self._looked_up + _LOOKUP_PAIRS])
         for position, scored in enumerate(look_up(pairs), self._looked_up):
             if scored is not None:
-                self._set(position, scored)
+                self._set_score(position, scored)
         self._looked_up += len(pairs)
 
     def put_unit(
         self, positions: Sequence[int], encoded: Sequence[Sequence[EncodedPair]], width: Callable[[EncodedPair], int]
     ) -> None:
-        """What `next_unit` gave, encoded: one row a pair at least."""
+        """Take the encoded rows of the pairs that `next_unit` gave, one a pair at least."""
         self._windows = {position: _Windows(len(rows), []) for position, rows in zip(positions, encoded, strict=True)}
         self.rows = [
             Row(position, row, width(row)) for position, rows in zip(positions, encoded, strict=True) for row in rows
@@ -182,19 +183,19 @@ class ScoringRequest:
         self.rows.sort(key=lambda row: -row.width)
         self.settle()
 
-    def give(self, filling: Filling) -> list[Row]:
-        """Rows for a batch."""
-        taken = filling.take([row.width for row in self.rows])
+    def give_rows(self, batch: BatchBuilder) -> list[Row]:
+        """Move the rows that fit into a batch."""
+        taken = batch.take([row.width for row in self.rows])
         rows = self.rows[taken]
         del self.rows[taken]
         return rows
 
     def take_back(self, rows: list[Row]) -> None:
-        """Rows whose batch was not computed."""
+        """Take rows whose batch was not computed."""
         self.rows = sorted([*self.rows, *rows], key=lambda row: (-row.width, row.position))
 
-    def put_scores(self, rows: list[Row], scores: Sequence[float], seconds: float) -> dict[int, ScoredPair]:
-        """Of rows that were given, and how long their batch took. Returns what it completed, by position."""
+    def put_scores(self, rows: list[Row], scores: Sequence[float]) -> dict[int, ScoredPair]:
+        """Take the scores of rows. Returns the pairs that have all of theirs now, by position."""
         completed = {}
         for row, score in zip(rows, scores, strict=True):
             windows = self._windows[row.position]
@@ -202,13 +203,12 @@ class ScoringRequest:
             if len(windows.scores) == windows.expected:
                 completed[row.position] = ScoredPair(_best(windows.scores), row.encoded.truncated)
         for position, scored in completed.items():
-            self._set(position, scored)
-        self.compute_seconds += seconds
+            self._set_score(position, scored)
         self.settle()
         return completed
 
     def settle(self) -> None:
-        """Notice that a unit is complete, and that all are."""
+        """Note that a unit is complete, and give the result when all are."""
         if self.rows:
             return
         self._complete = self._unit_end
@@ -217,23 +217,23 @@ class ScoringRequest:
         scores = [one for one in self._scores if one is not None]
         if len(scores) < len(self.pairs):
             self.fail(ScoringError(f"{len(self.pairs) - len(scores)} of {len(self.pairs)} pairs were lost on the way."))
-        elif self._wanted():
+        elif self._claim():
             self.future.set_result(scores)
 
     def fail(self, error: BaseException) -> None:
-        """Give the callers an error instead."""
-        if self._wanted():
+        """Answer the caller with an error."""
+        if self._claim():
             self.future.set_exception(error)
 
-    def _wanted(self) -> bool:
-        """Whether there is no result yet, and still somebody to wait for it; from here on nobody can cancel it."""
+    def _claim(self) -> bool:
+        """Whether the caller still waits; from then on it cannot cancel."""
         return not self.future.done() and self.future.set_running_or_notify_cancel()
 
-    def _set(self, position: int, scored: ScoredPair) -> None:
+    def _set_score(self, position: int, scored: ScoredPair) -> None:
         self._scores[position] = scored
         self.characters -= sum(map(len, self.pairs[position]))
 
 
 def _best(scores: Sequence[float]) -> float:
-    """The highest; but one that is no finite number, so that it is noticed."""
+    """The highest; but one that is not a finite number first, so that it is noticed."""
     return max(scores, key=lambda score: (not math.isfinite(score), score))

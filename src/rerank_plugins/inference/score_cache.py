@@ -1,4 +1,4 @@
-"""Scores of pairs met before: bounded, in memory, and on disk if wished, where processes share them."""
+"""A bounded cache of scores by pair: in memory, and optionally on disk, where processes share it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import logging
 import math
 import os
 import sqlite3
-import sys
 import threading
 import time
 import weakref
@@ -17,15 +16,21 @@ from pathlib import Path
 
 from cachetools import LRUCache
 
+from rerank_plugins._internal import fork
 from rerank_plugins._internal.files import expand
 from rerank_plugins.scorers.base import Pair, ScoredPair
+
+__all__ = ["FILE_NAME", "ScoreCache"]
 
 _log = logging.getLogger("rerank_plugins.runtime")
 
 FILE_NAME = "scores.sqlite3"
 
+# Connections of a parent process, which must not be closed in a child.
+_leaked: list[sqlite3.Connection] = []
+
 # SQLite refuses statements with more than 999 variables before 3.32.
-_LOT = 500
+_BATCH = 500
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS scores (
@@ -47,45 +52,46 @@ WHERE score IS NOT excluded.score OR truncated IS NOT excluded.truncated
 class ScoreCache:
     """The scores of the pairs used last. Holds 16-byte digests instead of texts; threads may share it.
 
-    With a ``folder`` scores are also on disk, for the processes of one machine to share and for the next start.
-    What was put is there even if the process is killed right afterwards. The folder must not be on a network file
-    system. A disk that fails costs one warning; from then on scores are kept in memory only.
+    With a ``folder`` scores are also on disk, shared by the processes of one machine and there at the next start. A
+    score that was put stays even if the process is killed right afterwards. The folder must not be on a network file
+    system. If the disk fails, there is one warning, and scores are in memory only from then on.
     """
 
+    fork_order = 1  # after the schedulers, whose batch may want the lock
+
     def __init__(self, scope: str, entries: int, folder: Path | None = None, *, patience: float = 5.0) -> None:
-        """Touches no disk yet.
+        """Create a cache; the file is opened at its first use.
 
         Args:
-            scope: Names everything a score depends on beside the pair; caches of other scopes share nothing.
-            entries: How many scores are kept, at least 1. In memory the one used longest ago goes first; in the
-                file, which all scopes share, the one written first, and as many stay as the cache that writes has.
-            folder: Where the file is; made if it is missing.
+            scope: Names all that a score depends on beside the pair; caches of different scopes share nothing.
+            entries: How many scores are kept, at least 1. In memory the one used longest ago is dropped first; in the
+                file, which all scopes share, the one written first, down to the ``entries`` of the cache that writes.
+            folder: The folder of the file; it is created if it is missing.
             patience: Seconds to wait for other processes that write, before the disk counts as failed.
         """
         self._scope = hashlib.blake2b(_with_length(scope), digest_size=16)
-        self._kept: LRUCache[bytes, ScoredPair] = LRUCache(entries)
+        self._memory: LRUCache[bytes, ScoredPair] = LRUCache(entries)
         self._disk = None if folder is None else _Disk(expand(folder) / FILE_NAME, entries, patience)
         self._lock = threading.Lock()
         if self._disk is not None:
             # At exit the process takes the connection with it; a thread may be using it until then.
             weakref.finalize(self, self._disk.close).atexit = False
-        with _forking:
-            _caches.add(self)
+        fork.register(self)
 
     def get(self, pairs: Sequence[Pair]) -> list[ScoredPair | None]:
-        """What is known of the pairs, in order; None for those that are not kept."""
+        """The scores of the pairs, in order; None for those that are not in the cache."""
         keys = [self._key(pair) for pair in pairs]
         found: dict[bytes, ScoredPair] = {}
         missing: list[bytes] = []
         with self._lock:
             for key in dict.fromkeys(keys):
-                kept = self._kept.get(key)
-                if kept is None:
+                known = self._memory.get(key)
+                if known is None:
                     missing.append(key)
                 else:
-                    found[key] = kept
+                    found[key] = known
             on_disk = self._read(missing)
-            self._kept.update(on_disk)
+            self._memory.update(on_disk)
         found |= on_disk
         return [found.get(key) for key in keys]
 
@@ -97,7 +103,7 @@ class ScoreCache:
             if math.isfinite(score)
         }
         with self._lock:
-            self._kept.update(new)
+            self._memory.update(new)
             self._write(new)
 
     def close(self) -> None:
@@ -105,6 +111,23 @@ class ScoreCache:
         with self._lock:
             if self._disk is not None:
                 self._disk.close()
+
+    # SQLite must not be forked with its file open: see `_Disk._connect`. So a cache closes its file before a fork, and
+    # holds its lock meanwhile. Parent and child open the file again.
+
+    def before_fork(self) -> None:
+        """Close the file."""
+        self._lock.acquire()
+        if self._disk is not None:
+            self._disk.close()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Go on."""
+        self._lock.release()
 
     def _key(self, pair: Pair) -> bytes:
         query, document = pair
@@ -133,9 +156,9 @@ class ScoreCache:
         self._disk = None
         disk.close()
         _log.warning(
-            "The score cache %s cannot be used (%s: %s). From now on this process keeps scores in memory only. See "
-            "that the folder can be written and has room, delete the file if it is damaged or no score cache, or name "
-            "another folder on a local disk; then restart.",
+            "The score cache %s cannot be used (%s: %s). From now on this process keeps scores in memory only. Check "
+            "that the folder is writable and the disk not full, delete the file if it is damaged or no score cache, or "
+            "name another folder on a local disk; then restart.",
             disk.path,
             type(error).__name__,
             error,
@@ -143,7 +166,7 @@ class ScoreCache:
 
 
 class _Disk:
-    """The file. Raises sqlite3.Error or OSError for whatever fails; not for two threads at once."""
+    """The file of a cache. Raises sqlite3.Error or OSError where it fails; used by one thread at a time."""
 
     def __init__(self, path: Path, entries: int, patience: float) -> None:
         self.path = path
@@ -153,15 +176,15 @@ class _Disk:
         self._process = 0
 
     def read(self, keys: Sequence[bytes]) -> dict[bytes, ScoredPair]:
-        """What the file has of the keys."""
-        connection = self._opened()
+        """The scores of those keys that are in the file."""
+        connection = self._connect()
         found = {}
-        for start in range(0, len(keys), _LOT):
-            lot = keys[start : start + _LOT]
-            places = ", ".join("?" * len(lot))
+        for start in range(0, len(keys), _BATCH):
+            batch = keys[start : start + _BATCH]
+            places = ", ".join("?" * len(batch))
             rows = connection.execute(
                 f"SELECT key, score, truncated FROM scores WHERE key IN ({places})",  # noqa: S608 - question marks only
-                lot,
+                batch,
             )
             for key, score, truncated in rows:
                 found[key] = ScoredPair(score, None if truncated is None else bool(truncated))
@@ -169,7 +192,7 @@ class _Disk:
 
     def write(self, scores: dict[bytes, ScoredPair]) -> None:
         """Add the scores in one transaction, which also keeps the file bounded."""
-        connection = self._opened()
+        connection = self._connect()
         with connection:
             # The write lock comes first: SQLite waits for it, but never for a reader that would become a writer.
             connection.execute("BEGIN IMMEDIATE")
@@ -189,14 +212,14 @@ class _Disk:
                 self._connection.close()
             self._connection = None
 
-    def _opened(self) -> sqlite3.Connection:
+    def _connect(self) -> sqlite3.Connection:
         if self._connection is None:
             self._connection = self._open()
             self._process = os.getpid()
         elif self._process != os.getpid():
-            # Forked without Python knowing of it (uWSGI can). SQLite takes the parent's locks for this process's own
-            # then, and a connection made now loses what it writes once the parent closes its one.
-            _never_closed.append(self._connection)
+            # Forked without Python's hooks (uWSGI can). SQLite takes the parent's locks for this process's own then,
+            # and what a new connection writes is lost once the parent closes its connection.
+            _leaked.append(self._connection)
             raise OSError("the process was forked while the file was open, and not by os.fork()")
         return self._connection
 
@@ -234,30 +257,3 @@ def _bytes(text: str) -> bytes:
 def _with_length(text: str) -> bytes:
     encoded = _bytes(text)
     return len(encoded).to_bytes(8, "big") + encoded
-
-
-# SQLite must not see a fork with its file open: see `_Disk._opened`. So every cache closes its file before, with its
-# lock held, that the child may not find a lock that nobody gives back; parent and child open their own afterwards.
-_caches: weakref.WeakSet[ScoreCache] = weakref.WeakSet()
-_never_closed: list[sqlite3.Connection] = []
-_forking = threading.Lock()
-_held: list[ScoreCache] = []
-
-
-def _before_fork() -> None:
-    _forking.acquire()
-    for cache in list(_caches):
-        cache._lock.acquire()  # noqa: SLF001 - this module's own class
-        _held.append(cache)
-        if cache._disk is not None:  # noqa: SLF001
-            cache._disk.close()  # noqa: SLF001
-
-
-def _after_fork() -> None:
-    while _held:
-        _held.pop()._lock.release()  # noqa: SLF001
-    _forking.release()
-
-
-if sys.platform != "win32":
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)

@@ -1,112 +1,148 @@
-"""One batch: rows of one request, filled up with rows of others, through the model and back to their requests."""
+"""Batches: rows of one request, filled up with rows of others, through the model and back to their requests."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
 
+from rerank_plugins.backends.auto import Engine
 from rerank_plugins.errors import OutOfMemoryError, RerankError, ScoringError
-from rerank_plugins.inference.batching import Filling, Limits
+from rerank_plugins.inference.batching import BatchBuilder, pad_rows, round_up
 from rerank_plugins.inference.request import Row, ScoringRequest
+from rerank_plugins.inference.score_cache import ScoreCache
 from rerank_plugins.scorers.base import Pair, ScoredPair
 from rerank_plugins.stats import Counts
-from rerank_plugins.tokenization.pair_encoder import EncodedPair
+from rerank_plugins.tokenization.pair_encoder import EncodedPair, PairEncoder
 
-# Characters encoded at a time, for a slot of the token budget: at four a token, eight batches. Fewer would waste
-# padding, more would keep the model waiting.
+__all__ = ["Batch", "BatchWorker"]
+
+# Characters encoded at a time, for each token of the budget: at four a token, eight batches. Fewer would waste padding,
+# more would keep the model waiting.
 _UNIT_CHARACTERS = 32
 
-# Characters of a token, at most, on the average of a text. English has four or five.
+# The most characters of a token, on the average of a text. English has four or five.
 _LONGEST_TOKEN = 8
-
-
-class Work(Protocol):
-    """What a worker does for its requests. Only ever called by one thread at a time."""
-
-    def known(self, pairs: list[Pair]) -> list[ScoredPair | None]:
-        """One a pair: its score, where that is known."""
-        ...
-
-    def encode(self, pairs: list[Pair]) -> Sequence[Sequence[EncodedPair]]:
-        """The rows of each pair: one, or several whose best score is the pair's."""
-        ...
-
-    def width(self, row: EncodedPair) -> int:
-        """Slots of a row in a batch."""
-        ...
-
-    def logits(self, rows: list[EncodedPair], width: int) -> list[float]:
-        """One a row, which are no longer than ``width``. `OutOfMemoryError` if fewer rows at a time might work."""
-        ...
-
-    def learn(self, pairs: list[Pair], scored: list[ScoredPair]) -> None:
-        """Keep scores for another time."""
-        ...
-
 
 _log = logging.getLogger("rerank_plugins.runtime")
 
 
 class _Part(NamedTuple):
-    """What a request has in a batch."""
+    """The rows of one request in a batch."""
 
     request: ScoringRequest
     rows: list[Row]
 
 
-class BatchWorker:
-    """Knows how fast the model is and how much fits. Used by one thread at a time."""
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows of several requests that are computed together."""
 
-    def __init__(self, work: Work, limits: Limits, counts: Counts) -> None:
-        """``limits``: the token budget holds until memory runs out."""
-        self.token_budget = limits.token_budget
+    parts: list[_Part]
+    width: int
+    """Length of a row, with padding."""
+
+    @property
+    def requests(self) -> list[ScoringRequest]:
+        """The requests that have a part in it."""
+        return [part.request for part in self.parts]
+
+
+class BatchWorker:
+    """Encodes pairs and computes batches. Knows how fast the model is and how much fits into memory.
+
+    Used by one thread at a time.
+    """
+
+    def __init__(
+        self,
+        encoder: PairEncoder,
+        engine: Engine,
+        counts: Counts,
+        *,
+        pad_token_id: int,
+        token_budget: int,
+        longest_row: int,
+        cache: ScoreCache | None,
+    ) -> None:
+        """The arguments are those of `CrossEncoderScorer`. ``token_budget`` holds until memory runs out."""
+        self.token_budget = token_budget
         self.pairs = 0
-        """How many were computed."""
-        self.shared_slots = limits.shared_slots
-        self._limits = limits
-        self._work = work
-        self._counts = counts
-        self._slots_a_second: float | None = None
+        """Pairs that were computed."""
         self.characters = 0
-        """How many were encoded, of all texts."""
-        # How many of them became how many tokens; at first a guess.
+        """Characters that were encoded."""
+        self._encoder = encoder
+        self._engine = engine
+        self._counts = counts
+        self._pad_token_id = pad_token_id
+        self._longest_row = longest_row
+        self._cache = cache
+        self._tokens_a_second: float | None = None
+        """Padded tokens."""
+        # Characters that became so many tokens; at first a guess.
         self._read, self._tokens = 2, 1
 
-    def serve(self, leader: ScoringRequest, others: Iterable[ScoringRequest], in_hand: list[ScoringRequest]) -> None:
-        """Compute the leader's next batch. Puts the others that have a part in it into ``in_hand``."""
+    @property
+    def shares_batches(self) -> bool:
+        """Whether rows of several requests may be computed together."""
+        return self._engine.shared_slots > 0
+
+    def build_batch(self, leader: ScoringRequest, others: Iterable[ScoringRequest]) -> Batch | None:
+        """The leader's next batch, filled up with rows of others; None if the leader has no more rows."""
         budget = self._budget(leader)
-        if not self._ready(leader, budget):
-            return
-        filling = Filling(budget, max_padding=self._limits.max_padding, few_shapes=self._limits.few_shapes)
-        parts = [_Part(leader, leader.give(filling))]
-        filling.budget = min(budget, self.shared_slots)
+        if not self._prepare(leader, budget):
+            return None
+        engine = self._engine
+        builder = BatchBuilder(budget, max_padding=engine.max_padding, few_shapes=engine.few_shapes)
+        parts = [_Part(leader, leader.give_rows(builder))]
+        builder.budget = min(budget, engine.shared_slots)
         # The leader waits while others are encoded: no more of them than could be of use.
-        characters = 2 * filling.budget * self._read // self._tokens
+        characters = 2 * builder.budget * self._read // self._tokens
         for other in others:
-            if filling.slots + filling.width > filling.budget:
+            if builder.padded_tokens + builder.width > builder.budget:
                 break
             if not other.rows:
                 if other.characters > characters:
                     continue
                 characters -= other.characters
-            rows = other.give(filling) if self._ready(other, self._budget(other)) else []
-            if rows:
-                in_hand.append(other)
+            if self._prepare(other, self._budget(other)) and (rows := other.give_rows(builder)):
                 parts.append(_Part(other, rows))
-        self._compute(_without_last(parts, filling.surplus), filling.width)
+        return Batch(_return_last(parts, builder.surplus), builder.width)
+
+    def compute(self, batch: Batch) -> None:
+        """Compute a batch and give the scores to its requests; an error goes to the request that caused it."""
+        rows = [row.encoded for part in batch.parts for row in part.rows]
+        start = time.monotonic()
+        try:
+            arrays = pad_rows(rows, batch.width, self._pad_token_id)
+            logits = [float(logit) for logit in self._engine.logits(*arrays)]
+            if len(logits) != len(rows):
+                raise ScoringError(  # noqa: TRY301 - handled like an error of the engine
+                    f"The engine gave {len(logits)} logits for {len(rows)} rows, expected one a row."
+                )
+        except OutOfMemoryError as exc:
+            self._handle_out_of_memory(batch, exc)
+        except Exception as exc:  # noqa: BLE001 - callers get it
+            if len(batch.parts) == 1:
+                batch.parts[0].request.fail(_as_scoring_error(exc))
+                return
+            for part in batch.parts:  # each alone: one of them is the cause, the others are not
+                self.compute(Batch([part], part.rows[0].width))
+        else:
+            self._deliver(batch, logits, time.monotonic() - start)
 
     def _budget(self, request: ScoringRequest) -> int:
-        """Slots of the request's next batch; where part of it would do at a deadline, half of what fits until then."""
+        """Padded tokens of the request's next batch: with a partial deadline half of what fits until then."""
         if request.deadline is None or not request.deadline.partial:
             return self.token_budget
-        if self._slots_a_second is None:
-            return 1  # a single row tells how fast this machine is
-        return max(1, int(min(self.token_budget, self._slots_a_second * request.deadline.left() / 2)))
+        if self._tokens_a_second is None:
+            return 1  # a single row shows how fast this machine is
+        return max(1, int(min(self.token_budget, self._tokens_a_second * request.deadline.left() / 2)))
 
-    def _ready(self, request: ScoringRequest, budget: int) -> bool:
+    def _prepare(self, request: ScoringRequest, budget: int) -> bool:
         """Whether the request has rows for a batch; encodes its next unit if it has none."""
         if request.begin():
             self._counts.add(queue_seconds=request.queue_seconds)
@@ -116,71 +152,71 @@ class BatchWorker:
                 # No more than one batch: so the first documents have scores before the others.
                 characters = budget * self._read // self._tokens
             try:
-                positions = request.next_unit(characters, self._work.known)
+                positions = request.next_unit(characters, self._look_up)
                 pairs = [request.pairs[position] for position in positions]
-                request.put_unit(positions, self._work.encode(pairs) if pairs else [], self._work.width)
+                request.put_unit(positions, self._encoder.windows(pairs) if pairs else [], self._width)
                 self.characters += sum(sum(map(len, pair)) for pair in pairs)
-            except BaseException as exc:  # noqa: BLE001 - it is that request's; a tokenizer's panic is no Exception
-                request.fail(_scoring_error(exc))
+            except BaseException as exc:  # noqa: BLE001 - callers get it; a tokenizer's panic is no Exception
+                request.fail(_as_scoring_error(exc))
             self._learn_length(request)
         return bool(request.rows)
 
+    def _look_up(self, pairs: list[Pair]) -> list[ScoredPair | None]:
+        if self._cache is None:
+            return [None] * len(pairs)
+        known = self._cache.get(pairs)
+        hits = sum(one is not None for one in known)
+        self._counts.add(cache_hits=hits, cache_misses=len(pairs) - hits)
+        return known
+
+    def _width(self, row: EncodedPair) -> int:
+        return round_up(len(row.input_ids), self._engine.length_multiple, self._longest_row)
+
     def _learn_length(self, request: ScoringRequest) -> None:
+        """Update how many characters a token has."""
         tokens: Counter[int] = Counter()
         for row in request.rows:
             tokens[row.position] += len(row.encoded.input_ids)
         self._tokens += tokens.total()
-        # Of a text that was cut only so much was read as its tokens can hold: a single long one must not make
-        # every token seem long for hours.
+        # Of a truncated text count only what its tokens can hold: a single long text must not make every token seem
+        # long for hours.
         self._read += sum(min(sum(map(len, request.pairs[at])), _LONGEST_TOKEN * count) for at, count in tokens.items())
 
-    def _compute(self, parts: list[_Part], width: int) -> None:
-        rows = [row.encoded for part in parts for row in part.rows]
-        start = time.monotonic()
-        try:
-            logits = self._work.logits(rows, width)
-        except OutOfMemoryError as exc:
-            self._out_of_memory(parts, len(rows) * width, exc)
-        except Exception as exc:  # noqa: BLE001 - callers get it
-            if len(parts) == 1:
-                parts[0].request.fail(_scoring_error(exc))
-            for part in parts if len(parts) > 1 else ():
-                self._compute([part], part.rows[0].width)  # one of them is to blame, the others are not
-        else:
-            self._deliver(parts, logits, len(rows) * width, time.monotonic() - start)
-
-    def _out_of_memory(self, parts: list[_Part], slots: int, exc: OutOfMemoryError) -> None:
+    def _handle_out_of_memory(self, batch: Batch, exc: OutOfMemoryError) -> None:
         self._counts.add(out_of_memory=1)
-        if len(parts) == 1 and len(parts[0].rows) == 1:
-            parts[0].request.fail(exc)
+        rows = sum(len(part.rows) for part in batch.parts)
+        if rows == 1:
+            batch.parts[0].request.fail(exc)
             return
-        for request, rows in parts:
-            request.take_back(rows)
-        self.token_budget = max(1, slots // 2)
+        for request, part_rows in batch.parts:
+            request.take_back(part_rows)
+        padded = rows * batch.width
+        self.token_budget = max(1, padded // 2)
         _log.warning(
-            "Memory ran out at %d slots; from now on a batch has at most %d. %s", slots, self.token_budget, exc
+            "Memory ran out at %d padded tokens; from now on a batch has at most %d. %s", padded, self.token_budget, exc
         )
 
-    def _deliver(self, parts: list[_Part], logits: list[float], slots: int, seconds: float) -> None:
-        tokens = sum(len(row.encoded.input_ids) for part in parts for row in part.rows)
-        self._counts.add(batches=1, rows=len(logits), slots=slots, tokens=tokens, compute_seconds=seconds)
-        speed = slots / max(seconds, 1e-9)
-        self._slots_a_second = speed if self._slots_a_second is None else 0.7 * self._slots_a_second + 0.3 * speed
+    def _deliver(self, batch: Batch, logits: list[float], seconds: float) -> None:
+        padded = len(logits) * batch.width
+        tokens = sum(len(row.encoded.input_ids) for part in batch.parts for row in part.rows)
+        self._counts.add(batches=1, rows=len(logits), padded_tokens=padded, tokens=tokens, compute_seconds=seconds)
+        speed = padded / max(seconds, 1e-9)
+        self._tokens_a_second = speed if self._tokens_a_second is None else 0.7 * self._tokens_a_second + 0.3 * speed
         pairs: list[Pair] = []
         scored: list[ScoredPair] = []
         start = 0
-        for request, rows in parts:
-            completed = request.put_scores(rows, logits[start : start + len(rows)], seconds)
+        for request, rows in batch.parts:
+            completed = request.put_scores(rows, logits[start : start + len(rows)])
             start += len(rows)
             pairs += [request.pairs[position] for position in completed]
             scored += completed.values()
         self.pairs += len(pairs)
-        # When everybody has what is theirs.
-        self._work.learn(pairs, scored)
+        if self._cache is not None:  # last, when no caller waits for it
+            self._cache.put(pairs, scored)
 
 
-def _without_last(parts: list[_Part], count: int) -> list[_Part]:
-    """The parts without their last ``count`` rows, which their requests have back."""
+def _return_last(parts: list[_Part], count: int) -> list[_Part]:
+    """The parts without their last ``count`` rows, which go back to their requests."""
     left = list(parts)
     while count:
         request, rows = left.pop()
@@ -192,8 +228,8 @@ def _without_last(parts: list[_Part], count: int) -> list[_Part]:
     return left
 
 
-def _scoring_error(exc: BaseException) -> RerankError:
-    """The error itself if it is one of ours; else one that has it as its cause, so that callers can catch one kind."""
+def _as_scoring_error(exc: BaseException) -> RerankError:
+    """The error if it is a `RerankError`; else a `ScoringError` with it as the cause."""
     if isinstance(exc, RerankError):
         return exc
     error = ScoringError(f"The model failed: {type(exc).__name__}: {exc}")

@@ -25,11 +25,12 @@ from typing_extensions import TypedDict  # pydantic reads typing's own from Pyth
 from rerank_plugins._internal.aio import on_thread
 from rerank_plugins._internal.deadline import deadline_from_now
 from rerank_plugins._internal.fields import CallFields, ScoreThreshold, TopN, check_each
+from rerank_plugins._internal.validation import check_top_n
 from rerank_plugins.errors import InvalidInputError
-from rerank_plugins.highlights import check_highlight, written
+from rerank_plugins.highlights import check_highlight, highlight_as_dict
 from rerank_plugins.langchain.blank_query import asks_nothing
 from rerank_plugins.langchain.tracing import add_metadata
-from rerank_plugins.results import RankedResult, check_top_n, cut
+from rerank_plugins.results import RankedResult, cut
 
 PerCall = int | EllipsisType | None
 """``top_n`` of one call; ``...`` keeps the field's, because None means all."""
@@ -268,7 +269,7 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
         if self.mark_truncated:
             metadata["truncated"] = result.truncated
         if self.highlight:
-            metadata["highlight"] = written(result)
+            metadata["highlight"] = highlight_as_dict(result)
         return document.model_copy(update={"metadata": metadata})
 
     @classmethod

@@ -8,7 +8,7 @@ from langchain_core.cross_encoders import BaseCrossEncoder
 from pydantic import ConfigDict
 
 from rerank_plugins._internal.fields import ModelFields
-from rerank_plugins._internal.validation import checked_pairs
+from rerank_plugins._internal.validation import check_pairs
 from rerank_plugins.scorers.base import Pair, Scale, ScoredPair
 
 
@@ -40,5 +40,5 @@ class RerankCrossEncoder(ModelFields, BaseCrossEncoder):
     def score_detailed(self, text_pairs: Iterable[Pair] | Pair) -> list[ScoredPair]:
         """As `score`, with the truncation of each pair; None where it is not known."""
         self._check_fields()
-        pairs = checked_pairs(text_pairs)
+        pairs = check_pairs(text_pairs)
         return self._reranker().score_detailed(pairs) if pairs else []

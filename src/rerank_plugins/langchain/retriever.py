@@ -13,10 +13,10 @@ from langchain_core.vectorstores import VectorStoreRetriever
 from pydantic import ConfigDict, PlainValidator, model_validator
 
 from rerank_plugins._internal.fields import TopN
+from rerank_plugins._internal.validation import check_top_n
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.langchain.blank_query import asks_nothing
 from rerank_plugins.langchain.compressor import CompressorFields, PerCall, RerankCompressor
-from rerank_plugins.results import check_top_n
 
 
 class _NotGiven(int):

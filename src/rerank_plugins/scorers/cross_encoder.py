@@ -1,28 +1,27 @@
-"""Encoder, scheduler and engine put together: pairs of texts in, logits out, in order."""
+"""Scores pairs of texts with a cross-encoder: tokenizer, queue and engine together."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
-
-import numpy as np
+from weakref import finalize
 
 from rerank_plugins._internal.deadline import Deadline
 from rerank_plugins._internal.loading_options import MAX_QUEUED_PAIRS, LoadingOptions
-from rerank_plugins._internal.validation import checked_pairs
+from rerank_plugins._internal.validation import check_pairs
 from rerank_plugins.backends.auto import Engine, load_engine
 from rerank_plugins.backends.identity import identity
-from rerank_plugins.errors import ScoringError
 from rerank_plugins.hub import folder as model_folder
-from rerank_plugins.inference.batching import Limits, rounded_up
 from rerank_plugins.inference.request import ScoringRequest
 from rerank_plugins.inference.scheduler import Scheduler
 from rerank_plugins.inference.score_cache import ScoreCache
+from rerank_plugins.inference.worker import BatchWorker
 from rerank_plugins.scorers.base import Pair, Scale, ScoredPair
 from rerank_plugins.stats import Counts
-from rerank_plugins.tokenization.pair_encoder import EncodedPair, PairEncoder
+from rerank_plugins.tokenization.pair_encoder import PairEncoder
+
+__all__ = ["CrossEncoderScorer"]
 
 
 class CrossEncoderScorer:
@@ -45,18 +44,27 @@ class CrossEncoderScorer:
         max_queued_pairs: int = MAX_QUEUED_PAIRS,
         cache: ScoreCache | None = None,
     ) -> None:
-        """Put an encoder and an engine together.
+        """Combine an encoder and an engine.
 
         ``token_budget`` None takes the engine's own. ``longest_row``: most tokens that the model reads, padding
         included; None takes the encoder's ``max_length``. ``max_queued_pairs`` as in `load_reranker`.
         """
         self.encoder = encoder
         self.engine = engine
-        width = encoder.max_length if longest_row is None else longest_row
-        self._rows = _Rows(encoder, engine, pad_token_id, width, cache)
-        budget = engine.token_budget if token_budget is None else token_budget
-        limits = Limits(budget, engine.shared_slots, engine.max_padding, engine.few_shapes)
-        self._scheduler = Scheduler(self._rows, limits, max_queued_pairs=max_queued_pairs)
+        self._counts = Counts()
+        self._cache = cache
+        worker = BatchWorker(
+            encoder,
+            engine,
+            self._counts,
+            pad_token_id=pad_token_id,
+            token_budget=engine.token_budget if token_budget is None else token_budget,
+            longest_row=encoder.max_length if longest_row is None else longest_row,
+            cache=cache,
+        )
+        self._scheduler = Scheduler(worker, self._counts, max_queued_pairs=max_queued_pairs)
+        # The scheduler's thread holds the scheduler and not this object: without a reference to it the thread ends.
+        finalize(self, self._scheduler.stop).atexit = False
 
     @classmethod
     def from_folder(cls, folder: str | Path, **loading: Any) -> Self:
@@ -103,7 +111,7 @@ class CrossEncoderScorer:
 
     @property
     def token_budget(self) -> int:
-        """Slots of a batch at most: what was asked for, or less since memory ran out."""
+        """The most padded tokens of a batch: as given, or less since memory ran out."""
         return self._scheduler.token_budget
 
     def submit(self, pairs: list[Pair], /, *, deadline: Deadline | None = None) -> ScoringRequest:
@@ -121,66 +129,15 @@ class CrossEncoderScorer:
 
     def score_detailed(self, pairs: list[Pair], /) -> list[ScoredPair]:
         """One logit a pair, in order, and whether the model saw less than the whole pair."""
-        found = self.submit(checked_pairs(pairs)).result()
-        return [scored for scored in found if scored is not None]  # no deadline: all are there
+        scored = self.submit(check_pairs(pairs)).result()
+        return [pair for pair in scored if pair is not None]  # without a deadline none is missing
 
     def counts(self) -> dict[str, Any]:
-        """Fields of `Stats` and what they are by now."""
-        known = {"waiting_pairs": self._scheduler.waiting_pairs(), "token_budget": self.token_budget}
-        return self._scheduler.counts.plus(self._rows.counts.plus(known))
+        """Fields of `Stats` with their present values."""
+        return self._counts.plus({"waiting_pairs": self._scheduler.waiting_pairs, "token_budget": self.token_budget})
 
     def close(self) -> None:
-        """End the thread that computes. What waits fails with `ClosedError`, and so does what comes."""
+        """End the thread that computes. Calls that wait fail with `ClosedError`, and so do later ones."""
         self._scheduler.close()
-        self._rows.close()
-
-
-class _Rows:
-    """What the scheduler has done: texts to rows, rows to logits."""
-
-    def __init__(
-        self, encoder: PairEncoder, engine: Engine, pad_token_id: int, longest_row: int, cache: ScoreCache | None
-    ) -> None:
-        self.counts = Counts()
-        self._cache = cache
-        self._encoder = encoder
-        self._engine = engine
-        self._pad_token_id = pad_token_id
-        self._longest_row = longest_row
-
-    def known(self, pairs: list[Pair]) -> list[ScoredPair | None]:
-        if self._cache is None:
-            return [None] * len(pairs)
-        known = self._cache.get(pairs)
-        hits = sum(one is not None for one in known)
-        self.counts.add(cache_hits=hits, cache_misses=len(pairs) - hits)
-        return known
-
-    def encode(self, pairs: list[Pair]) -> Sequence[Sequence[EncodedPair]]:
-        return self._encoder.windows(pairs)
-
-    def width(self, row: EncodedPair) -> int:
-        return rounded_up(len(row.input_ids), self._engine.length_multiple, self._longest_row)
-
-    def logits(self, rows: list[EncodedPair], width: int) -> list[float]:
-        shape = (len(rows), width)
-        input_ids = np.full(shape, self._pad_token_id, dtype=np.int64)
-        attention_mask = np.zeros(shape, dtype=np.int64)
-        token_type_ids = np.zeros(shape, dtype=np.int64)
-        for number, row in enumerate(rows):
-            length = len(row.input_ids)
-            input_ids[number, :length] = row.input_ids
-            attention_mask[number, :length] = 1
-            token_type_ids[number, :length] = row.token_type_ids
-        logits = [float(logit) for logit in self._engine.logits(input_ids, attention_mask, token_type_ids)]
-        if len(logits) != len(rows):
-            raise ScoringError(f"The engine gave {len(logits)} logits for {len(rows)} rows, expected one a row.")
-        return logits
-
-    def learn(self, pairs: list[Pair], scored: list[ScoredPair]) -> None:
-        if self._cache is not None:
-            self._cache.put(pairs, scored)
-
-    def close(self) -> None:
         if self._cache is not None:
             self._cache.close()

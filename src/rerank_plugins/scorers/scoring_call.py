@@ -1,4 +1,4 @@
-"""Asks a scorer, and checks what it gives."""
+"""One call of a scorer, and the checks of what it returns."""
 
 from __future__ import annotations
 
@@ -8,138 +8,142 @@ from typing import Any
 
 from rerank_plugins._internal.aio import on_thread
 from rerank_plugins._internal.deadline import Deadline
-from rerank_plugins._internal.validation import listed
+from rerank_plugins._internal.validation import format_positions
 from rerank_plugins.errors import DeadlineExceededError, ScoringError
-from rerank_plugins.scorers.base import DetailedScorer, Pair, QueuedScorer, Scale, ScoredPair, Scorer
+from rerank_plugins.scorers.base import DetailedScorer, Pair, Pending, QueuedScorer, Scale, ScoredPair, Scorer
 
-Scored = list[ScoredPair | None]
-"""One a pair, in order; None for what a deadline left out."""
+__all__ = ["STEP", "ScoringCall"]
 
-# Documents between two looks at the clock, for scorers that cannot keep to a deadline themselves.
-_STEP = 16
+STEP = 16
+"""Documents that a scorer without a queue scores between two looks at the clock."""
 
 
-class Asked:
-    """One question to a scorer, and how it went.
+class ScoringCall:
+    """Pairs to be scored by a deadline.
 
     A pair that comes several times is scored once: in two batches its scores would differ by rounding, and equal
     documents would lose their order.
     """
 
-    def __init__(self, scorer: Scorer, scale: Scale, pairs: list[Pair], positions: Sequence[int]) -> None:
-        """``positions``: what the pairs are called in messages."""
+    def __init__(
+        self,
+        scorer: Scorer,
+        scale: Scale,
+        pairs: list[Pair],
+        positions: Sequence[int] | None = None,
+        deadline: Deadline | None = None,
+    ) -> None:
+        """``positions`` are the numbers of the pairs in messages; None counts them from 0."""
         self._scorer = scorer
         self._scale = scale
         numbers = {pair: number for number, pair in enumerate(dict.fromkeys(pairs))}
-        self._pairs = list(numbers)
-        # Of each given pair the place among those that differ.
+        self._unique = list(numbers)
+        # For each pair its place in `_unique`.
         self._places = [numbers[pair] for pair in pairs]
-        self._positions = positions
-        self.queue_seconds = 0.0
-        """How long the pairs waited for their turn; 0 where the scorer has no queue."""
+        self._positions = range(len(pairs)) if positions is None else positions
+        self._deadline = deadline
+        self._pending: Pending | None = None
 
-    def answer(self, deadline: Deadline | None = None) -> Scored:
-        """Finite scores on the scale.
+    @property
+    def queue_seconds(self) -> float:
+        """How long the pairs waited for their turn; 0 where the scorer has no queue."""
+        return 0.0 if self._pending is None else self._pending.queue_seconds
+
+    def run(self) -> list[ScoredPair | None]:
+        """Finite scores on the scale, one a pair, in order; None for what a deadline left out.
 
         Raises:
-            ScoringError: The scorer gave something else.
-            DeadlineExceededError: At a deadline that is not to be answered in part.
+            ScoringError: The scorer returned something else.
+            DeadlineExceededError: At a deadline with ``on_deadline="raise"``.
         """
-        if not self._pairs:
+        if not self._unique:
             return []
         if not isinstance(self._scorer, QueuedScorer):
-            return self._in_steps(deadline)
-        pending = self._scorer.submit(list(self._pairs), deadline=deadline)
-        try:
-            return self._checked(pending.result())
-        finally:
-            self.queue_seconds = pending.queue_seconds
+            return self._score_in_steps()
+        self._pending = self._scorer.submit(list(self._unique), deadline=self._deadline)
+        return self._check(self._pending.result())
 
-    async def aanswer(self, deadline: Deadline | None = None) -> Scored:
-        """`answer` without blocking the event loop."""
-        if not self._pairs:
+    async def arun(self) -> list[ScoredPair | None]:
+        """`run` without blocking the event loop."""
+        if not self._unique:
             return []
         if not isinstance(self._scorer, QueuedScorer):
-            return await on_thread(self._in_steps, deadline)
-        pending = self._scorer.submit(list(self._pairs), deadline=deadline)
-        try:
-            return self._checked(await pending.aresult())
-        finally:
-            self.queue_seconds = pending.queue_seconds
+            return await on_thread(self._score_in_steps)
+        self._pending = self._scorer.submit(list(self._unique), deadline=self._deadline)
+        return self._check(await self._pending.aresult())
 
-    def _in_steps(self, deadline: Deadline | None) -> Scored:
-        step = len(self._pairs) if deadline is None else _STEP
-        scored: Scored = []
-        for start in range(0, len(self._pairs), step):
+    def _score_in_steps(self) -> list[ScoredPair | None]:
+        deadline = self._deadline
+        step = len(self._unique) if deadline is None else STEP
+        scored: list[ScoredPair | None] = []
+        for start in range(0, len(self._unique), step):
             if deadline is not None and not deadline.left():
                 break
-            scored += self._call(self._pairs[start : start + step])
-        missing = len(self._pairs) - len(scored)
-        late = deadline is not None and not deadline.left()
-        if deadline is not None and not deadline.partial and (missing or late):
+            scored += self._score(self._unique[start : start + step])
+        missing = len(self._unique) - len(scored)
+        if deadline is not None and not deadline.partial and (missing or not deadline.left()):
             done = sum(place < len(scored) for place in self._places)
             raise DeadlineExceededError(
                 f"{done} of {len(self._places)} documents had a score after deadline={deadline.seconds:g} s. "
                 f"Give more time or fewer documents, or take what is there with on_deadline='partial'."
             )
-        return self._checked([*scored, *[None] * missing])
+        return self._check([*scored, *[None] * missing])
 
-    def _call(self, pairs: list[Pair]) -> list[ScoredPair]:
-        given: Any
-        read: Callable[[Any], ScoredPair]
+    def _score(self, pairs: list[Pair]) -> list[ScoredPair]:
+        returned: Any
+        convert: Callable[[Any], ScoredPair]
         name = type(self._scorer).__name__
         try:
-            # A copy: what a scorer does to its argument must not change what is ranked.
+            # A copy: a scorer that changes its argument must not change what is ranked.
             if isinstance(self._scorer, DetailedScorer):
-                given, read = self._scorer.score_detailed(list(pairs)), _detailed
+                returned, convert = self._scorer.score_detailed(list(pairs)), _from_detailed
             else:
-                given, read = self._scorer.score(list(pairs)), _plain
+                returned, convert = self._scorer.score(list(pairs)), _from_number
         except StopIteration as exc:
             # It would end a caller's loop as if all had gone well.
             raise RuntimeError(f"{name} raised StopIteration: {exc}") from exc
         try:
-            scored = [read(one) for one in given]
+            scored = [convert(one) for one in returned]
         except (TypeError, ValueError, AttributeError) as exc:
             raise ScoringError(
                 f"{name} gave no list of numbers for {len(pairs)} pairs "
                 f"({type(exc).__name__}: {exc}), expected one number a pair. Nothing was ranked."
             ) from exc
-        if len(scored) != len(pairs):
-            raise ScoringError(
-                f"{name} gave {len(scored)} scores for {len(pairs)} pairs, expected one a pair. Nothing was ranked."
-            )
+        self._check_number(len(scored), len(pairs))
         return scored
 
-    def _checked(self, differing: Scored) -> Scored:
-        """One for each given pair, of one for each that differs."""
-        if len(differing) != len(self._pairs):
-            raise ScoringError(
-                f"{type(self._scorer).__name__} gave {len(differing)} scores for {len(self._pairs)} pairs, "
-                f"expected one a pair. Nothing was ranked."
-            )
-        scored = [differing[place] for place in self._places]
+    def _check(self, unique: list[ScoredPair | None]) -> list[ScoredPair | None]:
+        """The scores of all pairs, from those of the unique ones."""
+        self._check_number(len(unique), len(self._unique))
+        scored = [unique[place] for place in self._places]
         known = [(p, one.score) for p, one in zip(self._positions, scored, strict=True) if one is not None]
-        name = type(self._scorer).__name__
-        bad = [position for position, score in known if not math.isfinite(score)]
-        if bad:
+        not_finite = [position for position, score in known if not math.isfinite(score)]
+        if not_finite:
             raise ScoringError(
-                f"{name} gave NaN or infinite scores for documents {listed(bad)} "
-                f"(counted from 0), expected finite numbers. Nothing was ranked; "
+                f"{type(self._scorer).__name__} gave NaN or infinite scores for documents "
+                f"{format_positions(not_finite)} (counted from 0), expected finite numbers. Nothing was ranked; "
                 f"where a model computes in fp16, try precision='bf16' or 'fp32'."
             )
-        off = [position for position, score in known if self._scale == "probability" and not 0.0 <= score <= 1.0]
-        if off:
+        outside = [position for position, score in known if self._scale == "probability" and not 0.0 <= score <= 1.0]
+        if outside:
             raise ScoringError(
-                f"{name} says its scores are probabilities, but those of documents "
-                f"{listed(off)} (counted from 0) lie outside [0, 1]. "
+                f"{type(self._scorer).__name__} says its scores are probabilities, but those of documents "
+                f"{format_positions(outside)} (counted from 0) lie outside [0, 1]. "
                 f"If they are logits, use Reranker(scorer, scale='logit')."
             )
         return scored
 
+    def _check_number(self, scores: int, pairs: int) -> None:
+        if scores != pairs:
+            raise ScoringError(
+                f"{type(self._scorer).__name__} gave {scores} scores for {pairs} pairs, expected one a pair. "
+                f"Nothing was ranked."
+            )
 
-def _plain(score: Any) -> ScoredPair:
+
+def _from_number(score: Any) -> ScoredPair:
     return ScoredPair(float(score), None)
 
 
-def _detailed(scored: Any) -> ScoredPair:
+def _from_detailed(scored: Any) -> ScoredPair:
     return ScoredPair(float(scored.score), None if scored.truncated is None else bool(scored.truncated))

@@ -90,7 +90,7 @@ def test_an_answer_is_in_the_order_of_the_call(open_cache: Open, tmp_path: Path)
     cache = open_cache(tmp_path, 2000)
     cache.get(of("7", "900"))
     assert cache._disk is not None
-    cache._disk._opened().setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 999)  # that of older SQLite
+    cache._disk._connect().setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 999)  # that of older SQLite
     expected = [*map(float, reversed(documents)), None, 7, 7]
     assert known(cache, of(*reversed(documents), "unknown", "7", "7")) == expected
 
