@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Iterable
 from typing import Annotated, Any, Self
 
-from rerank_plugins._internal.deadline import deadline_from_now
+from rerank_plugins._internal.aio import Steps, arun_steps, run_steps
 from rerank_plugins._internal.validation import check_query
 from rerank_plugins.errors import InvalidInputError, MissingExtraError
 from rerank_plugins.highlights import check_highlight, highlight_as_dict
@@ -94,63 +92,46 @@ class RerankPostprocessor(CallFields, BaseNodePostprocessor):
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        self._check_fields()
-        held, query = _checked(nodes, query_bundle)
-        texts = self._texts(held)
-        with self._traced(held, query_bundle) as best:
-            if texts:
-                reranker = self._reranker()
-                deadline = deadline_from_now(self.deadline, self.on_deadline)
-                results = reranker.rerank(query, texts, **self._cut())
-                if self.highlight:
-                    results = reranker.highlighted(query, _with_own_text(held, results), deadline=deadline)
-                best.extend(self._rewrapped(held, results))
-        return best
+        return run_steps(self._steps(nodes, query_bundle))
 
     # The mixin opens a span around the sync method by itself, but not around an overridden async one.
     @_dispatcher.span
     async def _apostprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        self._check_fields()
-        held, query = _checked(nodes, query_bundle)
-        texts = self._texts(held)
-        with self._traced(held, query_bundle) as best:
-            if texts:
-                reranker = await self._areranker()
-                deadline = deadline_from_now(self.deadline, self.on_deadline)
-                results = await reranker.arerank(query, texts, **self._cut())
-                if self.highlight:
-                    results = await reranker.ahighlighted(query, _with_own_text(held, results), deadline=deadline)
-                best.extend(self._rewrapped(held, results))
-        return best
+        return await arun_steps(self._steps(nodes, query_bundle))
 
-    @contextmanager
-    def _traced(self, nodes: list[NodeWithScore], query: Any) -> Iterator[list[NodeWithScore]]:
-        """Events and callback around the filling of the list that it gives."""
+    def _steps(self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None) -> Steps[list[NodeWithScore]]:
+        self._check_fields()
+        # A list of our own, which the caller cannot change while it is scored.
+        nodes, bundle = _check_nodes(nodes, query_bundle)
+        texts = self._texts(nodes)
         label, count = self._model_label(), len(nodes) if self.top_n is None else self.top_n
         payload: dict[str, Any] = {
             EventPayload.NODES: nodes,
             EventPayload.MODEL_NAME: label,
-            EventPayload.QUERY_STR: query.query_str,
+            EventPayload.QUERY_STR: bundle.query_str,
             EventPayload.TOP_K: count,
         }
         best: list[NodeWithScore] = []
-        _dispatcher.event(ReRankStartEvent(query=query, nodes=nodes, top_n=count, model_name=label))
+        _dispatcher.event(ReRankStartEvent(query=bundle, nodes=nodes, top_n=count, model_name=label))
         with self.callback_manager.event(CBEventType.RERANKING, payload=payload) as event:
-            yield best
+            if texts:
+                highlight_text = (lambda result: _own_text(nodes[result.index].node)) if self.highlight else None
+                ranking = yield from self._rank_steps(
+                    bundle.query_str, texts, highlight_text, top_n=self.top_n, score_threshold=self.score_threshold
+                )
+                best = self._rewrap(nodes, ranking.kept)
             event.on_end(payload={EventPayload.NODES: list(best)})  # the caller gets the other list
         _dispatcher.event(ReRankEndEvent(nodes=best))
-
-    def _cut(self) -> dict[str, Any]:
-        return {"top_n": self.top_n, "score_threshold": self.score_threshold, **self._how()}
+        return best
 
     def _texts(self, nodes: list[NodeWithScore]) -> list[str]:
         """What is scored; nothing where nothing can be kept."""
         if self.top_n == 0 or not nodes:
             return []
         check_highlight(self.highlight)
-        texts = [_unmarked(node.node).get_content(metadata_mode=self.metadata_mode) for node in nodes]
+        texts = [_without_marks(node.node).get_content(metadata_mode=self.metadata_mode) for node in nodes]
         wrong = [position for position, text in enumerate(texts) if not isinstance(text, str)]
         if wrong:
             node = nodes[wrong[0]].node
@@ -160,14 +141,14 @@ class RerankPostprocessor(CallFields, BaseNodePostprocessor):
             )
         return texts
 
-    def _rewrapped(self, nodes: list[NodeWithScore], results: list[RankedResult]) -> list[NodeWithScore]:
+    def _rewrap(self, nodes: list[NodeWithScore], results: list[RankedResult]) -> list[NodeWithScore]:
         found = []
         for result in results:
             given, update = nodes[result.index], {"score": result.score}
             marks: dict[str, Any] = {RETRIEVAL_SCORE: given.score} if self.keep_retrieval_score else {}
             marks |= {TRUNCATED: result.truncated} if self.mark_truncated else {}
             marks |= {HIGHLIGHT: highlight_as_dict(result)} if self.highlight else {}
-            found.append(given.model_copy(update=update | ({"node": _marked(given.node, marks)} if marks else {})))
+            found.append(given.model_copy(update=update | ({"node": _with_marks(given.node, marks)} if marks else {})))
         return found
 
     @model_validator(mode="before")
@@ -209,8 +190,7 @@ class RerankPostprocessor(CallFields, BaseNodePostprocessor):
         return super().__deepcopy__(memo)
 
 
-def _checked(nodes: Any, query_bundle: QueryBundle | None) -> tuple[list[NodeWithScore], str]:
-    """A list of our own, which the caller cannot change while scores are on their way, and the query."""
+def _check_nodes(nodes: Any, query_bundle: QueryBundle | None) -> tuple[list[NodeWithScore], QueryBundle]:
     if query_bundle is None:
         raise InvalidInputError(
             "Missing query bundle: nodes can only be reranked for a query. "
@@ -226,18 +206,16 @@ def _checked(nodes: Any, query_bundle: QueryBundle | None) -> tuple[list[NodeWit
     check_each(held, NodeWithScore, "nodes must be NodeWithScore", "Wrap a node in NodeWithScore(node=node).")
     if held:
         check_query(query_bundle.query_str)
-    return held, query_bundle.query_str
+    return held, query_bundle
 
 
-def _with_own_text(nodes: list[NodeWithScore], results: list[RankedResult]) -> list[RankedResult]:
-    """The results with the text that highlights are of, whatever metadata the model read before it."""
-    texts = [nodes[result.index].node.get_content(metadata_mode=MetadataMode.NONE) for result in results]
-    # A class of somebody's own may have text only with its metadata.
-    own = [text if isinstance(text, str) else "" for text in texts]
-    return [replace(result, document=text) for result, text in zip(results, own, strict=True)]
+def _own_text(node: Any) -> str:
+    """The text that highlights are of, whatever metadata the model read before it."""
+    text = node.get_content(metadata_mode=MetadataMode.NONE)
+    return text if isinstance(text, str) else ""  # a custom node class may have text only with its metadata
 
 
-def _unmarked(node: Any) -> Any:
+def _without_marks(node: Any) -> Any:
     """The node without marks of an earlier pass: MetadataMode.ALL would read them, and so rank by its scores."""
     hidden = set(node.excluded_embed_metadata_keys) & set(node.excluded_llm_metadata_keys)
     marks = {RETRIEVAL_SCORE, TRUNCATED, HIGHLIGHT} & hidden & node.metadata.keys()
@@ -246,7 +224,7 @@ def _unmarked(node: Any) -> Any:
     return node.model_copy(update={"metadata": {k: v for k, v in node.metadata.items() if k not in marks}})
 
 
-def _marked(node: Any, marks: dict[str, Any]) -> Any:
+def _with_marks(node: Any, marks: dict[str, Any]) -> Any:
     return node.model_copy(
         update={
             "metadata": {**node.metadata, **marks},

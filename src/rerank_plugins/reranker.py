@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
-from typing import Literal, Self, TypedDict, Unpack, get_args
+from typing import Literal, Self, get_args
 
 from rerank_plugins._internal.aio import BlockingCall, Steps, arun_steps, on_thread, run_steps
 from rerank_plugins._internal.blank import is_blank
@@ -28,20 +28,10 @@ from rerank_plugins.scorers.base import Pair, Scale, ScoredPair, Scorer
 from rerank_plugins.scorers.scoring_call import ScoringCall
 from rerank_plugins.stats import Counts, Stats
 
-__all__ = ["OnError", "RerankOptions", "Reranker"]
+__all__ = ["OnError", "Reranker"]
 
 OnError = Literal["raise", "keep_order"]
 """What a call does when scoring fails: raise, or return the documents in retrieval order."""
-
-
-class RerankOptions(TypedDict, total=False):
-    """The options of `Reranker.rerank`, for callers that pass them on."""
-
-    top_n: int | None
-    score_threshold: float | None
-    deadline: float | None
-    on_deadline: OnDeadline
-    on_error: OnError
 
 
 _log = logging.getLogger("rerank_plugins.runtime")
@@ -132,14 +122,17 @@ class Reranker:
             MissingExtraError: With ``highlight``, without the extra; before anything is scored.
         """
         check_highlight(highlight)
-        options = RerankOptions(
+        steps = self.rank_steps(
+            query,
+            documents,
+            _document_of if highlight else None,
             top_n=top_n,
             score_threshold=score_threshold,
             deadline=deadline,
             on_deadline=on_deadline,
             on_error=on_error,
         )
-        return run_steps(self._rank(query, documents, _document_of if highlight else None, **options)).kept
+        return run_steps(steps).kept
 
     async def arerank(
         self,
@@ -159,40 +152,17 @@ class Reranker:
         where it cannot be stopped.
         """
         check_highlight(highlight)
-        options = RerankOptions(
+        steps = self.rank_steps(
+            query,
+            documents,
+            _document_of if highlight else None,
             top_n=top_n,
             score_threshold=score_threshold,
             deadline=deadline,
             on_deadline=on_deadline,
             on_error=on_error,
         )
-        return (await arun_steps(self._rank(query, documents, _document_of if highlight else None, **options))).kept
-
-    def rerank_all(
-        self,
-        query: str,
-        documents: Iterable[str],
-        highlight_text: Callable[[RankedResult], str] | None = None,
-        **options: Unpack[RerankOptions],
-    ) -> Ranking:
-        """`rerank` for adapters: also returns the documents that are not kept, and highlights texts of their choice.
-
-        ``highlight_text`` gives, for each result that is kept, the text to find the best sentence of; it becomes the
-        ``document`` of that result. None finds no highlights.
-        """
-        check_highlight(highlight_text is not None)
-        return run_steps(self._rank(query, documents, highlight_text, **options))
-
-    async def arerank_all(
-        self,
-        query: str,
-        documents: Iterable[str],
-        highlight_text: Callable[[RankedResult], str] | None = None,
-        **options: Unpack[RerankOptions],
-    ) -> Ranking:
-        """`rerank_all` without blocking the event loop."""
-        check_highlight(highlight_text is not None)
-        return await arun_steps(self._rank(query, documents, highlight_text, **options))
+        return (await arun_steps(steps)).kept
 
     def highlighted(
         self, query: str, results: Iterable[RankedResult], *, deadline: Deadline | None = None
@@ -278,11 +248,11 @@ class Reranker:
         """The model's name in traces."""
         return type(self.scorer).__name__
 
-    def _rank(
+    def rank_steps(
         self,
         query: str,
         documents: Iterable[str],
-        highlight_text: Callable[[RankedResult], str] | None,
+        highlight_text: Callable[[RankedResult], str] | None = None,
         *,
         top_n: int | None = None,
         score_threshold: float | None = None,
@@ -290,6 +260,11 @@ class Reranker:
         on_deadline: OnDeadline = "partial",
         on_error: OnError = "raise",
     ) -> Steps[Ranking]:
+        """`rerank` for this package's adapters, as a generator that synchronous and asynchronous callers run.
+
+        Also returns the documents that are not kept. ``highlight_text`` gives, for each result that is kept, the text
+        to find the best sentence of; it becomes the ``document`` of that result. None finds no highlights.
+        """
         until = deadline_from_now(deadline, on_deadline)  # first: the rest takes time as well
         check_top_n(top_n)
         check_score_threshold(score_threshold)

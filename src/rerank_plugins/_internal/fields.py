@@ -5,7 +5,7 @@ Needs pydantic, which comes with both frameworks; so only the adapters import th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -24,7 +24,7 @@ from pydantic import (
     model_validator,
 )
 
-from rerank_plugins._internal.aio import on_thread
+from rerank_plugins._internal.aio import BlockingCall, Steps
 from rerank_plugins._internal.deadline import OnDeadline, check_deadline
 from rerank_plugins._internal.loading_options import HINTS, LoadingOptions, without_removed
 from rerank_plugins._internal.options import Option, options_of, refuse_unknown
@@ -32,6 +32,7 @@ from rerank_plugins._internal.validation import check_score_threshold, check_top
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.loading import LoadedReranker, loaded_already, release, shared_reranker
 from rerank_plugins.reranker import OnError, Reranker
+from rerank_plugins.results import RankedResult, Ranking
 from rerank_plugins.scorers.base import Scorer
 
 
@@ -216,10 +217,10 @@ class ModelFields(_LoadingFields):
         """The reranker to use; this is where the model loads."""
         return self._given() or shared_reranker(self._options())
 
-    async def _areranker(self) -> Reranker:
-        """`_reranker`, on a thread if the model has to load."""
+    def _load_steps(self) -> Steps[Reranker]:
+        """`_reranker`, for asynchronous callers on a thread if the model has to load."""
         ready = self._given() or loaded_already(self._options())
-        return ready if ready is not None else await on_thread(self._reranker)
+        return ready if ready is not None else (yield BlockingCall(self._reranker))
 
     def close(self) -> None:
         """Let go of the model, which is freed after its last call, unless something else uses it.
@@ -257,5 +258,26 @@ class CallFields(ModelFields):
     """``"keep_order"``: a failure of the model, or an overload, is answered in retrieval order, the scores None. A
     model that cannot be loaded is an error all the same."""
 
-    def _how(self) -> dict[str, Any]:
-        return {"deadline": self.deadline, "on_deadline": self.on_deadline, "on_error": self.on_error}
+    def _rank_steps(
+        self,
+        query: str,
+        texts: list[str],
+        highlight_text: Callable[[RankedResult], str] | None,
+        *,
+        top_n: int | None,
+        score_threshold: float | None,
+    ) -> Steps[Ranking]:
+        """Load the model if it is not loaded, and rank; the deadline begins after the loading."""
+        reranker = yield from self._load_steps()
+        return (
+            yield from reranker.rank_steps(
+                query,
+                texts,
+                highlight_text,
+                top_n=top_n,
+                score_threshold=score_threshold,
+                deadline=self.deadline,
+                on_deadline=self.on_deadline,
+                on_error=self.on_error,
+            )
+        )

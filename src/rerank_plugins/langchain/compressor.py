@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from inspect import iscoroutinefunction
 from types import EllipsisType
@@ -22,18 +23,31 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_v
 from pydantic.json_schema import SkipJsonSchema
 from typing_extensions import TypedDict  # pydantic reads typing's own from Python 3.12 on only
 
-from rerank_plugins._internal.aio import on_thread
-from rerank_plugins._internal.deadline import deadline_from_now
+from rerank_plugins._internal.aio import BlockingCall, Steps, arun_steps, run_steps
+from rerank_plugins._internal.blank import is_blank
 from rerank_plugins._internal.fields import CallFields, ScoreThreshold, TopN, check_each
 from rerank_plugins._internal.validation import check_top_n
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.highlights import check_highlight, highlight_as_dict
-from rerank_plugins.langchain.blank_query import asks_nothing
 from rerank_plugins.langchain.tracing import add_metadata
-from rerank_plugins.results import RankedResult, cut
+from rerank_plugins.results import RankedResult, Ranking
+
+_log = logging.getLogger("rerank_plugins")
 
 PerCall = int | EllipsisType | None
 """``top_n`` of one call; ``...`` keeps the field's, because None means all."""
+
+
+def is_blank_query(query: Any) -> bool:
+    """Whether a retriever's query is blank; logs a warning if so."""
+    if not isinstance(query, str) or not is_blank(query):
+        return False
+    _log.warning(
+        "Nothing is retrieved for a blank query, %a: no order of documents would be right. Where an LLM writes the "
+        "queries, leave blank ones out.",
+        query[:40],
+    )
+    return True
 
 
 class RerankInput(TypedDict):
@@ -158,56 +172,40 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
     def _run(
         self, given: Any, config: RunnableConfig | None, options: dict[str, Any], *, blank_is_error: bool = True
     ) -> list[Document]:
-        call = partial(self._rerank, options=options, blank_is_error=blank_is_error)
-        return self._call_with_config(call, given, self._config(config, options))
+        def rerank(given: Any, run_manager: CallbackManagerForChainRun) -> list[Document]:
+            return run_steps(self._steps(given, run_manager, options, blank_is_error=blank_is_error))
+
+        return self._call_with_config(rerank, given, self._config(config, options))
 
     async def _arun(
         self, given: Any, config: RunnableConfig | None, options: dict[str, Any], *, blank_is_error: bool = True
     ) -> list[Document]:
-        call = partial(self._arerank, options=options, blank_is_error=blank_is_error)
-        return await self._acall_with_config(call, given, self._config(config, options))
+        async def rerank(given: Any, run_manager: AsyncCallbackManagerForChainRun) -> list[Document]:
+            return await arun_steps(self._steps(given, run_manager, options, blank_is_error=blank_is_error))
 
-    def _rerank(
-        self, given: Any, run_manager: CallbackManagerForChainRun, *, options: dict[str, Any], blank_is_error: bool
-    ) -> list[Document]:
-        documents, query, top_n = self._checked(given, options, run_manager, blank_is_error=blank_is_error)
-        results: list[RankedResult] = []
-        kept: list[RankedResult] = []
-        if documents and top_n != 0:
-            check_highlight(self.highlight)
-            reranker, texts = self._reranker(), self._texts(documents)
-            deadline = deadline_from_now(self.deadline, self.on_deadline)
-            results = reranker.rerank(query, texts, **self._how())
-            kept = self._kept(documents, results, top_n)
-            kept = reranker.highlighted(query, kept, deadline=deadline) if self.highlight else kept
-        return self._finished(documents, results, kept, run_manager)
+        return await self._acall_with_config(rerank, given, self._config(config, options))
 
-    async def _arerank(
-        self, given: Any, run_manager: AsyncCallbackManagerForChainRun, *, options: dict[str, Any], blank_is_error: bool
-    ) -> list[Document]:
-        documents, query, top_n = self._checked(given, options, run_manager, blank_is_error=blank_is_error)
-        results: list[RankedResult] = []
-        kept: list[RankedResult] = []
-        if documents and top_n != 0:
-            check_highlight(self.highlight)
-            reranker = await self._areranker()
-            # Somebody's callable may be slow; our own joining of strings is faster than a thread.
-            own = self.document_text is None
-            texts = self._texts(documents) if own else await on_thread(self._texts, documents)
-            deadline = deadline_from_now(self.deadline, self.on_deadline)
-            results = await reranker.arerank(query, texts, **self._how())
-            kept = self._kept(documents, results, top_n)
-            kept = await reranker.ahighlighted(query, kept, deadline=deadline) if self.highlight else kept
-        return self._finished(documents, results, kept, run_manager)
-
-    def _checked(
-        self, given: Any, options: dict[str, Any], run_manager: BaseRunManager, *, blank_is_error: bool
-    ) -> tuple[list[Document], str, int | None]:
+    def _steps(
+        self, given: Any, run_manager: BaseRunManager, options: dict[str, Any], *, blank_is_error: bool
+    ) -> Steps[list[Document]]:
         self._check_fields()
-        documents, query = _unpacked(given)
+        documents, query = _unpack(given)
         add_metadata(run_manager, n_in=len(documents))
         top_n = self._top_n(options)
-        return [] if not blank_is_error and asks_nothing(query) else documents, query, top_n
+        if not documents or top_n == 0 or (not blank_is_error and is_blank_query(query)):
+            return self._select(documents, Ranking([], []), run_manager)
+        check_highlight(self.highlight)
+        # A callable of the user's may be slow; joining strings is faster than a thread.
+        texts = (
+            self._texts(documents)
+            if self.document_text is None
+            else (yield BlockingCall(partial(self._texts, documents)))
+        )
+        highlight_text = (lambda result: documents[result.index].page_content) if self.highlight else None
+        ranking = yield from self._rank_steps(
+            query, texts, highlight_text, top_n=top_n, score_threshold=self.score_threshold
+        )
+        return self._select(documents, ranking, run_manager)
 
     def _top_n(self, options: dict[str, Any]) -> int | None:
         unknown = [name for name in options if name != "top_n"]
@@ -225,9 +223,9 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
     def _texts(self, documents: list[Document]) -> list[str]:
         if self.document_text is not None:
             return [self.document_text(document) for document in documents]
-        return [
-            _joined(document, self.rank_fields) if self.rank_fields else document.page_content for document in documents
-        ]
+        if self.rank_fields:
+            return [_join_fields(document, self.rank_fields) for document in documents]
+        return [document.page_content for document in documents]
 
     def _config(self, config: RunnableConfig | None, options: dict[str, Any]) -> RunnableConfig:
         full, top_n = ensure_config(config), options.get("top_n", ...)
@@ -239,29 +237,18 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
         }
         return full
 
-    def _kept(self, documents: list[Document], results: list[RankedResult], top_n: int | None) -> list[RankedResult]:
-        """The best, with the text that highlights are of, whatever the model read."""
-        # All were scored, whatever top_n: what was truncated may have lost its place for that.
-        kept = cut(results, top_n=top_n, score_threshold=self.score_threshold)
-        return [replace(result, document=documents[result.index].page_content) for result in kept]
-
-    def _finished(
-        self,
-        documents: list[Document],
-        results: list[RankedResult],
-        kept: list[RankedResult],
-        run_manager: BaseRunManager,
-    ) -> list[Document]:
-        scored = [result for result in results if result.score is not None]
-        told = all(result.truncated is not None for result in scored)
+    def _select(self, documents: list[Document], ranking: Ranking, run_manager: BaseRunManager) -> list[Document]:
+        """Copies of the documents that are kept; the run's metadata is about all of them."""
+        scored = [result for result in ranking.documents if result.score is not None]
+        known = all(result.truncated is not None for result in scored)
         add_metadata(
             run_manager,
-            n_out=len(kept),
-            scores=[result.score for result in kept],
-            truncated=sorted(result.index for result in scored if result.truncated) if told else None,
-            unscored=len(results) - len(scored),
+            n_out=len(ranking.kept),
+            scores=[result.score for result in ranking.kept],
+            truncated=sorted(result.index for result in scored if result.truncated) if known else None,
+            unscored=len(ranking.documents) - len(scored),
         )
-        return [self._copy(documents[result.index], result) for result in kept]
+        return [self._copy(documents[result.index], result) for result in ranking.kept]
 
     def _copy(self, document: Document, result: RankedResult) -> Document:
         # Only the top level of the metadata is written to, so a shallow copy of it is enough.
@@ -296,7 +283,7 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
         return super().to_json()
 
 
-def _unpacked(given: Any) -> tuple[list[Document], str]:
+def _unpack(given: Any) -> tuple[list[Document], str]:
     if not isinstance(given, dict) or not given.keys() >= {"documents", "query"}:
         got = f"keys {list(given)}" if isinstance(given, dict) else type(given).__name__
         raise InvalidInputError(f"Got {got}, expected {{'documents': [...], 'query': '...'}}.")
@@ -308,6 +295,6 @@ def _unpacked(given: Any) -> tuple[list[Document], str]:
     return documents, given["query"]
 
 
-def _joined(document: Document, rank_fields: tuple[str, ...]) -> str:
+def _join_fields(document: Document, rank_fields: tuple[str, ...]) -> str:
     values = (document.metadata.get(key) for key in rank_fields)
     return "\n".join([*(str(value) for value in values if value is not None), document.page_content])

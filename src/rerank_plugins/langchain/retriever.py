@@ -15,8 +15,7 @@ from pydantic import ConfigDict, PlainValidator, model_validator
 from rerank_plugins._internal.fields import TopN
 from rerank_plugins._internal.validation import check_top_n
 from rerank_plugins.errors import InvalidInputError
-from rerank_plugins.langchain.blank_query import asks_nothing
-from rerank_plugins.langchain.compressor import CompressorFields, PerCall, RerankCompressor
+from rerank_plugins.langchain.compressor import CompressorFields, PerCall, RerankCompressor, is_blank_query
 
 
 class _NotGiven(int):
@@ -81,7 +80,7 @@ class RerankRetriever(CompressorFields, BaseRetriever):
         **kwargs: Any,
     ) -> list[Document]:
         compressor, kept, fetched = self._plan(top_n, fetch_k, kwargs)
-        if asks_nothing(query):
+        if is_blank_query(query):
             return []
         config: Any = {"callbacks": run_manager.get_child()}
         found = self.base_retriever.invoke(query, config, **self._search(fetched), **kwargs)
@@ -97,7 +96,7 @@ class RerankRetriever(CompressorFields, BaseRetriever):
         **kwargs: Any,
     ) -> list[Document]:
         compressor, kept, fetched = self._plan(top_n, fetch_k, kwargs)
-        if asks_nothing(query):
+        if is_blank_query(query):
             return []
         config: Any = {"callbacks": run_manager.get_child()}
         found = await self.base_retriever.ainvoke(query, config, **self._search(fetched), **kwargs)
