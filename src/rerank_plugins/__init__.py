@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import sys
 
+from rerank_plugins._internal.deadline import Deadline, OnDeadline
+from rerank_plugins._internal.loading_options import EngineName, LoadingOptions, LongDocuments, Precision
 from rerank_plugins.calibration import Calibration
 from rerank_plugins.errors import (
     ClosedError,
@@ -25,26 +27,35 @@ from rerank_plugins.errors import (
     TrainingError,
 )
 from rerank_plugins.loading import DEFAULT_MODEL, load_reranker
-from rerank_plugins.reranker import Reranker
+from rerank_plugins.reranker import OnError, Reranker
 from rerank_plugins.results import Highlight, RankedResult, sigmoid
-from rerank_plugins.scorers.base import DetailedScorer, Pair, Scale, ScoredPair, Scorer
+from rerank_plugins.scorers.base import DetailedScorer, Pair, Pending, QueuedScorer, Scale, ScoredPair, Scorer
 from rerank_plugins.stats import Stats
 
 __all__ = [
     "DEFAULT_MODEL",
     "Calibration",
     "ClosedError",
+    "Deadline",
     "DeadlineExceededError",
     "DetailedScorer",
+    "EngineName",
     "ExportError",
     "Highlight",
     "InvalidInputError",
+    "LoadingOptions",
+    "LongDocuments",
     "MissingExtraError",
     "ModelLoadError",
     "ModelNotFoundError",
+    "OnDeadline",
+    "OnError",
     "OutOfMemoryError",
     "OverloadedError",
     "Pair",
+    "Pending",
+    "Precision",
+    "QueuedScorer",
     "RankedResult",
     "RerankError",
     "Reranker",
