@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from langchain_core.documents import Document
 
 from rerank_plugins import Calibration, InvalidInputError, Reranker, load_reranker
 from rerank_plugins.hub import find_model
@@ -318,25 +317,3 @@ def test_the_curve_loads_no_numpy() -> None:
         "print(c.probability(0), [name for name in ('numpy', 'sklearn', 'scipy') if name in sys.modules])"
     )
     assert run_python(code) == "0.5 []"
-
-
-def test_adapters_follow_a_file_that_is_replaced(tmp_path: Path) -> None:
-    """Fitted anew under the same name, a calibration is that of the next call, without loading the model again."""
-    file = tmp_path / "calibration.json"
-    Calibration(
-        method="platt", slope=0, intercept=-9, model="rerank-mini-en", fitted_on="", ece_before=0, ece_after=0
-    ).write(file)
-    compressor = RerankCompressor(model="rerank-mini-en", calibration=file)
-    documents = [Document("The frame of the phone is made of titanium.")]
-
-    def score() -> float:
-        (found,) = compressor.compress_documents(documents, "What is the frame of the phone made of?")
-        return float(found.metadata["relevance_score"])
-
-    assert score() == pytest.approx(1 / (1 + math.exp(9)))
-    loaded = compressor._reranker().scorer
-    Calibration(
-        method="platt", slope=0, intercept=9, model="rerank-mini-en", fitted_on="", ece_before=0, ece_after=0
-    ).write(file)
-    assert score() == pytest.approx(1 / (1 + math.exp(-9)))
-    assert compressor._reranker().scorer is loaded
