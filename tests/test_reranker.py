@@ -295,3 +295,46 @@ def test_load_reranker_reranks(bert_folder: Path, engine: Any) -> None:
     assert [result.score for result in results] == sorted({result.score for result in results}, reverse=True)
     assert {result.index: result.truncated for result in results} == {0: False, 1: True, 2: False}
     assert all(type(result.score) is float and 0 < result.score < 1 for result in results)
+
+
+def test_logits_whose_sigmoids_are_both_one_keep_their_order() -> None:
+    """Logits of 50, 80 and 100 are all 1.0 as probabilities, and still the highest comes first."""
+    results = Reranker(Plain(50.0, 80.0, 100.0, 40.0)).rerank("q", list("abcd"))
+    assert [result.index for result in results] == [2, 1, 0, 3]
+    assert results[0].score == 1.0
+
+
+def test_numpy_numbers_are_taken_for_top_n_and_threshold() -> None:
+    """An np.int64 and an np.float32 are numbers like others."""
+    reranker = Reranker(Plain(1.0, 2.0, -3.0))
+    assert len(reranker.rerank("q", list("abc"), top_n=np.int64(2))) == 2  # type: ignore[arg-type]
+    assert len(reranker.rerank("q", list("abc"), score_threshold=np.float32(0.5))) == 2  # type: ignore[arg-type]
+
+
+def test_an_error_inside_a_generator_of_documents_is_the_callers_own() -> None:
+    """A TypeError raised by the user's generator is not taken for a wrong argument."""
+
+    def documents() -> Iterator[str]:
+        yield "fine"
+        raise TypeError("in the generator")
+
+    with pytest.raises(TypeError, match="in the generator") as caught:
+        Reranker(Plain(1.0)).rerank("q", documents())
+    assert not isinstance(caught.value, InvalidInputError)
+
+
+def test_a_scorer_that_empties_its_argument_harms_nobody() -> None:
+    """What a scorer does to the list of pairs does not change what is ranked."""
+
+    class Empties(Plain):
+        def score(self, pairs: list[Pair], /) -> list[float]:
+            pairs.clear()
+            return list(self.scores)
+
+    assert [result.index for result in Reranker(Empties(1.0, 2.0)).rerank("q", ["a", "b"])] == [1, 0]
+
+
+def test_a_copy_of_a_reranker_shares_its_model() -> None:
+    """deepcopy, which frameworks do to their parts, does not copy weights."""
+    reranker = Reranker(Plain(1.0))
+    assert copy.deepcopy(reranker) is reranker

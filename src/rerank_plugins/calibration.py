@@ -1,4 +1,4 @@
-"""`Calibration`: a model's raw score becomes a probability of relevance. Pure Python, float64; fitted elsewhere."""
+"""`Calibration`: a curve from raw scores to probabilities of relevance. Pure Python, float64."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from typing import Any, Literal, Self, get_args
 from rerank_plugins._internal.files import expand
 from rerank_plugins.errors import InvalidInputError
 
+__all__ = ["Calibration", "Method"]
+
 Method = Literal["platt", "isotonic"]
-"""A logistic curve of two parameters, or any non-decreasing curve through knots."""
+"""A logistic curve of two parameters (Platt), or a non-decreasing curve through knots (isotonic)."""
 
 _KIND, _VERSION = "rerank-plugins calibration", 1
 _HINT = "Expected a file that `rerank-plugins calibrate` wrote."
-# Beyond it exp() overflows near 710; the probability is within 1e-304 of 0 or 1 already.
+# exp() overflows near 710; at 700 the probability is within 1e-304 of 0 or 1.
 _FARTHEST = 700.0
 # The difference of two knots is then finite as well.
 _LARGEST = 1e300
@@ -27,22 +29,22 @@ _LARGEST = 1e300
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """A non-decreasing map from the scorer's own numbers to probabilities of relevance.
+    """A non-decreasing map from a scorer's raw scores to probabilities of relevance.
 
     Attributes:
         method: ``"platt"``: 1 / (1 + e^-(slope · score + intercept)). ``"isotonic"``: straight lines between knots,
             level beyond the first and the last.
-        slope: Of Platt's curve, 0 or more.
-        intercept: Of Platt's curve.
-        scores: Of the isotonic curve: where its knots are, strictly ascending.
-        probabilities: The values there, in [0, 1], never descending.
-        model: The model it was fitted with, as it was asked for. Scores of another mean something else.
-        fitted_on: In words: the collection, the candidates and how many there were.
+        slope: The slope of Platt's curve, 0 or more.
+        intercept: The intercept of Platt's curve.
+        scores: The scores at the knots of the isotonic curve, strictly ascending.
+        probabilities: The probabilities at the knots, in [0, 1], never descending.
+        model: The name of the model it was fitted with. Scores of another model have another meaning.
+        fitted_on: A description of the collection, the candidates and their number.
         ece_before: Expected calibration error of the uncalibrated scores on queries that were not fitted on, in [0, 1].
         ece_after: The same with this calibration.
 
     Raises:
-        InvalidInputError: Numbers that no such curve has.
+        InvalidInputError: A value outside its range.
     """
 
     method: Method
@@ -85,7 +87,7 @@ class Calibration:
             raise InvalidInputError("The probabilities of an isotonic calibration must ascend from 0 to 1 at most.")
 
     def probability(self, score: float) -> float:
-        """How probable it is that a document with this raw score is relevant: in [0, 1], for any finite score.
+        """The probability in [0, 1] that a document with this finite raw score is relevant.
 
         Never lower for a higher score; equal where the curve is level.
         """
@@ -108,47 +110,47 @@ class Calibration:
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
-        """Read what `write` wrote.
+        """Read a file that `write` wrote.
 
         Raises:
-            InvalidInputError: There is no such file, or it is something else, or damaged.
+            InvalidInputError: The file does not exist, is damaged, or holds something else.
         """
         file = expand(path)
         try:
-            found = json.loads(file.read_bytes().decode("utf-8"))
+            data = json.loads(file.read_bytes().decode("utf-8"))
         except OSError as exc:
             raise InvalidInputError(f"The calibration {path} cannot be read ({exc.strerror}). {_HINT}") from exc
         except (ValueError, RecursionError) as exc:
             raise InvalidInputError(f"The calibration {path} is not JSON ({exc}). {_HINT}") from exc
-        if not isinstance(found, dict) or found.get("kind") != _KIND:
+        if not isinstance(data, dict) or data.get("kind") != _KIND:
             raise InvalidInputError(f'{path} is no calibration: it has no "kind": {json.dumps(_KIND)}. {_HINT}')
-        if found.get("version") != _VERSION:
+        if data.get("version") != _VERSION:
             raise InvalidInputError(
-                f"The calibration {path} has the format {found.get('version')!r}, and this release reads {_VERSION}. "
+                f"The calibration {path} has the format {data.get('version')!r}, and this release reads {_VERSION}. "
                 f"Fit it anew with `rerank-plugins calibrate`, or install the release that wrote it."
             )
         try:
-            calibration = cls(**{name: value for name, value in found.items() if name not in ("kind", "version")})
+            calibration = cls(**{name: value for name, value in data.items() if name not in ("kind", "version")})
         except TypeError as exc:  # a field that is missing, or one too many
             raise InvalidInputError(f"The calibration {path} is damaged ({exc}). {_HINT}") from exc
         except InvalidInputError as exc:
             raise InvalidInputError(f"The calibration {path} is damaged: {exc} {_HINT}") from exc
-        if calibration.method == "platt" and not {"slope", "intercept"} <= found.keys():
+        if calibration.method == "platt" and not {"slope", "intercept"} <= data.keys():
             raise InvalidInputError(f"The calibration {path} is damaged (no slope or no intercept). {_HINT}")
         return calibration
 
     def write(self, path: str | Path) -> None:
-        """Write it as JSON, in place of a file that is there. Readers see the old one or the new one, whole.
+        """Write it as JSON, replacing a file of that name at once: readers see the old one or the new one.
 
         Raises:
-            InvalidInputError: The place cannot be written to.
+            InvalidInputError: The file cannot be written.
         """
         import tempfile  # not at the top: importing this package is to be quick, and this is rare
 
         target = expand(path)
-        written = {"kind": _KIND, "version": _VERSION, **asdict(self)}
+        fields = {"kind": _KIND, "version": _VERSION, **asdict(self)}
         unused = ("scores", "probabilities") if self.method == "platt" else ("slope", "intercept")
-        text = json.dumps({name: value for name, value in written.items() if name not in unused}, indent=1)
+        text = json.dumps({name: value for name, value in fields.items() if name not in unused}, indent=1)
         try:
             with tempfile.TemporaryDirectory(prefix=".calibration-", dir=target.parent) as scratch:
                 whole = Path(scratch) / "whole.json"
@@ -168,8 +170,8 @@ class Calibration:
 def _number(name: str, value: Any) -> float:
     # Written so that NaN fails it too.
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= _LARGEST:
-        shown = repr(value) if isinstance(value, (float, str)) else type(value).__name__
-        raise InvalidInputError(f"{name} must be a finite number of {_LARGEST:g} at most, got {shown}.")
+        got = repr(value) if isinstance(value, (float, str)) else type(value).__name__
+        raise InvalidInputError(f"{name} must be a finite number of {_LARGEST:g} at most, got {got}.")
     return float(value)
 
 

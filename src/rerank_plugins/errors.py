@@ -1,16 +1,16 @@
-"""Every error this package raises on purpose.
+"""The errors that this package raises.
 
 RerankError
 ├── InvalidInputError    an argument or a document that cannot be used (also a ValueError)
 ├── ModelNotFoundError   no place has the model (also a FileNotFoundError)
 ├── ModelLoadError       the model was found and cannot be used: a file missing, damaged, wrong kind
 ├── MissingExtraError    an optional dependency is not installed (also an ImportError)
-├── ExportError          an export cannot be written: no room, no permission
-├── TrainingError        a training cannot go on: no room, no permission, no memory
+├── ExportError          an export cannot be written: the disk is full, no permission
+├── TrainingError        a training cannot go on: the disk is full, no permission, no memory
 ├── OverloadedError      too many pairs wait already
-├── DeadlineExceededError  the time was up before all was scored (also a TimeoutError)
+├── DeadlineExceededError  the deadline passed before all was scored (also a TimeoutError)
 ├── ClosedError          the reranker was closed
-└── ScoringError         a scorer failed, or gave something that is not one finite number a pair
+└── ScoringError         a scorer failed, or did not return one finite number a pair
     └── OutOfMemoryError   one pair alone does not fit into memory (also a MemoryError)
 
 A message says what was got, what was expected, and what to do next.
@@ -18,9 +18,24 @@ A message says what was got, what was expected, and what to do next.
 
 from __future__ import annotations
 
+__all__ = [
+    "ClosedError",
+    "DeadlineExceededError",
+    "ExportError",
+    "InvalidInputError",
+    "MissingExtraError",
+    "ModelLoadError",
+    "ModelNotFoundError",
+    "OutOfMemoryError",
+    "OverloadedError",
+    "RerankError",
+    "ScoringError",
+    "TrainingError",
+]
+
 
 class RerankError(Exception):
-    """Root of all errors of rerank-plugins."""
+    """Base class of the errors of rerank-plugins."""
 
 
 class InvalidInputError(RerankError, ValueError):
@@ -28,7 +43,7 @@ class InvalidInputError(RerankError, ValueError):
 
 
 class ModelNotFoundError(RerankError, FileNotFoundError):
-    """The model is in none of the places that were looked at."""
+    """No folder, bundled model or repository with this name was found."""
 
 
 class ModelLoadError(RerankError):
@@ -47,15 +62,15 @@ class MissingExtraError(RerankError, ImportError):
 
 
 class ExportError(RerankError):
-    """An export cannot be written: no room on the disk, or no permission."""
+    """An export cannot be written: the disk is full, or permission is missing."""
 
 
 class TrainingError(RerankError):
-    """A training cannot go on: no room on the disk, no permission, no memory. What it has kept stays usable."""
+    """A training cannot go on: full disk, no permission, no memory. Its checkpoints stay usable."""
 
 
 class OverloadedError(RerankError):
-    """Too many pairs wait for the model already; nothing of this call was begun."""
+    """Too many pairs wait for the model already; the call was not begun."""
 
 
 class DeadlineExceededError(RerankError, TimeoutError):
@@ -63,7 +78,7 @@ class DeadlineExceededError(RerankError, TimeoutError):
 
 
 class ClosedError(RerankError):
-    """The reranker was closed before or while it was asked."""
+    """The reranker was closed before or during the call."""
 
 
 class ScoringError(RerankError):

@@ -63,19 +63,21 @@ def test_no_letter_digit_punctuation_mark_or_symbol_is_blank() -> None:
 
 @pytest.mark.parametrize("name", ["bundled", pytest.param("xlmr", marks=pytest.mark.data)])
 def test_what_a_tokenizer_has_no_token_for_is_blank(name: str, request: pytest.FixtureRequest) -> None:
-    """Every character of Unicode of which the bundled model, or bge-reranker-v2-m3, would see nothing."""
+    """Characters of which the bundled model, or bge-reranker-v2-m3, would see nothing."""
     folder = BUNDLED if name == "bundled" else request.getfixturevalue("xlmr_tokenizer_folder")
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    characters = [chr(code) for code in range(sys.maxunicode + 1) if not 0xD800 <= code < 0xE000]
+    # Behind the first two planes there are ideographs, and ranges that are alike: some of each tell.
+    codes = [*range(0xD800), *range(0xE000, 0x20000), *range(0x20000, sys.maxunicode + 1, 101)]
+    characters = [chr(code) for code in codes]
     encodings = tokenizer.encode_batch_fast(characters, add_special_tokens=False)
     unseen = [character for character, found in zip(characters, encodings, strict=True) if not found.ids]
     assert unseen
     assert [character for character in unseen if not is_blank(character)] == []
 
 
-@pytest.mark.parametrize("text", NOTHING)
+@pytest.mark.parametrize("text", [" \n", "\u200b"])
 def test_documents_that_show_nothing_come_last_without_the_scorer(text: str) -> None:
     """Such a document scores 0.0, behind the worst that says something, and is never scored."""
     scorer = Remembers()
@@ -84,7 +86,7 @@ def test_documents_that_show_nothing_come_last_without_the_scorer(text: str) -> 
     assert scorer.passages == ["short", "a longer one"]
 
 
-@pytest.mark.parametrize("text", NOTHING)
+@pytest.mark.parametrize("text", [" \n", "\u200b"])
 def test_a_query_that_shows_nothing_is_refused(text: str) -> None:
     """It asks nothing, like a blank one, and the error says so."""
     with pytest.raises(InvalidInputError, match="query is blank"):

@@ -13,7 +13,13 @@ import pandas as pd
 import pytest
 
 from rerank_plugins import InvalidInputError, Reranker
-from rerank_plugins._internal.validation import check_count, check_score_threshold, check_top_n
+from rerank_plugins._internal.validation import (
+    check_count,
+    check_documents,
+    check_query,
+    check_score_threshold,
+    check_top_n,
+)
 from rerank_plugins.langchain import RerankCrossEncoder
 from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
 from rerank_plugins.testing import WordOverlap
@@ -236,3 +242,46 @@ def test_a_count_below_the_least_or_of_another_type_is_refused(count: object) ->
     with pytest.raises(InvalidInputError, match=r"pages must be a whole number of at least 1 \(sheets\), got"):
         check_count("pages", count, 1, "sheets")
     check_count("pages", 1, 1, "sheets")
+
+
+@pytest.mark.parametrize("document", ["one document", b"one document"])
+def test_one_string_for_documents_is_refused(document: Any) -> None:
+    """A string is not taken for a list of its letters: the error says to give a list."""
+    with pytest.raises(InvalidInputError, match=r"got one (str|bytes).*give a list: \[document\]"):
+        check_documents(document)
+
+
+@pytest.mark.parametrize("documents", [None, 3, 0.5, object()])
+def test_documents_that_are_no_iterable_are_refused(documents: Any) -> None:
+    """Something that cannot be read one by one is an error that names its type."""
+    with pytest.raises(InvalidInputError, match=f"iterable of strings, got {type(documents).__name__}"):
+        check_documents(documents)
+
+
+@pytest.mark.parametrize(
+    ("documents", "message"),
+    [
+        (["a", None, "b"], r"got NoneType at position 1 \(counted from 0\) of 3"),
+        ([1, "a", 2.5], r"got float, int at position 0, 2 \(counted from 0\) of 3"),
+        (["a", b"bytes"], r"got bytes at position 1 \(counted from 0\) of 2"),
+        ([None] * 12, r"at position 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more"),
+    ],
+)
+def test_a_document_that_is_no_string_is_refused(documents: Any, message: str) -> None:
+    """None, numbers and bytes among the documents are an error with their types and positions."""
+    with pytest.raises(InvalidInputError, match=message):
+        check_documents(documents)
+
+
+@pytest.mark.parametrize("query", ["", "   ", "\n\t\u3000"])
+def test_an_empty_query_is_refused(query: str) -> None:
+    """A blank query is an error, for there is nothing to rank by."""
+    with pytest.raises(InvalidInputError, match="query is blank"):
+        check_query(query)
+
+
+@pytest.mark.parametrize("query", [None, 3, b"query", ["query"]])
+def test_a_query_that_is_no_string_is_refused(query: Any) -> None:
+    """A query of another type is an error that names it."""
+    with pytest.raises(InvalidInputError, match=f"query must be a string, got {type(query).__name__}"):
+        check_query(query)

@@ -189,3 +189,29 @@ def test_a_huge_document_does_not_spoil_the_deadlines_of_others() -> None:
     results = reranker.rerank("query", [f"a document of thirty {number:09}" for number in range(2000)], deadline=0.5)
     scored = sum(result.score is not None for result in results)
     assert 0 < scored < 2000
+
+
+@pytest.mark.parametrize("deadline", [1e10, 1e308])
+async def test_a_deadline_may_be_ages_away(deadline: float) -> None:
+    """It is as good as none, sync and async, and harms no neighbour."""
+    reranker = toy_reranker()
+    reranker.rerank("q", ["a"])
+    assert reranker.rerank("q", ["a"], deadline=deadline)[0].score is not None
+    late, other = await asyncio.gather(reranker.arerank("q", ["a"], deadline=deadline), reranker.arerank("q", ["b"]))
+    assert late[0].score is not None
+    assert other[0].score is not None
+    assert reranker.stats().worker_restarts == 0
+
+
+def test_the_wait_of_a_call_that_never_had_its_turn_is_counted() -> None:
+    """Under overload, when it matters, queue_seconds grows."""
+    engine = GatedEngine()
+    reranker = toy_reranker(engine)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(reranker.rerank, "q", ["first"])
+        engine.until_begun(1)
+        with pytest.raises(TimeoutError, match=r"\(\d+\.\d{3} s of it before their turn came\)"):
+            reranker.rerank("q", ["late"], deadline=0.2, on_deadline="raise")
+        assert reranker.stats().queue_seconds >= 0.2
+        engine.let(5)
+        first.result()

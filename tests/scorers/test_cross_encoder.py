@@ -1,17 +1,19 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 
-from rerank_plugins import Pair
+from rerank_plugins import InvalidInputError, Pair, ScoringError, load_reranker
 from rerank_plugins.backends.auto import Logits, Tokens
 from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
+from stand_in_models import write_model
 
 LoadScorer = Callable[[Path, str], CrossEncoderScorer]
 
@@ -190,3 +192,34 @@ def test_a_row_as_long_as_the_model_reads_is_not_made_longer(scorer: CrossEncode
     (scored,) = scorer.score_detailed([("cat", "sat " * 400)])
     assert scored.truncated
     assert np.isfinite(scored.score)
+
+
+def test_the_most_a_query_takes_can_be_given(bert_folder: Path) -> None:
+    """max_query_share bounds the query, and a share that is none is refused."""
+    reranker = load_reranker(bert_folder, engine="openvino", precision="fp32", max_length=100, max_query_share=0.1)
+    assert reranker.scorer.encoder.max_query_tokens == 10  # type: ignore[attr-defined]
+    with pytest.raises(InvalidInputError, match="max_query_share"):
+        load_reranker(bert_folder, max_query_share=1.5)
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_models_whose_positions_begin_behind_the_padding_are_not_overrun(tmp_path: Path, engine: Any) -> None:
+    """An MPNet cross-encoder cuts a long passage where its positions end."""
+    bundled = Path(__file__).parents[2] / "models" / "rerank-mini-en"
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(bundled / name, tmp_path / name)
+    write_model(tmp_path, "mpnet", vocab_size=30_522, num_hidden_layers=1, max_position_embeddings=66)
+    reranker = load_reranker(tmp_path, engine=engine, precision="fp32", device="cpu")
+    (result,) = reranker.rerank("what", ["word " * 500])
+    assert reranker.scorer.max_length == 64  # type: ignore[attr-defined]
+    assert result.truncated is True
+
+
+def test_a_model_that_cannot_read_so_much_is_an_error_of_ours(
+    bert_folder: Path, load_scorer: Callable[[Path, str], CrossEncoderScorer]
+) -> None:
+    """Rows longer than the positions give a ScoringError that speaks of max_length, on both engines."""
+    for engine in ("torch", "openvino"):
+        ids = np.ones((1, 300), dtype=np.int64)
+        with pytest.raises(ScoringError, match="max_length"):
+            load_scorer(bert_folder, engine).engine.logits(ids, ids, ids * 0)

@@ -1,4 +1,4 @@
-"""Lines of a text file as people really have them: byte order marks, Windows ends, stray bytes, gzip."""
+"""Reads text files with byte order marks, Windows line ends, stray bytes or gzip."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from rerank_plugins._internal.blank import is_blank
 from rerank_plugins._internal.files import expand
 from rerank_plugins.errors import InvalidInputError
 
+__all__ = ["json_object", "read_file", "read_lines", "read_text", "split_lines", "without_surrogates"]
+
 _log = logging.getLogger("rerank_plugins")
 
 _GZIP, _PDF = b"\x1f\x8b\x08", b"%PDF-"
 
-# What files begin with that people take for texts: a name says more than that there are NUL bytes.
+# First bytes of files that are mistaken for texts: an error names the kind.
 _KINDS = {
     "a PDF": _PDF,
     "a zip archive, as .docx and .xlsx are": b"PK\x03\x04",
@@ -28,15 +30,15 @@ _KINDS = {
     "a SQLite database": b"SQLite format 3\0",
     "a PNG image": b"\x89PNG",
     "a JPEG image": b"\xff\xd8\xff",
-    "packed by bzip2": b"BZh",
-    "packed by xz": b"\xfd7zXZ\0",
-    "packed by Zstandard": b"\x28\xb5\x2f\xfd",
+    "compressed by bzip2": b"BZh",
+    "compressed by xz": b"\xfd7zXZ\0",
+    "compressed by Zstandard": b"\x28\xb5\x2f\xfd",
     "a numpy array": b"\x93NUMPY",
 }
 
-# Share of the characters that may be unreadable: more than accents are in any language in Latin-1, less than in text
-# of other scripts and in binary files.
-_MOST_STRAY = 0.3
+# Largest share of unreadable characters: above the share of accents in any language in Latin-1, below that in texts of
+# other scripts and in binary files.
+_MAX_STRAY_SHARE = 0.3
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -47,12 +49,12 @@ def read_lines(data: bytes, source: str) -> list[tuple[int, str]]:
 
 
 def read_text(data: bytes, source: str) -> str:
-    """The text of UTF-8 ``data``, which may be packed by gzip.
+    """Decode UTF-8 ``data``, which may be compressed by gzip.
 
-    A byte order mark is taken off. A byte that is no UTF-8 becomes U+FFFD, with a warning.
+    A byte order mark is removed. A byte that is not UTF-8 becomes U+FFFD, with a warning.
 
     Raises:
-        InvalidInputError: It is no text, or in another encoding: read as UTF-8 it would be garbage.
+        InvalidInputError: The data are no text, or in another encoding.
     """
     if data.startswith(_GZIP):
         try:
@@ -74,13 +76,13 @@ def read_text(data: bytes, source: str) -> str:
 
 
 def _problem(data: bytes, stray: int, characters: int) -> str | None:
-    """What tells that bytes are no text; None where nothing does."""
+    """Why the bytes are not UTF-8 text; None if they are."""
     known = next((name for name, start in _KINDS.items() if data.startswith(start)), None)
     if data.startswith(_PDF) or (known and (b"\0" in data or stray)):
         return f"it is {known}"
     if b"\0" in data:
         return "it has NUL bytes, as binary files have, and UTF-16 and UTF-32"
-    if stray > _MOST_STRAY * characters:
+    if stray > _MAX_STRAY_SHARE * characters:
         return f"{stray} of {characters} characters cannot be read, as in binary files or in another encoding"
     return None
 

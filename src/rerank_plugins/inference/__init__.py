@@ -1,1 +1,1 @@
-"""Many callers, one model: requests, the queue, batches, and the cache of scores."""
+"""Scoring for many callers with one model: requests, their scheduler, batches, and the score cache."""

@@ -1,4 +1,4 @@
-"""The one seam: whatever turns (query, passage) pairs into scores."""
+"""The interface of scorers, which turn (query, passage) pairs into scores."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from rerank_plugins._internal.deadline import Deadline
 
+__all__ = ["DetailedScorer", "Pair", "Pending", "QueuedScorer", "Scale", "ScoredPair", "Scorer"]
+
 Pair = tuple[str, str]
 """A query and a passage, in this order."""
 
 Scale = Literal["logit", "probability"]
-"""What a scorer's numbers mean: any real number, or a probability in [0, 1]."""
+"""What the scores of a scorer are: any real numbers, or probabilities in [0, 1]."""
 
 
 class Scorer(Protocol):
@@ -25,14 +27,15 @@ class Scorer(Protocol):
 
 
 class ScoredPair(NamedTuple):
-    """A score, and whether the model saw less than the whole pair; None if that is not known."""
+    """A score and whether its pair was truncated."""
 
     score: float
     truncated: bool | None
+    """Whether the model saw less than the whole pair; None if that is not known."""
 
 
 class Pending(Protocol):
-    """Scores that are on their way."""
+    """Scores that are being computed."""
 
     @property
     def queue_seconds(self) -> float:
@@ -40,7 +43,7 @@ class Pending(Protocol):
         ...
 
     def result(self) -> list[ScoredPair | None]:
-        """Wait for them: one a pair, in order; None for what a deadline left out."""
+        """Wait for the scores: one a pair, in order; None for what a deadline left out."""
         ...
 
     async def aresult(self) -> list[ScoredPair | None]:
@@ -50,7 +53,7 @@ class Pending(Protocol):
 
 @runtime_checkable
 class QueuedScorer(Protocol):
-    """A scorer that serves many callers at once, and keeps to deadlines."""
+    """A scorer that serves many callers at once and keeps deadlines."""
 
     def submit(self, pairs: list[Pair], /, *, deadline: Deadline | None = None) -> Pending:
         """Have the pairs scored; returns at once."""
@@ -59,7 +62,7 @@ class QueuedScorer(Protocol):
 
 @runtime_checkable
 class DetailedScorer(Protocol):
-    """A scorer that can also say which pairs it had to cut."""
+    """A scorer that also says which pairs were truncated."""
 
     def score(self, pairs: list[Pair], /) -> list[float]:
         """As `Scorer.score`."""

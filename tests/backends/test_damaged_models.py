@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import math
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,36 +8,10 @@ from typing import Any
 import pytest
 
 from rerank_plugins import (
-    InvalidInputError,
     ModelLoadError,
-    ModelNotFoundError,
-    Reranker,
-    RerankError,
     load_reranker,
 )
-from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
 from stand_in_models import write_bert
-
-QUERY = "how do plants make food"
-
-ODD_TEXTS = [
-    "a lone \udfff surrogate",
-    "nul\0 bytes\0",
-    "من كتب هذا الكتاب؟",
-    "\u202eright to left\u202c",
-    "👩‍👩‍👧‍👦 🇩🇪 🙂🏽",
-    "\ufeff\u200bzero\u2060width",
-    "\ud83d\ude00",
-    "a" + "\u0301" * 500,
-    "word" * 5000,
-    "<script>&amp;\\n%s{}</script>",
-]
-
-
-@pytest.fixture(scope="module")
-def reranker(bert_openvino: CrossEncoderScorer) -> Reranker:
-    """A reranker over a real, tiny model."""
-    return Reranker(bert_openvino)
 
 
 def edit_config(folder: Path, **values: object) -> None:
@@ -52,87 +24,6 @@ def edit_config(folder: Path, **values: object) -> None:
 def truncate(file: Path, size: int) -> None:
     """Keep the first bytes of a file; a negative size drops that many at the end."""
     file.write_bytes(file.read_bytes()[:size])
-
-
-@pytest.mark.parametrize("document", ["one document", b"one document"])
-def test_one_string_for_documents_is_refused(reranker: Reranker, document: Any) -> None:
-    """A string is not taken for a list of its letters: the error says to give a list."""
-    with pytest.raises(InvalidInputError, match=r"got one (str|bytes).*give a list: \[document\]"):
-        reranker.rerank(QUERY, document)
-
-
-@pytest.mark.parametrize("documents", [None, 3, 0.5, object()])
-def test_documents_that_are_no_iterable_are_refused(reranker: Reranker, documents: Any) -> None:
-    """Something that cannot be read one by one is an error that names its type."""
-    with pytest.raises(InvalidInputError, match=f"iterable of strings, got {type(documents).__name__}"):
-        reranker.rerank(QUERY, documents)
-
-
-@pytest.mark.parametrize(
-    ("documents", "message"),
-    [
-        (["a", None, "b"], r"got NoneType at position 1 \(counted from 0\) of 3"),
-        ([1, "a", 2.5], r"got float, int at position 0, 2 \(counted from 0\) of 3"),
-        (["a", b"bytes"], r"got bytes at position 1 \(counted from 0\) of 2"),
-        ([None] * 12, r"at position 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more"),
-    ],
-)
-def test_a_document_that_is_no_string_is_refused(reranker: Reranker, documents: Any, message: str) -> None:
-    """None, numbers and bytes among the documents are an error with their types and positions."""
-    with pytest.raises(InvalidInputError, match=message):
-        reranker.rerank(QUERY, documents)
-
-
-@pytest.mark.parametrize("query", ["", "   ", "\n\t\u3000"])
-def test_an_empty_query_is_refused(reranker: Reranker, query: str) -> None:
-    """A blank query is an error, for there is nothing to rank by."""
-    with pytest.raises(InvalidInputError, match="query is blank"):
-        reranker.rerank(query, ["document"])
-
-
-@pytest.mark.parametrize("query", [None, 3, b"query", ["query"]])
-def test_a_query_that_is_no_string_is_refused(reranker: Reranker, query: Any) -> None:
-    """A query of another type is an error that names it."""
-    with pytest.raises(InvalidInputError, match=f"query must be a string, got {type(query).__name__}"):
-        reranker.rerank(query, ["document"])
-
-
-@pytest.mark.parametrize("text", ODD_TEXTS)
-def test_odd_texts_are_scored(reranker: Reranker, text: str) -> None:
-    """Surrogates, NUL, right-to-left, emoji, as query and as document: finite scores, the text as it was."""
-    results = reranker.rerank(text, [text, "plain"])
-    assert {result.document for result in results} == {text, "plain"}
-    assert all(0 < result.score < 1 for result in results)
-
-
-def test_an_odd_text_does_not_change_its_neighbours(reranker: Reranker) -> None:
-    """A document's score is the same whatever stands beside it."""
-    alone = reranker.rerank(QUERY, ["bread is baked from flour"])[0].score
-    among = reranker.rerank(QUERY, [*ODD_TEXTS, "bread is baked from flour"])
-    (score,) = (result.score for result in among if result.index == len(ODD_TEXTS))
-    assert score == pytest.approx(alone, abs=1e-4)
-
-
-@pytest.mark.parametrize("unit", ["how plants make food ", "植物如何制造食物", "a"])
-def test_a_document_of_a_megabyte_is_scored(reranker: Reranker, unit: str) -> None:
-    """A document of a million bytes is cut and scored within seconds."""
-    document = unit * (1_000_000 // len(unit.encode()))
-    start = time.perf_counter()
-    (result,) = reranker.rerank(QUERY, [document])
-    assert time.perf_counter() - start < 10
-    assert math.isfinite(result.score)
-    assert result.truncated or unit == "a"  # to BERT a word of any length is one unknown token
-
-
-def test_ten_thousand_documents_are_ranked(reranker: Reranker) -> None:
-    """10,000 documents come back, each once, in falling order."""
-    documents = [f"plants {number} food" for number in range(10_000)]
-    results = reranker.rerank(QUERY, documents)
-    assert sorted(result.index for result in results) == list(range(10_000))
-    assert all(result.document == documents[result.index] for result in results)
-    scores = [result.score for result in results]
-    assert scores == sorted(scores, reverse=True)
-    assert len(set(scores)) > 1000
 
 
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
@@ -272,31 +163,7 @@ def test_weights_that_compute_no_score_do_no_harm(fresh_bert: Path, name: str) -
     assert len(load_reranker(fresh_bert, engine="torch", device="cpu").score([("cat", "a cat")])) == 1
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"use_fp16": True}, r"use_fp16=True.*precision='fp16'"),
-        ({"batch_size": 32}, "Batches are formed by tokens"),
-        ({"top_k": 3}, r"top_n to rerank"),
-        ({"trust_remote_code": True}, "never run"),
-        ({"cache_dir": "x"}, "Use cache_folder"),
-        ({"nonsense": 1}, r"no option 'nonsense'.*help\(load_reranker\)"),
-        ({"engine": "onnx"}, "engine must be one of"),
-        ({"precision": "fp8"}, "precision must be one of"),
-        ({"max_length": 0}, "max_length must be a whole number of at least 1"),
-        ({"max_length": True}, "max_length must be a whole number of at least 1"),
-        ({"max_length": "512"}, "max_length must be a whole number of at least 1"),
-    ],
-)
-def test_load_reranker_refuses_wrong_options(options: dict[str, Any], message: str) -> None:
-    """An option that does not exist or cannot be is an error with what to use, before the model is looked for."""
-    with pytest.raises(InvalidInputError, match=message):
-        load_reranker("no-such-model", local_files_only=True, **options)
-
-
-def test_load_reranker_without_the_model_is_an_error() -> None:
-    """A model that is nowhere is this package's error, and a FileNotFoundError."""
-    with pytest.raises(ModelNotFoundError) as caught:
-        load_reranker("no-such-model", local_files_only=True)
-    assert isinstance(caught.value, RerankError)
-    assert isinstance(caught.value, FileNotFoundError)
+def test_the_bundled_embedder_is_refused_as_a_reranker() -> None:
+    """An embedder's name says that it is none, rather than ranking with random numbers."""
+    with pytest.raises(ModelLoadError, match="expected a sequence classifier"):
+        load_reranker("embed-static-en")

@@ -191,65 +191,6 @@ def test_an_interpreter_ends_cleanly_with_a_real_model(how: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "2\n", "")
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-def test_a_fork_while_others_compute() -> None:
-    """A child reranks with a thread of its own, the parent's calls go on, and both get the same scores."""
-    done = run(
-        "import os, threading\n"
-        "from rerank_plugins import load_reranker\n"
-        "reranker = load_reranker('rerank-mini-en')\n"
-        "texts = ['apples are healthy', 'a phone of titanium'] * 20\n"
-        "expected = [r.index for r in reranker.rerank('a phone', texts)]\n"
-        "ends, wrong = threading.Event(), []\n"
-        "def call():\n"
-        "    while not ends.is_set():\n"
-        "        wrong.extend([1] * ([r.index for r in reranker.rerank('a phone', texts)] != expected))\n"
-        "threads = [threading.Thread(target=call) for _ in range(3)]\n"
-        "[thread.start() for thread in threads]\n"
-        "for _ in range(3):\n"
-        "    child = os.fork()\n"
-        "    if not child:\n"
-        "        found = [r.index for r in reranker.rerank('a phone', texts)]\n"
-        "        os._exit(0 if found == expected and reranker.stats().waiting_pairs == 0 else 3)\n"
-        "    assert os.waitpid(child, 0)[1] == 0\n"
-        "ends.set()\n"
-        "[thread.join() for thread in threads]\n"
-        "print(wrong)\n"
-    )
-    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-def test_a_fork_while_scores_are_kept() -> None:
-    """A fork waits for the batch at work before it takes the lock of the cache, which that batch wants."""
-    done = run(
-        "import os, threading\n"
-        "from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer\n"
-        "from rerank_plugins.inference.score_cache import ScoreCache\n"
-        "from rerank_plugins import Reranker\n"
-        "from rerank_plugins.testing import SlowEngine, toy_reranker\n"
-        "encoder = toy_reranker().scorer.encoder\n"
-        "scorer = CrossEncoderScorer(encoder, SlowEngine(seconds=0.005), cache=ScoreCache('toy', 1000))\n"
-        "reranker, ends = Reranker(scorer), threading.Event()\n"
-        "def call(name):\n"
-        "    number = 0\n"
-        "    while not ends.is_set():\n"
-        "        number += 1\n"
-        "        reranker.rerank('q', [f'{name} {number}'])\n"
-        "threads = [threading.Thread(target=call, args=(name,)) for name in 'abc']\n"
-        "[thread.start() for thread in threads]\n"
-        "for _ in range(10):\n"
-        "    child = os.fork()\n"
-        "    if not child:\n"
-        "        os._exit(0 if len(reranker.rerank('q', ['child'])) == 1 else 3)\n"
-        "    assert os.waitpid(child, 0)[1] == 0\n"
-        "ends.set()\n"
-        "[thread.join() for thread in threads]\n"
-        "print('done')\n"
-    )
-    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
-
-
 def test_an_interrupt_gives_the_call_up() -> None:
     """Who presses Ctrl-C while a call waits gets the prompt back, and what was not computed is dropped."""
     import signal
@@ -280,3 +221,17 @@ def test_a_loaded_model_is_shared_by_many_loops() -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(lambda _: asyncio.run(calls()), range(4))) == [[1] * 5] * 4
+
+
+async def test_closing_leaves_the_loop_free() -> None:
+    """``aclose`` waits for the batch at work beside the event loop."""
+    engine = GatedEngine()
+    reranker = toy_reranker(engine)
+    call = asyncio.create_task(reranker.arerank("q", ["a"]))
+    await asyncio.to_thread(engine.until_begun, 1)
+    closing = asyncio.create_task(reranker.aclose())
+    with pytest.raises(ClosedError):  # delivered by the loop, while the batch goes on
+        await call
+    assert not closing.done()
+    engine.let()
+    await closing

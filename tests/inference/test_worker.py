@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import contextvars
 import logging
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from gated_engine import GatedEngine
-from rerank_plugins import OutOfMemoryError, Reranker, ScoringError
+from rerank_plugins import OutOfMemoryError, Pair, Reranker, ScoringError
+from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
 from rerank_plugins.testing import (
     POISON,
     DyingEngine,
@@ -177,3 +180,71 @@ def test_faults_write_to_nobodys_terminal(capfd: pytest.CaptureFixture[str]) -> 
     """Without a handler of the user's, nothing is printed."""
     toy_reranker(DyingEngine(at=1)).rerank("q", TEXTS, on_error="keep_order")
     assert capfd.readouterr() == ("", "")
+
+
+class PanicError(BaseException):
+    """As a Rust extension raises: no Exception."""
+
+
+@pytest.mark.parametrize("change", [-1, 1])
+def test_a_wrong_number_of_logits_is_an_error(change: int) -> None:
+    """An engine that gives one too few, or too many, is found out, and the thread lives on."""
+
+    class Miscounts(ToyEngine):
+        def logits(self, input_ids: Any, attention_mask: Any, token_type_ids: Any) -> Any:
+            found = super().logits(input_ids, attention_mask, token_type_ids)
+            return found[:change] if change < 0 else [*found, 0.0]
+
+    reranker = toy_reranker(Miscounts())
+    with pytest.raises(ScoringError, match=r"The engine gave \d logits for 3 rows"):
+        reranker.rerank("q", ["a", "b", "c"])
+    assert reranker.stats().worker_restarts == 0
+
+
+class PanickingEncoder:
+    """An encoder around another that panics at a text, as a Rust extension can."""
+
+    def __init__(self, encoder: Any) -> None:
+        self._encoder = encoder
+        self.max_length = encoder.max_length
+
+    def windows(self, pairs: list[Pair]) -> Any:
+        """The rows of each pair."""
+        if any("PANIC" in passage for _, passage in pairs):
+            raise PanicError("no")
+        return self._encoder.windows(pairs)
+
+
+def test_a_panic_while_encoding_is_its_requests_own() -> None:
+    """Whose texts the tokenizer fails on gets a ScoringError, no pair is lost, and no neighbour or thread is harmed."""
+    engine = GatedEngine()
+    encoder: Any = PanickingEncoder(toy_reranker().scorer.encoder)  # type: ignore[attr-defined]
+    reranker = Reranker(CrossEncoderScorer(encoder, engine))
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(reranker.rerank, "q", ["first"])
+        engine.until_begun(1)
+        good = pool.submit(reranker.rerank, "q", ["a"])
+        bad = pool.submit(reranker.rerank, "q", ["PANIC", "fine"])
+        while reranker.stats().waiting_pairs < 4:
+            time.sleep(0.001)
+        engine.let(10)
+        assert len(first.result()) == len(good.result()) == 1
+        with pytest.raises(ScoringError, match="The model failed: PanicError: no"):
+            bad.result()
+    assert reranker.stats().worker_restarts == 0
+
+
+def test_the_callers_context_reaches_the_engine() -> None:
+    """What an engine logs or traces belongs to the call it works for."""
+    tenant: contextvars.ContextVar[str] = contextvars.ContextVar("tenant", default="nobody")
+    seen = []
+
+    class Looks(ToyEngine):
+        def logits(self, input_ids: Any, attention_mask: Any, token_type_ids: Any) -> Any:
+            seen.append(tenant.get())
+            return super().logits(input_ids, attention_mask, token_type_ids)
+
+    reranker = toy_reranker(Looks())
+    for name in ("a", "b"):
+        contextvars.copy_context().run(lambda name=name: (tenant.set(name), reranker.rerank("q", ["x"])))
+    assert seen == ["a", "b"]

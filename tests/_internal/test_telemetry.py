@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import contextvars
-import logging
-import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,9 +13,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from rerank_plugins import Reranker, ScoringError, Stats
-from rerank_plugins.testing import FailingEngine, SlowEngine, ToyEngine, toy_reranker
-from scorers import ByLength, Gives
+from rerank_plugins import Reranker, ScoringError
+from rerank_plugins.testing import FailingEngine, SlowEngine, toy_reranker
+from scorers import Gives
 
 TEXTS = ["apple", "plums and pears", "grape", " "]
 
@@ -42,38 +39,6 @@ def reader() -> InMemoryMetricReader:
     reader = InMemoryMetricReader()
     metrics.set_meter_provider(MeterProvider([reader]))
     return reader
-
-
-def test_stats_say_what_was_done() -> None:
-    """Requests, pairs, tokens, batches, seconds, padding and what was cut: counted, and consistent."""
-    reranker = toy_reranker(max_length=64)
-    assert reranker.stats() == Stats(token_budget=2048)
-    reranker.rerank("q", [])
-    reranker.rerank("q", [" "])
-    reranker.rerank("q", [*TEXTS, "x" * 100])
-    stats = reranker.stats()
-    assert (stats.requests, stats.pairs, stats.truncated, stats.waiting_pairs) == (1, 4, 1, 0)
-    assert stats.tokens == sum(4 + len(text) for text in TEXTS[:3]) + 64
-    assert stats.padded_tokens >= stats.tokens
-    assert stats.padding_share == 1 - stats.tokens / stats.padded_tokens
-    assert 1 <= stats.batches <= 4
-    assert stats.compute_seconds > 0
-    assert stats.queue_seconds >= 0
-    assert stats.cache_hit_rate == 0
-
-
-def test_stats_of_a_scorer_of_ones_own() -> None:
-    """What belongs to a model is 0, the rest is counted."""
-    reranker = Reranker(ByLength())
-    reranker.rerank("q", TEXTS)
-    assert reranker.stats() == Stats(requests=1, pairs=3)
-
-
-def test_a_pickle_counts_from_the_beginning() -> None:
-    """A reranker that is read from a pickle has done nothing yet."""
-    reranker = Reranker(ByLength())
-    reranker.rerank("q", TEXTS)
-    assert pickle.loads(pickle.dumps(reranker)).stats() == Stats()  # noqa: S301 - our own
 
 
 def test_a_call_is_one_span_in_the_callers_context(spans: InMemorySpanExporter) -> None:
@@ -146,28 +111,3 @@ def test_opentelemetry_need_not_be_there() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "2\n", "")
-
-
-def test_the_callers_context_reaches_the_engine() -> None:
-    """What an engine logs or traces belongs to the call it works for."""
-    tenant: contextvars.ContextVar[str] = contextvars.ContextVar("tenant", default="nobody")
-    seen = []
-
-    class Looks(ToyEngine):
-        def logits(self, input_ids: Any, attention_mask: Any, token_type_ids: Any) -> Any:
-            seen.append(tenant.get())
-            return super().logits(input_ids, attention_mask, token_type_ids)
-
-    reranker = toy_reranker(Looks())
-    for name in ("a", "b"):
-        contextvars.copy_context().run(lambda name=name: (tenant.set(name), reranker.rerank("q", ["x"])))
-    assert seen == ["a", "b"]
-
-
-def test_a_partial_answer_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    """One line for whoever listens to rerank_plugins.runtime, and one in the counters."""
-    reranker = toy_reranker(SlowEngine(seconds=0.2))
-    with caplog.at_level(logging.WARNING, "rerank_plugins.runtime"):
-        reranker.rerank("q", TEXTS, deadline=0.01)
-    assert [record.message for record in caplog.records] == ["3 of 4 documents had no score at the deadline."]
-    assert reranker.stats().partial == 1
