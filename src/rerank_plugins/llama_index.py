@@ -162,7 +162,7 @@ class RerankPostprocessor(CallFields, BaseNodePostprocessor):
     @model_serializer(mode="wrap")
     def custom_model_dump(self, handler: Any, info: Any) -> dict[str, Any]:
         """The fields, as LlamaIndex writes components; see `ModelFields.custom_model_dump`."""
-        return {**self._written(handler(self), info), "class_name": self.class_name()}
+        return {**self._add_loading_options(handler(self), info), "class_name": self.class_name()}
 
     def to_dict(self, **kwargs: Any) -> dict[str, Any]:
         """The fields, for ``from_dict``.
@@ -170,7 +170,7 @@ class RerankPostprocessor(CallFields, BaseNodePostprocessor):
         Raises:
             InvalidInputError: Around a scorer of somebody's own, which a dictionary cannot hold.
         """
-        if self._loaded_from() is None:
+        if self._loading_options() is None:
             raise InvalidInputError(
                 f"The scorer {self._model_label()} cannot be written into a dictionary, only pickled. "
                 f"Name a model with model=, or give a reranker from load_reranker(...)."

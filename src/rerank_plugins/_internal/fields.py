@@ -1,10 +1,11 @@
-"""The fields that every adapter has: which model, how it is loaded, how much is kept; and a check of what it is given.
+"""The pydantic fields of the LangChain and LlamaIndex adapters: which model, how it is loaded, how long a call may take.
 
-Needs pydantic, which comes with both frameworks; so only the adapters import this.
+Only the adapters import this module, because pydantic comes with the frameworks and not with this package.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -98,6 +99,7 @@ def _field(option: Option) -> tuple[Any, Any]:
 
 
 OPTIONS = options_of(LoadingOptions)
+_DEFAULTS = LoadingOptions()
 
 if TYPE_CHECKING:
 
@@ -105,6 +107,12 @@ if TYPE_CHECKING:
         """The options as fields, with their names and types."""
 else:
     _LoadingFields = create_model("_LoadingFields", **{name: _field(option) for name, option in OPTIONS.items()})
+
+
+# Asked for several times a call. Typed, because 1 and True are equal and only one is a number of tokens.
+@functools.lru_cache(maxsize=64, typed=True)
+def _make_options(*values: Any) -> LoadingOptions:
+    return LoadingOptions(**dict(zip(OPTIONS, values, strict=True)))
 
 
 class ModelFields(_LoadingFields):
@@ -135,7 +143,7 @@ class ModelFields(_LoadingFields):
 
     @model_validator(mode="before")
     @classmethod
-    def _name_the_right_field(cls, fields: Any) -> Any:
+    def _refuse_unknown_fields(cls, fields: Any) -> Any:
         if not isinstance(fields, dict):
             return fields
         fields = without_removed(fields)
@@ -144,9 +152,9 @@ class ModelFields(_LoadingFields):
         return fields
 
     @model_validator(mode="after")
-    def _options_fit(self) -> Self:
+    def _check_options(self) -> Self:
         options = self._options()
-        if self.reranker is not None and options != LoadingOptions():
+        if self.reranker is not None and options != _DEFAULTS:
             named = [name for name, option in OPTIONS.items() if getattr(options, name) != option.default]
             raise ValueError(
                 f"got reranker and, beside it, {' and '.join(named)}: these say how a model is loaded, and the "
@@ -155,108 +163,115 @@ class ModelFields(_LoadingFields):
         return self
 
     def _check_fields(self) -> None:
-        """For every call: ``model_copy(update=...)`` and ``model_construct`` check nothing.
+        """Check all fields, at every call: ``model_copy(update=...)`` and ``model_construct`` check nothing.
 
         Raises:
             InvalidInputError: A field has a value that its class would not take.
         """
         own = type(self)
-        # Beside fields there may be what a subclass has cached. Options of a model that is not loaded do no harm.
+        # A subclass may have cached values beside its fields. Loading options have no effect beside a reranker.
         unused = OPTIONS if self.reranker is not None else ()
-        held = {
+        values = {
             name: value
             for name, value in self.__dict__.items()
             if name not in unused and (name in own.model_fields or not hasattr(own, name))
         }
         try:
-            own.model_validate(held)
+            own.model_validate(values)
         except ValidationError as exc:
-            told = (error.get("ctx", {}).get("error") or f"{error['loc'][0]}: {error['msg']}" for error in exc.errors())
+            messages = (
+                error.get("ctx", {}).get("error") or f"{error['loc'][0]}: {error['msg']}" for error in exc.errors()
+            )
             raise InvalidInputError(
-                f"{own.__name__}: {'; '.join(map(str, told))} This was not noticed before, because "
+                f"{own.__name__}: {'; '.join(map(str, messages))} This was not noticed before, because "
                 f"model_copy(update=...) and model_construct check nothing."
             ) from exc
 
     # LlamaIndex's name for it; of two serializers of different names pydantic would take either.
     @model_serializer(mode="wrap")
     def custom_model_dump(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
-        """The fields; of a reranker from `load_reranker`, its options.
+        """The fields. A reranker from `load_reranker` is written as its loading options.
 
-        A scorer of somebody's own cannot be written: ``reranker`` says so, in words that no adapter takes.
+        A custom scorer cannot be written: a text that no adapter accepts takes its place, so that reading it fails.
         """
-        return self._written(handler(self), info)
+        return self._add_loading_options(handler(self), info)
 
-    def _written(self, data: dict[str, Any], info: SerializationInfo) -> dict[str, Any]:
-        options = self._loaded_from()
+    def _add_loading_options(self, data: dict[str, Any], info: SerializationInfo) -> dict[str, Any]:
+        options = self._loading_options()
         if options is None:
             return {**data, "reranker": f"{self._model_label()}, which cannot be written down"}
-        # Also where defaults and unset fields are left out: what a reranker was loaded from is neither.
+        # exclude_defaults and exclude_unset must not drop the options of a loaded reranker.
         whole = self.reranker is not None and info.include is None
         wanted = {*data, *(name for name in OPTIONS if whole and getattr(options, name) != OPTIONS[name].default)}
-        left_out = set(info.exclude or ())
-        return {**data, **{name: value for name, value in asdict(options).items() if name in wanted - left_out}}
+        excluded = set(info.exclude or ())
+        return {**data, **{name: value for name, value in asdict(options).items() if name in wanted - excluded}}
 
     def __getstate__(self) -> dict[Any, Any]:
-        # pydantic's own, not the next class's: LlamaIndex's takes what it cannot pickle out of the object itself,
-        # and what is read again would use the default model.
+        # pydantic's method, not LlamaIndex's: that one removes from the object what it cannot pickle, and the unpickled
+        # adapter would use the default model.
         state = BaseModel.__getstate__(self)
-        given, fields = self._given(), dict(self.__dict__)
+        given, fields = self._own_reranker(), dict(self.__dict__)
         if isinstance(given, LoadedReranker):
-            # Its options; reading them loads nothing yet.
+            # Its options: unpickling loads nothing.
             fields |= {"reranker": None, **asdict(given.loaded_from)}
         return {**state, "__dict__": fields}
 
     def __setstate__(self, state: Any) -> None:
-        # Pickles of earlier releases name options that are no more.
+        # Pickles of earlier releases may have options that were removed.
         super().__setstate__({**state, "__dict__": without_removed(state["__dict__"])})
 
     def _options(self) -> LoadingOptions:
-        return LoadingOptions(**{name: getattr(self, name) for name in OPTIONS})
+        values = [getattr(self, name) for name in OPTIONS]
+        try:
+            return _make_options(*values)
+        except TypeError:  # a value that model_copy(update=...) set unchecked has no hash
+            return LoadingOptions(**dict(zip(OPTIONS, values, strict=True)))
 
     def _reranker(self) -> Reranker:
         """The reranker to use; this is where the model loads."""
-        return self._given() or shared_reranker(self._options())
+        return self._own_reranker() or shared_reranker(self._options())
 
     def _load_steps(self) -> Steps[Reranker]:
         """`_reranker`, for asynchronous callers on a thread if the model has to load."""
-        ready = self._given() or loaded_already(self._options())
+        ready = self._own_reranker() or loaded_already(self._options())
         return ready if ready is not None else (yield BlockingCall(self._reranker))
 
     def close(self) -> None:
-        """Let go of the model, which is freed after its last call, unless something else uses it.
+        """Stop sharing the model: it is freed after its last call, unless something else uses it.
 
-        A later call loads it anew. A ``reranker`` that was given is left as it is.
+        A later call loads it again. A ``reranker`` that was given stays open.
         """
-        if self._given() is None:
+        if self._own_reranker() is None:
             release(self._options())
 
-    def _given(self) -> Reranker | None:
-        # Not yet a Reranker after model_copy(update=...), which validates nothing.
+    def _own_reranker(self) -> Reranker | None:
+        # After model_copy(update=...), which validates nothing, it may be a bare scorer.
         return _as_reranker(self.reranker)
 
-    def _loaded_from(self) -> LoadingOptions | None:
-        """What the reranker is or will be loaded from; None for a scorer of somebody's own."""
-        given = self._given()
+    def _loading_options(self) -> LoadingOptions | None:
+        """The options that the reranker was or will be loaded with; None for a custom scorer."""
+        given = self._own_reranker()
         if given is None:
             return self._options()
         return given.loaded_from if isinstance(given, LoadedReranker) else None
 
     def _model_label(self) -> str:
-        """The model as traces name it."""
-        options = self._loaded_from()
+        """The model's name in traces."""
+        options = self._loading_options()
         return type(self._reranker().scorer).__name__ if options is None else str(options.model)
 
 
 class CallFields(ModelFields):
-    """How long a call may take, and what it does when something is amiss; as in `Reranker.rerank`."""
+    """How long a call may take and what happens when it fails, as in `Reranker.rerank`."""
 
     deadline: Seconds = None
-    """Seconds from the call, without the loading of the model; None for no deadline."""
+    """Seconds from the call, not counting the loading of the model; None for no deadline."""
     on_deadline: OnDeadline = "partial"
-    """``"partial"``: what has no score at the deadline follows the others in its order, its score None."""
+    """``"partial"``: documents without a score at the deadline follow the others in their input order, with the score
+    None. ``"raise"``: `DeadlineExceededError`."""
     on_error: OnError = "raise"
-    """``"keep_order"``: a failure of the model, or an overload, is answered in retrieval order, the scores None. A
-    model that cannot be loaded is an error all the same."""
+    """``"keep_order"``: where the model fails or the queue is full, all documents are returned in their input order,
+    with the score None. A model that cannot be loaded is an error all the same."""
 
     def _rank_steps(
         self,

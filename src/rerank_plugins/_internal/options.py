@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, NamedTuple, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from rerank_plugins.errors import InvalidInputError
 
@@ -56,7 +56,8 @@ class Between:
             raise InvalidInputError(f"{name} must lie between {self.low:g} and {self.high:g}{ends}; got {value!r}.")
 
 
-class Option(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Option:
     """One field of an options class."""
 
     name: str
@@ -66,28 +67,25 @@ class Option(NamedTuple):
     """`inspect.Parameter.empty` where it has to be given."""
     help: str
     range: AtLeast | Between | None
-
-    @property
-    def kinds(self) -> tuple[Any, ...]:
-        """The members of its type, where that is a union; else the type alone."""
-        return get_args(self.type) if get_origin(self.type) in (Union, UnionType) else (self.type,)
-
-    @property
-    def is_path(self) -> bool:
-        """Whether it may be a path, which is held as a string."""
-        return Path in self.kinds
+    kinds: tuple[Any, ...]
+    """The members of its type, where that is a union; else the type alone."""
+    choices: tuple[str, ...]
+    """The values of a `Literal`; empty for other types."""
+    is_path: bool
+    """Whether it may be a path, which is held as a string."""
 
     def check(self, value: object) -> None:
         """Raise `InvalidInputError` unless the option can have this value."""
         if value is None and NoneType in self.kinds:
             return
-        choices = [choice for kind in self.kinds if get_origin(kind) is Literal for choice in get_args(kind)]
-        if choices and (not isinstance(value, str) or value not in choices):
-            raise InvalidInputError(f"{self.name} must be one of {', '.join(choices)}; got {value!r}.")
-        if self.range is not None:
+        if self.choices:
+            if not isinstance(value, str) or value not in self.choices:
+                raise InvalidInputError(f"{self.name} must be one of {', '.join(self.choices)}; got {value!r}.")
+        elif self.range is not None:
             self.range.check(self.name, value)
-        elif bool in self.kinds and not isinstance(value, bool):
-            raise InvalidInputError(f"{self.name} must be True or False, got {value!r}.")
+        elif bool in self.kinds:
+            if not isinstance(value, bool):
+                raise InvalidInputError(f"{self.name} must be True or False, got {value!r}.")
         elif str in self.kinds and (not isinstance(value, str) or not value.strip()):
             wanted = "a string or a Path" if self.is_path else "a string"
             what = re.split(r"[.:] |\.$", self.help)[0].replace("``", "")
@@ -105,7 +103,9 @@ def options_of(cls: Any) -> dict[str, Option]:
         sentence = next((extra for extra in extras if isinstance(extra, str)), "")
         limits = next((extra for extra in extras if isinstance(extra, AtLeast | Between)), None)
         default = inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
-        found[field.name] = Option(field.name, kind, default, sentence, limits)
+        kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+        choices = tuple(choice for one in kinds if get_origin(one) is Literal for choice in get_args(one))
+        found[field.name] = Option(field.name, kind, default, sentence, limits, kinds, choices, Path in kinds)
     return found
 
 

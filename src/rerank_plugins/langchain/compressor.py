@@ -73,7 +73,7 @@ RankFields = Annotated[tuple[str, ...], BeforeValidator(_as_rank_fields)]
 
 
 class CompressorFields(CallFields):
-    """What is read from a document, and what is written on it."""
+    """Which text of a document is scored, and which metadata is added."""
 
     score_threshold: ScoreThreshold = None
     """In [0, 1]: only scores at or above it are kept, before ``top_n`` cuts."""
@@ -275,7 +275,7 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
         A callable, or a scorer of somebody's own, cannot be written: then LangChain's "not implemented",
         which ``load`` refuses.
         """
-        options = self._loaded_from()
+        options = self._loading_options()
         if options is None or self.document_text is not None:
             return self.to_json_not_implemented()
         if self.reranker is not None:
