@@ -45,13 +45,13 @@ def _as_callback_manager(value: Any) -> CallbackManager:
 class RerankPostprocessor(CallFields, BaseNodePostprocessor):
     """Keeps the nodes most relevant to the query, best first.
 
-    What comes out are new `NodeWithScore` around the same nodes, the score a built-in float in
-    [0, 1], so that ``SimilarityPostprocessor`` may follow. What came in, wrappers included, is
-    untouched. Equal scores keep their order, nodes without text get 0.0, no nodes load no model.
+    The results are new `NodeWithScore` around the same nodes, with the score as a float in [0, 1], so that
+    ``SimilarityPostprocessor`` may follow. The input is never changed. Equal scores keep their order, nodes without
+    text get 0.0, and the model is not loaded for an empty list.
 
-    Every call that returns is one span with one ``ReRankStartEvent`` and one ``ReRankEndEvent``, and one
-    ``CBEventType.RERANKING`` callback, sync and async. What fails drops the span; wrong input raises before
-    the first event, what fails later ends the callback with the error and gives no end event.
+    Every call, sync or async, is one span with a ``ReRankStartEvent`` and a ``ReRankEndEvent``, and one
+    ``CBEventType.RERANKING`` callback. Wrong input raises before the first event. A later failure drops the span, ends
+    the callback with the error and has no end event.
 
     Raises:
         InvalidInputError: No query, a blank one, or something that is no `NodeWithScore`.
@@ -65,20 +65,20 @@ class RerankPostprocessor(CallFields, BaseNodePostprocessor):
     score_threshold: ScoreThreshold = None
     """In [0, 1]: only scores at or above it are kept, before ``top_n`` cuts."""
     keep_retrieval_score: bool = Field(default=False, strict=True)
-    """Write the score that a node came with into ``metadata["retrieval_score"]`` of a copy of the node (a
-    shallow one: it shares nested values), where neither an embedder nor an LLM reads it."""
+    """Write the retrieval score of a node into ``metadata["retrieval_score"]`` of a shallow copy of the node, under a
+    key that is excluded from what embedders and LLMs read."""
     mark_truncated: bool = Field(default=False, strict=True)
-    """Write, in the same way, ``metadata["truncated"]``: whether the model saw less than the whole query and
-    text; None if the scorer cannot tell."""
+    """Write ``metadata["truncated"]`` into such a copy: whether the model read less than the whole query and text; None
+    if the scorer cannot tell."""
     highlight: bool = Field(default=False, strict=True)
-    """Write, in the same way, ``metadata["highlight"]``: the best sentence of the node's text, without metadata, as
-    ``{"start": ..., "end": ..., "text": ...}``; None where there is none. Needs the extra ``highlight``."""
+    """Write ``metadata["highlight"]`` into such a copy: the best sentence of the node's text, without its metadata, as
+    ``{"start": ..., "end": ..., "text": ...}``, or None. Needs the extra ``highlight``."""
     metadata_mode: MetadataMode = MetadataMode.EMBED
-    """Which metadata is read before the text; ``MetadataMode.NONE`` for the text alone."""
+    """Which metadata the model reads before the text; ``MetadataMode.NONE`` for the text alone."""
     callback_manager: Annotated[CallbackManager, PlainValidator(_as_callback_manager)] = Field(
         default_factory=CallbackManager, exclude=True
     )
-    """LlamaIndex's; engines set it. Pickles and dumps leave it out, copies share it."""
+    """Set by LlamaIndex's engines. Not part of pickles and dumps, shared by copies."""
 
     model_config = ConfigDict(
         arbitrary_types_allowed=True, extra="forbid", validate_assignment=True, hide_input_in_errors=True
@@ -127,7 +127,7 @@ class RerankPostprocessor(CallFields, BaseNodePostprocessor):
         return best
 
     def _texts(self, nodes: list[NodeWithScore]) -> list[str]:
-        """What is scored; nothing where nothing can be kept."""
+        """The texts to score; empty where nothing can be kept."""
         if self.top_n == 0 or not nodes:
             return []
         check_highlight(self.highlight)
@@ -154,7 +154,7 @@ class RerankPostprocessor(CallFields, BaseNodePostprocessor):
     @model_validator(mode="before")
     @classmethod
     def _without_class_name(cls, fields: Any) -> Any:
-        # Written beside the fields by LlamaIndex, and not taken out by all of its readers.
+        # LlamaIndex writes it beside the fields, and not all of its readers remove it.
         if not isinstance(fields, dict) or fields.get("class_name") != cls.class_name():
             return fields
         return {name: value for name, value in fields.items() if name != "class_name"}
@@ -168,7 +168,7 @@ class RerankPostprocessor(CallFields, BaseNodePostprocessor):
         """The fields, for ``from_dict``.
 
         Raises:
-            InvalidInputError: Around a scorer of somebody's own, which a dictionary cannot hold.
+            InvalidInputError: Around a custom scorer, which a dictionary cannot hold.
         """
         if self._loading_options() is None:
             raise InvalidInputError(
@@ -180,7 +180,7 @@ class RerankPostprocessor(CallFields, BaseNodePostprocessor):
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()
-        # It grows with every call outside of a trace, and its handlers may hold keys and locks.
+        # It grows with every call outside a trace, and its handlers may hold API keys and locks.
         state["__dict__"].pop("callback_manager", None)
         return state
 
@@ -216,7 +216,7 @@ def _own_text(node: Any) -> str:
 
 
 def _without_marks(node: Any) -> Any:
-    """The node without marks of an earlier pass: MetadataMode.ALL would read them, and so rank by its scores."""
+    """The node without what an earlier pass wrote: MetadataMode.ALL would read it, and so rank by those scores."""
     hidden = set(node.excluded_embed_metadata_keys) & set(node.excluded_llm_metadata_keys)
     marks = {RETRIEVAL_SCORE, TRUNCATED, HIGHLIGHT} & hidden & node.metadata.keys()
     if not marks:

@@ -1,4 +1,4 @@
-"""The pydantic fields of the LangChain and LlamaIndex adapters: which model, how it is loaded, how long a call may take.
+"""The pydantic fields of the adapters: which model, how it is loaded, how long a call may take.
 
 Only the adapters import this module, because pydantic comes with the frameworks and not with this package.
 """

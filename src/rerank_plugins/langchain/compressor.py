@@ -76,22 +76,22 @@ class CompressorFields(CallFields):
     """Which text of a document is scored, and which metadata is added."""
 
     score_threshold: ScoreThreshold = None
-    """In [0, 1]: only scores at or above it are kept, before ``top_n`` cuts."""
+    """In [0, 1]: only documents with a score at or above it are kept, at most ``top_n``."""
     score_key: str = Field(default="relevance_score", pattern=r"\S")
     """Metadata key of the score; LangChain's own rerankers use the default."""
     mark_truncated: bool = Field(default=False, strict=True)
-    """Also write ``metadata["truncated"]``: whether the model saw less than the whole query and text; None
-    if the scorer cannot tell."""
+    """Also write ``metadata["truncated"]``: whether the model read less than the whole query and text; None if the
+    scorer cannot tell."""
     highlight: bool = Field(default=False, strict=True)
-    """Also write ``metadata["highlight"]``: the best sentence of ``page_content``, whatever else was read, as
-    ``{"start": ..., "end": ..., "text": ...}``; None where there is none. Needs the extra ``highlight``."""
+    """Also write ``metadata["highlight"]``: the best sentence of ``page_content`` as
+    ``{"start": ..., "end": ..., "text": ...}``, or None. Needs the extra ``highlight``."""
     rank_fields: RankFields = ()
-    """Metadata fields to read before the text, one a line; those that a document lacks are passed over."""
+    """Metadata fields that the model reads before the text, one a line; missing ones are skipped."""
     document_text: Annotated[Callable[[Document], str], SkipJsonSchema(), AfterValidator(_not_async)] | None = None
-    """What to read instead of ``page_content``; not together with ``rank_fields``."""
+    """A function that gives the text to score instead of ``page_content``; not together with ``rank_fields``."""
 
     @model_validator(mode="after")
-    def _one_way_to_the_text(self) -> Self:
+    def _check_fields_fit(self) -> Self:
         if self.rank_fields and self.document_text is not None:
             raise ValueError("got rank_fields and document_text, expected one of them: a callable can read any field.")
         if self.mark_truncated and self.score_key == "truncated":
@@ -107,15 +107,14 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
     A document compressor (``compress_documents``, for ``ContextualCompressionRetriever``) and a Runnable
     (``invoke({"documents": documents, "query": query})``, ``|``, ``batch``, ``configurable_fields``).
 
-    The documents that come out are copies: same id, class and metadata, with the score, a built-in
-    float in [0, 1], under ``metadata["relevance_score"]``. What came in is untouched. Equal scores keep
-    their order, blank documents get 0.0, no documents load no model.
+    The results are copies of the documents with the same id, class and metadata, and the score, a float in [0, 1], as
+    ``metadata["relevance_score"]``. The input is never changed. Equal scores keep their order, blank documents get 0.0,
+    and the model is not loaded for an empty list.
 
-    Every call is one run of this name in a trace. Its metadata has ``model``, ``top_n``,
-    ``score_threshold`` and, when it has ended, ``n_in``, ``n_out``, ``scores`` (of the documents kept,
-    best first), ``truncated`` (positions in the input, from 0, of what was cut before it was read,
-    kept or not; None if the scorer cannot tell) and ``unscored`` (how many have no score, because of a deadline or an
-    error: their score is None, in ``scores`` and in the document's metadata).
+    Every call is one run of this name in a trace. Its metadata has ``model``, ``top_n``, ``score_threshold``, and after
+    its end ``n_in``, ``n_out``, ``scores`` (of the documents that are kept, best first), ``truncated`` (positions in the
+    input, from 0, of all documents that the model did not read to the end; None if the scorer cannot tell) and
+    ``unscored`` (how many documents have no score, because of a deadline or an error; their score is None).
 
     Raises:
         InvalidInputError: Something that is no Document, a wrong ``top_n``; of ``invoke``, a blank query too.
@@ -141,8 +140,8 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
     ) -> list[Document]:
         """Rerank ``documents``. ``top_n`` takes the field's place for this call; ``...`` keeps the field's.
 
-        For a blank query there are none, and a warning: retrievers that ask several questions call this, and one that
-        an LLM left empty must not cost the others.
+        A blank query gives no documents, with a warning in the log: `MultiQueryRetriever` asks whatever an LLM wrote,
+        and an empty line must not cost the answers to the others.
         """
         given = {"documents": documents, "query": query}
         return self._run(given, {"callbacks": callbacks}, {"top_n": top_n}, blank_is_error=False)
@@ -270,10 +269,10 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
         return ["rerank_plugins", "langchain"] if cls is RerankCompressor else cls.__module__.split(".")
 
     def to_json(self) -> SerializedConstructor | SerializedNotImplemented:
-        """The fields; of a reranker from `load_reranker`, its options.
+        """The fields. A reranker from `load_reranker` is written as its loading options.
 
-        A callable, or a scorer of somebody's own, cannot be written: then LangChain's "not implemented",
-        which ``load`` refuses.
+        A callable or a custom scorer cannot be written: the result is then LangChain's "not implemented", which
+        ``load`` refuses.
         """
         options = self._loading_options()
         if options is None or self.document_text is not None:

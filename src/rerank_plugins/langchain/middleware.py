@@ -1,4 +1,4 @@
-"""`RerankMiddleware`: an agent's retrieval tools, reranked before the model reads what they found."""
+"""`RerankMiddleware`: reranks the documents that an agent's retrieval tools return."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class RerankMiddleware(AgentMiddleware[Any, Any, Any]):
 
     A tool result that carries its Documents as artifact, as a tool made with
     ``create_retriever_tool(..., response_format="content_and_artifact")`` does, comes out with the
-    compressor's choice of them, best first, in the artifact and in the text that the model reads.
-    Everything else passes through as it is.
+    documents that the compressor keeps, best first, in the artifact and in the text that the model reads.
+    Other results are passed on unchanged.
 
     Raises:
         InvalidInputError: A retrieval tool gave text without Documents, so there is nothing to rerank.
@@ -46,19 +46,18 @@ class RerankMiddleware(AgentMiddleware[Any, Any, Any]):
         document_separator: str = "\n\n",
         empty_text: str = "No relevant documents were found.",
     ) -> None:
-        """Hold a compressor.
+        """Wrap a compressor.
 
         Args:
             compressor: A `RerankCompressor`, or one with ``configurable_fields``, retries or fallbacks. Its
                 ``top_n`` is what the model gets to read.
             tools: Names of the tools to rerank; None means every one that returns Documents.
-            question: What to rank for. ``"tool_call"``: what the agent asked the tool, its argument
-                ``query``, else its only string argument. ``"user"``: the last human message. Where the
-                one has no text, the other is taken.
+            question: The query to rank for. ``"tool_call"``: the tool's argument ``query``, else its only string
+                argument. ``"user"``: the last human message. Where the one has no text, the other is used.
             document_prompt: How a Document becomes text, ``"{page_content}"`` by default; as in
                 ``create_retriever_tool``, whose own text this one replaces.
-            document_separator: What stands between two; the same.
-            empty_text: What the model reads where ``score_threshold`` left none.
+            document_separator: The text between two documents, as in ``create_retriever_tool``.
+            empty_text: What the model reads where ``score_threshold`` keeps no document.
         """
         super().__init__()
         if not isinstance(compressor, Runnable):
@@ -82,13 +81,13 @@ class RerankMiddleware(AgentMiddleware[Any, Any, Any]):
     def wrap_tool_call(
         self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], ToolMessage | Command[Any]]
     ) -> ToolMessage | Command[Any]:
-        """Let the tool work, then rerank what it found."""
+        """Run the tool, then rerank what it returned."""
         result = handler(request)
         documents = self._documents(request, result)
         if not documents or not isinstance(result, ToolMessage):
             return result
         given: RerankInput = {"documents": documents, "query": self._query(request)}
-        return self._replaced(result, self.compressor.invoke(given))
+        return self._replace(result, self.compressor.invoke(given))
 
     async def awrap_tool_call(
         self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]]
@@ -99,7 +98,7 @@ class RerankMiddleware(AgentMiddleware[Any, Any, Any]):
         if not documents or not isinstance(result, ToolMessage):
             return result
         given: RerankInput = {"documents": documents, "query": self._query(request)}
-        return self._replaced(result, await self.compressor.ainvoke(given))
+        return self._replace(result, await self.compressor.ainvoke(given))
 
     def _documents(self, request: ToolCallRequest, result: ToolMessage | Command[Any]) -> list[Document]:
         name = request.tool_call["name"]
@@ -121,24 +120,24 @@ class RerankMiddleware(AgentMiddleware[Any, Any, Any]):
         return []
 
     def _query(self, request: ToolCallRequest) -> str:
-        asked, state = _asked(request.tool_call["args"]), request.state
+        asked, state = _query_argument(request.tool_call["args"]), request.state
         if asked and self._question == "tool_call":
             return asked
-        return _said(state["messages"] if isinstance(state, Mapping) else state.messages) or asked
+        return _last_human_text(state["messages"] if isinstance(state, Mapping) else state.messages) or asked
 
-    def _replaced(self, message: ToolMessage, documents: list[Document]) -> ToolMessage:
+    def _replace(self, message: ToolMessage, documents: list[Document]) -> ToolMessage:
         text = self._separator.join(format_document(document, self._prompt) for document in documents)
         return message.model_copy(update={"content": text or self._empty_text, "artifact": documents})
 
 
-def _asked(arguments: dict[str, Any]) -> str:
+def _query_argument(arguments: dict[str, Any]) -> str:
     """What the agent asked the tool; blank where its arguments do not say."""
     texts = [value for value in arguments.values() if isinstance(value, str)]
     query = arguments.get("query") or (texts[0] if len(texts) == 1 else "")
     return query.strip() if isinstance(query, str) and not is_blank(query) else ""
 
 
-def _said(messages: list[Any]) -> str:
+def _last_human_text(messages: list[Any]) -> str:
     """What the user said last, in words; LangChain's summaries of a conversation are human messages too."""
     for message in reversed(messages):
         if isinstance(message, HumanMessage) and message.additional_kwargs.get("lc_source") != "summarization":

@@ -19,7 +19,7 @@ from rerank_plugins.langchain.compressor import CompressorFields, PerCall, Reran
 
 
 class _NotGiven(int):
-    """A default that knows it is one. LangChain rebuilds a retriever from all its fields, given or not."""
+    """Marks a default: LangChain rebuilds a retriever from all its fields, given or not. Pickles of 0.1 name it."""
 
 
 def _as_fetch_k(value: Any) -> int:
@@ -29,12 +29,12 @@ def _as_fetch_k(value: Any) -> int:
 
 
 class RerankRetriever(CompressorFields, BaseRetriever):
-    """Takes ``fetch_k`` candidates of another retriever and keeps the ``top_n`` most relevant, best first.
+    """Fetches ``fetch_k`` candidates from another retriever and keeps the ``top_n`` most relevant, best first.
 
-    Give the fields of `RerankCompressor` here, or a ``compressor``. ``invoke(query, top_n=..., fetch_k=...)``
-    take the fields' places for one call; keyword arguments that are none of ours go to ``base_retriever``.
+    Takes the fields of `RerankCompressor`, or a ``compressor``. ``invoke(query, top_n=..., fetch_k=...)`` override the
+    fields for one call; other keyword arguments are passed to ``base_retriever``.
 
-    For a blank query it finds nothing, with a warning in the log.
+    A blank query gives no documents, with a warning in the log.
 
     Raises:
         InvalidInputError: A wrong ``top_n`` or ``fetch_k``, or a field that was set unchecked.
@@ -105,7 +105,7 @@ class RerankRetriever(CompressorFields, BaseRetriever):
     def _plan(
         self, top_n: PerCall, fetch_k: int | None, kwargs: dict[str, Any]
     ) -> tuple[RerankCompressor, int | None, int]:
-        """Who ranks, how many are kept, and how many are fetched, in one call."""
+        """The compressor, the number of documents to keep and the number to fetch, for one call."""
         self._check_fields()
         store = _vector_store(self.base_retriever)
         ours = [name for name in kwargs if name in CompressorFields.model_fields or (name == "k" and store is not None)]
