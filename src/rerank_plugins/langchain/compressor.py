@@ -112,8 +112,8 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
     and the model is not loaded for an empty list.
 
     Every call is one run of this name in a trace. Its metadata has ``model``, ``top_n``, ``score_threshold``, and after
-    its end ``n_in``, ``n_out``, ``scores`` (of the documents that are kept, best first), ``truncated`` (positions in the
-    input, from 0, of all documents that the model did not read to the end; None if the scorer cannot tell) and
+    its end ``n_in``, ``n_out``, ``scores`` (of the documents that are kept, best first), ``truncated`` (positions in
+    the input, from 0, of all documents that the model did not read to the end; None if the scorer cannot tell) and
     ``unscored`` (how many documents have no score, because of a deadline or an error; their score is None).
 
     Raises:
