@@ -130,7 +130,7 @@ def load_engine(
         MissingExtraError: The torch engine, or a conversion, without the ``torch`` extra.
         ModelLoadError: The folder's files cannot be used.
     """
-    from rerank_plugins.backends.shared import find_engine, share_engine
+    from rerank_plugins.backends.load import find_engine, share_engine
 
     choice = choose_engine(folder, engine=engine, precision=precision, device=device)
     loaded = find_engine(folder, choice, threads)

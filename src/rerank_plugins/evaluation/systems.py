@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rerank_plugins.backends.identity import identity
+from rerank_plugins.backends.fingerprint import identity
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.hub.lookup import find_model
 from rerank_plugins.loading import LoadedReranker

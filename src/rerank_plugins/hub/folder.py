@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from rerank_plugins.errors import ModelLoadError
+from rerank_plugins.hub.config import tokenizer_pad_id
 from rerank_plugins.hub.onnx_files import external_files
-from rerank_plugins.hub.pad_token import tokenizer_pad_id
 
 OPENVINO_FILE = Path("openvino") / "openvino_model.xml"
 OPENVINO_INT8_FILE = Path("openvino") / "openvino_model_qint8_quantized.xml"

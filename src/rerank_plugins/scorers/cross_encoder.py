@@ -12,7 +12,7 @@ import numpy as np
 from rerank_plugins._internal.deadline import Deadline
 from rerank_plugins._internal.validation import checked_pairs
 from rerank_plugins.backends.auto import Engine, EngineName, Precision, load_engine
-from rerank_plugins.backends.identity import identity
+from rerank_plugins.backends.fingerprint import identity
 from rerank_plugins.errors import ScoringError
 from rerank_plugins.hub import folder as model_folder
 from rerank_plugins.inference.batching import Limits, rounded_up
