@@ -163,8 +163,9 @@ def test_a_model_that_needs_torch_is_not_downloaded_without_it(tmp_path: Path) -
 def test_onnx_is_taken_where_torch_is_missing() -> None:
     """Of a repository with torch and ONNX weights the ONNX file is wanted, and no error raised."""
     program = (
-        "from rerank_plugins.hub.lookup import _wanted; "
-        "print(_wanted('OWNER/NAME', ['config.json', 'model.safetensors', 'onnx/model.onnx', 'pytorch_model.bin']))"
+        "from rerank_plugins.hub.lookup import _select_files; "
+        "files = ['config.json', 'model.safetensors', 'onnx/model.onnx', 'pytorch_model.bin']; "
+        "print(_select_files('OWNER/NAME', files))"
     )
     assert run(program, "torch").stdout.strip() == "['*.json', '*.jinja', 'onnx/model.onnx']"
     assert run(program).stdout.strip() == "['*.json', '*.jinja', 'model.safetensors']"

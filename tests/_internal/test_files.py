@@ -20,10 +20,10 @@ from rerank_plugins.cli import app
 from rerank_plugins.evaluation import calibrate, evaluate
 from rerank_plugins.evaluation.report import write_report
 from rerank_plugins.hub.cache_dirs import cache_root
-from rerank_plugins.hub.lookup import box_folders, find_model
+from rerank_plugins.hub.lookup import find_model, list_bundled_models
 from rerank_plugins.retrieval import load_embedder, read_collection
 
-BOX = {folder.name: folder for folder in box_folders()}
+BOX = {folder.name: folder for folder in list_bundled_models()}
 CALIBRATION = Calibration(
     method="platt", slope=0.5, intercept=-1.0, model="mine", fitted_on="nothing", ece_before=0.1, ece_after=0.1
 )

@@ -3,11 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rerank_plugins.backends.bf16 import bf16_is_right, lies_near
-from rerank_plugins.backends.openvino import lists_bf16
+from rerank_plugins.backends.cpu import bf16_is_right, has_bf16_instructions, is_close_to
 
 
-@pytest.mark.skipif(lists_bf16(), reason="whether it is right here is this processor's and OpenVINO's matter")
+@pytest.mark.skipif(
+    has_bf16_instructions(), reason="whether it is right here is this processor's and OpenVINO's matter"
+)
 def test_fp32_is_found_right() -> None:
     """Where there is no bf16 OpenVINO computes in fp32, which lies near numpy's."""
     assert bf16_is_right()
@@ -23,7 +24,7 @@ def test_rounding_is_near() -> None:
     draw = np.random.default_rng(0)
     left, right = (draw.standard_normal((64, 384)).astype(np.float32) for _ in range(2))
     exact = left @ right.T
-    assert lies_near(rounded_to_bf16(rounded_to_bf16(left) @ rounded_to_bf16(right).T), exact)
+    assert is_close_to(rounded_to_bf16(rounded_to_bf16(left) @ rounded_to_bf16(right).T), exact)
 
 
 @pytest.mark.parametrize("wrong", [5.5, 0.0, -1.0, float("nan"), float("inf")])
@@ -31,4 +32,4 @@ def test_a_product_of_another_size_is_far(wrong: float) -> None:
     """Several times too large, as a Zen 5 was reported to give it, or none at all."""
     exact = np.random.default_rng(0).standard_normal((7, 384)).astype(np.float32)
     with np.errstate(invalid="ignore"):
-        assert not lies_near(exact * np.float32(wrong), exact)
+        assert not is_close_to(exact * np.float32(wrong), exact)

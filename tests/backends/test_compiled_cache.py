@@ -10,7 +10,7 @@ import openvino
 import pytest
 
 from rerank_plugins import Pair
-from rerank_plugins.backends.compiled_cache import compile_kept
+from rerank_plugins.backends.compiled_cache import compile_cached
 from rerank_plugins.hub.folder import OPENVINO_FILE
 from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
 from stand_in_models import write_bert
@@ -22,7 +22,7 @@ CONFIG = {"INFERENCE_PRECISION_HINT": "f32"}
 def compiled_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where graphs are kept in this test; every model is large enough."""
     monkeypatch.setenv("RERANK_PLUGINS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("rerank_plugins.backends.compiled_cache.LARGE", 0)
+    monkeypatch.setattr("rerank_plugins.backends.compiled_cache.MIN_WEIGHT_BYTES", 0)
     return tmp_path / "cache" / "compiled"
 
 
@@ -125,7 +125,7 @@ def test_a_verdict_that_cannot_be_read_costs_time_only(
 def test_other_settings_are_kept_apart(fresh_ir: Path, compiled_folder: Path) -> None:
     """OpenVINO's own names of what it keeps leave some of them out."""
     for config in (CONFIG, CONFIG, {**CONFIG, "LP_TRANSFORMS_MODE": False}, {**CONFIG, "INFERENCE_NUM_THREADS": 1}):
-        assert compile_kept(openvino.Core(), fresh_ir / OPENVINO_FILE, config) is not None
+        assert compile_cached(openvino.Core(), fresh_ir / OPENVINO_FILE, config) is not None
     assert len(list(compiled_folder.iterdir())) == 3
 
 
@@ -145,7 +145,7 @@ def test_a_cache_that_cannot_be_written_to_costs_time_only(
     """A file stands where the folder should be."""
     compiled_folder.parent.mkdir()
     compiled_folder.touch()
-    assert compile_kept(openvino.Core(), fresh_ir / OPENVINO_FILE, CONFIG) is None
+    assert compile_cached(openvino.Core(), fresh_ir / OPENVINO_FILE, CONFIG) is None
     assert len(score(fresh_ir, pairs)) == 20
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import openvino
 import pytest
 
-from rerank_plugins.backends import conversion, load_engine
-from rerank_plugins.hub.cache_dirs import cache_root, conversion_place, lock_path
+from rerank_plugins.backends import load_engine
+from rerank_plugins.hub.cache_dirs import cache_root, conversion_folder, lock_path
 from rerank_plugins.hub.folder import OPENVINO_FILE
 
 
@@ -27,7 +27,7 @@ def snapshot(fresh_bert: Path, tmp_path: Path) -> Path:
 
 def test_a_folder_of_ones_own_keeps_its_conversion(fresh_bert: Path) -> None:
     """Beside the weights, where it can be copied with them."""
-    assert conversion_place(fresh_bert) == fresh_bert
+    assert conversion_folder(fresh_bert) == fresh_bert
 
 
 def test_a_hub_models_conversion_is_kept_in_our_cache(
@@ -142,7 +142,7 @@ def test_a_full_disk_is_noticed_before_writing(
 ) -> None:
     """Where there is no room the model works from memory, nothing is written, and both sizes are named."""
     usage = shutil.disk_usage(fresh_bert)
-    monkeypatch.setattr(conversion.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage._replace(free=1000))
     load_engine(fresh_bert, engine="openvino", precision="fp32")
     assert "GB and 0.00 GB are free" in caplog.text
     assert list((fresh_bert / "openvino").iterdir()) == []

@@ -1,4 +1,4 @@
-"""Processors: affinity, quotas of control groups, and how many threads an engine takes."""
+"""Processors: count_affinity_cpus, quotas of control groups, and how many threads an engine takes."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ def test_a_quota_lowers_the_processors(
 ) -> None:
     """On a machine of eight, as many as the narrowest quota allows, rounded up, at least one."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
-    assert cpus.usable_cpus(machine(tmp_path, cgroup, mounts, files)) == expected
+    assert cpus.count_usable_cpus(machine(tmp_path, cgroup, mounts, files)) == expected
 
 
 def test_without_proc_the_affinity_counts(tmp_path: Path) -> None:
     """On a system without /proc there is no quota to read."""
-    assert cpus.usable_cpus(tmp_path / "nothing") == cpus.affinity()
+    assert cpus.count_usable_cpus(tmp_path / "nothing") == cpus.count_affinity_cpus()
 
 
 def test_threads_can_be_said(fresh_ir: Path) -> None:
@@ -73,7 +73,7 @@ def test_threads_can_be_said(fresh_ir: Path) -> None:
     scorer: Any = load_reranker(fresh_ir, threads=1).scorer
     assert scorer.engine.threads == 1
     whole: Any = load_reranker(fresh_ir).scorer
-    assert 1 <= whole.engine.threads <= cpus.usable_cpus()
+    assert 1 <= whole.engine.threads <= cpus.count_usable_cpus()
 
 
 @pytest.mark.parametrize("wrong", [0, -1, True, 1.5, "2"])

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from rerank_plugins import InvalidInputError, MissingExtraError, ModelLoadError, Pair, load_reranker
 from rerank_plugins.backends import EngineChoice, choose_engine, load_engine
-from rerank_plugins.backends.openvino import cpu_has_bf16
+from rerank_plugins.backends.cpu import has_bf16
 from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
 from stand_in_models import write_model
 
@@ -36,7 +36,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(params=[True, False], ids=["with-bf16", "without-bf16"])
 def cpu_precision(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """A processor with bf16 and one without, and what auto means on it."""
-    monkeypatch.setattr("rerank_plugins.backends.openvino.cpu_has_bf16", lambda: request.param)
+    monkeypatch.setattr("rerank_plugins.backends.cpu.has_bf16", lambda: request.param)
     return "bf16" if request.param else "fp32"
 
 
@@ -84,7 +84,7 @@ def test_onnx_gives_the_logits_of_torch(
 
 
 @pytest.mark.parametrize("engine", ["torch", pytest.param("openvino", marks=pytest.mark.skipif(
-    not cpu_has_bf16(), reason="needs a processor with bf16"
+    not has_bf16(), reason="needs a processor with bf16"
 ))])  # fmt: skip
 def test_bf16_is_near_fp32(load_scorer: LoadScorer, bert_folder: Path, pairs: list[Pair], engine: Any) -> None:
     """In bf16 logits stay near those of fp32: half a unit of a spread of ten, in nearly the same order."""
@@ -99,8 +99,8 @@ def test_bf16_is_near_fp32(load_scorer: LoadScorer, bert_folder: Path, pairs: li
 def test_bf16_that_comes_out_wrong_counts_as_none(fresh_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A processor that lists bf16, of which OpenVINO's products are wrong, computes fp32, and refuses bf16."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr("rerank_plugins.backends.openvino.lists_bf16", lambda: True)
-    monkeypatch.setattr("rerank_plugins.backends.openvino.bf16_is_right", lambda: False)
+    monkeypatch.setattr("rerank_plugins.backends.cpu.has_bf16_instructions", lambda: True)
+    monkeypatch.setattr("rerank_plugins.backends.cpu.bf16_is_right", lambda: False)
     choice = choose_engine(fresh_bert, engine="openvino")
     assert choice.precision == "fp32"
     assert "multiplies bf16 wrongly" in choice.why
@@ -109,16 +109,17 @@ def test_bf16_that_comes_out_wrong_counts_as_none(fresh_bert: Path, monkeypatch:
 
 
 def test_only_half_precision_on_cuda_pads_for_fewer_batches() -> None:
-    """Elsewhere a batch costs little beside its slots, and padding is all loss."""
-    from rerank_plugins.backends.torch import padding
+    """Elsewhere a batch costs in proportion to its padded tokens, and padding is all loss."""
+    from rerank_plugins.backends.torch import choose_padding
 
-    assert padding("fp16", "cuda") == padding("bf16", "cuda:1") == (0.5, 64)
-    assert padding("fp32", "cuda") == padding("fp16", "mps") == padding("bf16", "cpu") == (0.1, 1)
+    assert choose_padding("fp16", "cuda") == choose_padding("bf16", "cuda:1") == (0.5, 64)
+    assert choose_padding("fp32", "cuda") == choose_padding("fp16", "mps") == (0.1, 1)
+    assert choose_padding("bf16", "cpu") == (0.1, 16)
 
 
 def test_bf16_is_refused_where_the_processor_has_none(fresh_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """bf16 on a processor that would only emulate it is an error that names fp32."""
-    monkeypatch.setattr("rerank_plugins.backends.openvino.cpu_has_bf16", lambda: False)
+    monkeypatch.setattr("rerank_plugins.backends.cpu.has_bf16", lambda: False)
     with pytest.raises(InvalidInputError, match="Use precision='fp32'"):
         choose_engine(fresh_bert, engine="openvino", precision="bf16")
 

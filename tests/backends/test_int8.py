@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rerank_plugins import load_reranker
-from rerank_plugins.backends.int8 import int8_is_exact
+from rerank_plugins.backends.cpu import int8_is_exact
 
 PAIRS = [("what do plants eat", "Plants make sugar of light."), ("what do plants eat", "Bread is baked.")] * 4
 
@@ -33,10 +33,10 @@ def computed_in_int8(scorer: Any) -> bool:
 @pytest.mark.slow
 def test_the_model_in_the_box_scores_the_same_without_int8_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where int8 is not exact nothing is multiplied in it, and logits stay within rounding of those where it is."""
-    monkeypatch.setattr("rerank_plugins.backends.openvino.int8_is_exact", lambda: False)
+    monkeypatch.setattr("rerank_plugins.backends.cpu.int8_is_exact", lambda: False)
     without = load_reranker("rerank-mini-en").scorer
     assert not computed_in_int8(without)
-    monkeypatch.setattr("rerank_plugins.backends.openvino.int8_is_exact", lambda: True)
+    monkeypatch.setattr("rerank_plugins.backends.cpu.int8_is_exact", lambda: True)
     with_int8 = load_reranker("rerank-mini-en").scorer
     assert computed_in_int8(with_int8)
     if int8_is_exact():

@@ -14,9 +14,9 @@ import pytest
 from folder_hub import files_of, link_into_cache, serving
 from rerank_plugins import ModelLoadError, ModelNotFoundError, Pair, load_reranker
 from rerank_plugins.backends import load_engine
-from rerank_plugins.backends.fingerprint import identity
+from rerank_plugins.backends.fingerprint import fingerprint_model
 from rerank_plugins.hub import find_model
-from rerank_plugins.hub.folder import ONNX_FILE, missing_files
+from rerank_plugins.hub.folder import ONNX_FILE, list_missing_files
 from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
 
 LoadScorer = Callable[[Path, str], CrossEncoderScorer]
@@ -107,7 +107,7 @@ def test_weights_that_an_onnx_file_names_and_are_not_there_are_missing(external_
     """The folder is incomplete, and the error names the file; so is the snapshot in a cache."""
     (data,) = [name for name in files_of(external_folder) if name.startswith("onnx/") and name != "onnx/model.onnx"]
     snapshot = link_into_cache(external_folder, tmp_path / "hub", data)
-    assert missing_files(snapshot) == [data]
+    assert list_missing_files(snapshot) == [data]
     with pytest.raises(ModelNotFoundError, match=f"incomplete, {data} missing"):
         find_model("OWNER/NAME", cache_folder=tmp_path / "hub", local_files_only=True)
     (external_folder / data).unlink()
@@ -143,21 +143,21 @@ def test_kept_scores_are_of_the_weights_beside_an_onnx_file(onnx_folder: Path) -
     """Other numbers in that file are another model."""
     move_weights_out(onnx_folder, "model.onnx_data")
     engine = load_engine(onnx_folder, precision="fp32")
-    before = identity(onnx_folder, engine)
+    before = fingerprint_model(onnx_folder, engine)
     with (onnx_folder / "onnx" / "model.onnx_data").open("r+b") as file:
         file.write(b"\1\2\3\4")
-    assert identity(onnx_folder, engine) != before
+    assert fingerprint_model(onnx_folder, engine) != before
 
 
 def test_kept_scores_are_of_the_graph_beside_torch_weights(onnx_folder: Path, bert_folder: Path) -> None:
     """An ONNX file that somebody replaces is another model, whatever lies beside it."""
     shutil.copyfile(bert_folder / "model.safetensors", onnx_folder / "model.safetensors")
     engine = load_engine(onnx_folder, engine="openvino", precision="fp32")
-    before = identity(onnx_folder, engine)
+    before = fingerprint_model(onnx_folder, engine)
     model = onnx.load(onnx_folder / ONNX_FILE)
     model.doc_string = "another"
     onnx.save(model, onnx_folder / ONNX_FILE)
-    assert identity(onnx_folder, engine) != before
+    assert fingerprint_model(onnx_folder, engine) != before
 
 
 @pytest.mark.parametrize("location", ["../others.data", "/etc/hostname", "", "x" * 300, "a\0b"])
@@ -190,7 +190,7 @@ def test_linked_ir_loads_and_its_compiled_graph_is_kept(
 ) -> None:
     """From the first load to the third the logits are the model's."""
     monkeypatch.setenv("RERANK_PLUGINS_CACHE", str(tmp_path / "ours"))
-    monkeypatch.setattr("rerank_plugins.backends.compiled_cache.LARGE", 0)
+    monkeypatch.setattr("rerank_plugins.backends.compiled_cache.MIN_WEIGHT_BYTES", 0)
     snapshot = link_into_cache(fresh_ir, tmp_path / "hub")
     for _ in range(3):
         assert score(snapshot, pairs) == expected

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from rerank_plugins import load_reranker
-from rerank_plugins.backends.openvino import cpu_has_bf16
+from rerank_plugins.backends.cpu import has_bf16
 from rerank_plugins.demo import example_corpus, read_corpus
 from stand_in_models import write_bert
 
@@ -32,7 +32,7 @@ def test_ten_thousand_requests_leave_nothing_behind(tmp_path: Path) -> None:
     """Requests of mixed sizes and ways, some late, some cut off: memory, files and threads stay what they were."""
     texts = [passage.text[: 10 + 9 * n % 200] for n, passage in enumerate(read_corpus(example_corpus()))]
     draw = random.Random(0)
-    reranker = load_reranker("rerank-mini-en", score_cache=2000, score_cache_folder=tmp_path, token_cache=500)
+    reranker = load_reranker("rerank-mini-en", score_cache=2000, score_cache_folder=tmp_path)
 
     def request(number: int) -> int:
         found = draw.sample(texts, draw.choice([1, 1, 2, 3, 5, 12]))
@@ -70,7 +70,7 @@ def four_layers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("engine", "precision"),
     [
         ("openvino", "int8"),
-        pytest.param("openvino", "bf16", marks=pytest.mark.skipif(not cpu_has_bf16(), reason="needs bf16")),
+        pytest.param("openvino", "bf16", marks=pytest.mark.skipif(not has_bf16(), reason="needs bf16")),
         ("openvino", "fp32"),
         ("torch", "fp32"),
     ],

@@ -29,7 +29,7 @@ from rerank_plugins.testing import SlowEngine, ToyEngine, toy_reranker
 class Alone(ToyEngine):
     """Shares no batches."""
 
-    shared_slots = 0
+    shared_token_budget = 0
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What a model's scores depend on beside the pair: for scores that are kept."""
+"""`fingerprint_model`: what scores depend on beside the pair, so that cached scores are those of the same model."""
 
 from __future__ import annotations
 
@@ -6,35 +6,37 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rerank_plugins.backends.auto import Engine
-from rerank_plugins.hub import folder as model_folder
+from rerank_plugins.backends import cpu
+from rerank_plugins.backends.base import Engine
+from rerank_plugins.hub.folder import OPENVINO_FILE, list_companion_files
+from rerank_plugins.hub.weights import CONVERTED_FROM_FILE, hash_file, list_source_weights
 
-# How pairs are cut and composed; another number where that changes, or kept scores would be of other rows.
-_ENCODING = 2
+__all__ = ["fingerprint_model"]
+
+# Increase it when pairs are encoded otherwise: cached scores would be of other rows.
+_ENCODING_VERSION = 2
 
 
-def identity(folder: Path, engine: Engine) -> str:
-    """Names the contents of the files that ``engine`` was loaded from, and how it computes.
+def fingerprint_model(folder: Path, engine: Engine) -> str:
+    """A string that changes with the contents of the files that ``engine`` was loaded from, and with its arithmetic.
 
-    Reads all weights once a process: some seconds for gigabytes.
+    Reads all weights once a process, which takes some seconds for gigabytes.
     """
-    files = [*model_folder.sources(folder).values(), folder / "tokenizer.json", folder / "config.json"]
+    files = [*list_source_weights(folder).values(), folder / "tokenizer.json", folder / "config.json"]
     arithmetic: list[Any] = [engine.name, engine.precision]
     if engine.name == "openvino":
-        from rerank_plugins.backends.int8 import int8_is_exact
-        from rerank_plugins.backends.openvino import int8_file, readable_graph, rest_in_bf16
+        from rerank_plugins.backends.openvino import find_graph, find_int8_graph, rest_in_bf16
 
-        graph = int8_file(folder) if engine.precision == "int8" else readable_graph(folder)
-        if graph is not None and not _is_conversion(graph):
-            files += [graph, *model_folder.parts(graph)]
+        graph = find_int8_graph(folder) if engine.precision == "int8" else find_graph(folder)
+        if graph is not None and not _is_own_conversion(graph):
+            files += [graph, *list_companion_files(graph)]
         if engine.precision == "int8":
-            # Scores that were kept before attention was no longer fused are of other numbers.
-            arithmetic += [rest_in_bf16(folder) and "attention not fused", int8_is_exact()]
-    digests = [model_folder.digest(file) for file in files if file.is_file()]
-    return json.dumps([_ENCODING, digests, arithmetic])
+            # Scores from before attention was no longer fused are other numbers.
+            arithmetic += [rest_in_bf16(folder) and "attention not fused", cpu.int8_is_exact()]
+    hashes = [hash_file(file) for file in files if file.is_file()]
+    return json.dumps([_ENCODING_VERSION, hashes, arithmetic])
 
 
-def _is_conversion(graph: Path) -> bool:
-    """Whether we made it of the weights that are named already."""
-    own = graph.name == model_folder.OPENVINO_FILE.name
-    return own and graph.with_name(model_folder.CONVERTED_FROM_FILE.name).is_file()
+def _is_own_conversion(graph: Path) -> bool:
+    """Whether this package made the graph from weights that are among the files already."""
+    return graph.name == OPENVINO_FILE.name and graph.with_name(CONVERTED_FROM_FILE.name).is_file()

@@ -24,7 +24,7 @@ from rerank_plugins.loading import DEFAULT_MODEL
 from rerank_plugins.retrieval.embedder import BOX_EMBEDDER
 
 if TYPE_CHECKING:
-    from rerank_plugins.backends.auto import EngineName, Precision
+    from rerank_plugins.backends.base import EngineName, Precision
 
 # Queries that lost most, and characters of a text, that are printed; --json and --report have all of them.
 _SHOWN, _WIDTH = 3, 100

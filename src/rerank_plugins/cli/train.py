@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rerank_plugins.evaluation.results import METRICS, Ranking
-from rerank_plugins.hub.fidelity_report import shortfall
+from rerank_plugins.hub.fidelity_report import describe_shortfall
 from rerank_plugins.retrieval.embedder import BOX_EMBEDDER
 
 if TYPE_CHECKING:
@@ -95,7 +95,8 @@ def _show(training: Training) -> None:
         told.append(f"{training.base} had no ranking head, so there is no order of its own to compare with.")
     if not training.int8_is_default:
         told.append(
-            f"The int8 fell below the floor of fidelity ({shortfall(training.fidelity)}): the model is loaded in full."
+            f"The int8 fell below the floor of fidelity ({describe_shortfall(training.fidelity)}): the model is "
+            f"loaded in full."
         )
     console.print(Text("\n" + "\n".join(told)))
     console.print(

@@ -12,8 +12,8 @@ from pathlib import Path
 from rich.progress import Progress
 
 from rerank_plugins._internal.files import expand
-from rerank_plugins.backends.auto import EngineName, Precision
-from rerank_plugins.backends.cpu import usable_cpus
+from rerank_plugins.backends.base import EngineName, Precision
+from rerank_plugins.backends.cpu import count_usable_cpus
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.evaluation.candidates import first_stage, progress_bar
 from rerank_plugins.evaluation.comparison import compared, ranking
@@ -176,5 +176,5 @@ def processor_name(threads: int | None) -> str:
     import openvino
 
     name = openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")
-    count = threads or usable_cpus()
+    count = threads or count_usable_cpus()
     return f"{name}, {count} {'thread' if count == 1 else 'threads'}"

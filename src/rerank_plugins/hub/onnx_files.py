@@ -1,4 +1,4 @@
-"""ONNX graphs whose weights lie in files of their own: which these are, and how OpenVINO reads them behind links."""
+"""ONNX graphs with external weights: which files these are, and how OpenVINO reads them through symbolic links."""
 
 from __future__ import annotations
 
@@ -7,24 +7,25 @@ import logging
 import mmap
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum, auto
 from pathlib import Path, PurePosixPath
 
+from rerank_plugins._internal.files import make_scratch_folder
 from rerank_plugins.errors import ModelLoadError
-from rerank_plugins.hub.cache_dirs import cache_root, clear_scratch
+from rerank_plugins.hub.cache_dirs import cache_root
+
+__all__ = ["link_external_files", "list_external_files"]
 
 _log = logging.getLogger("rerank_plugins")
-_SCRATCH = "onnx-"
 _EXTERNAL = 1
-_LONGEST_NAME = 255  # of file systems; damaged files say anything
+_MAX_NAME_BYTES = 255  # of file systems; a damaged file may say anything
 _VARINT, _FIXED_64, _BYTES, _FIXED_32 = 0, 1, 2, 5
 
 
 class _Message(Enum):
-    """The messages of onnx.proto that tensors can be in."""
+    """The messages of onnx.proto that can contain tensors."""
 
     MODEL = auto()
     GRAPH = auto()
@@ -35,7 +36,7 @@ class _Message(Enum):
     TENSOR = auto()
 
 
-# By onnx.proto: field numbers, and the message that each holds. Protobuf never gives a number another meaning.
+# Field numbers of onnx.proto, and the message that each holds. Protobuf never gives a number another meaning.
 _INSIDE = {
     _Message.MODEL: {7: _Message.GRAPH, 25: _Message.FUNCTION},
     _Message.GRAPH: {1: _Message.NODE, 5: _Message.TENSOR, 15: _Message.SPARSE_TENSOR},
@@ -56,10 +57,10 @@ _TENSOR_EXTERNAL_DATA, _TENSOR_DATA_LOCATION = 13, 14
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 
 
-def external_files(graph: Path) -> list[Path]:
-    """The files beside ``graph``, an ONNX file, that hold its weights, there or not; empty if they are inside it.
+def list_external_files(graph: Path) -> list[Path]:
+    """The files beside the ONNX file ``graph`` that hold its weights, present or not.
 
-    So also for a file that is no ONNX: whoever loads it says so.
+    Empty if the weights are inside ``graph``, or if it is no ONNX file: loading it says so.
     """
     state = graph.stat()
     return [graph.parent / name for name in _locations(graph, state.st_size, state.st_mtime_ns)]
@@ -76,9 +77,9 @@ def _locations(graph: Path, _size: int, _time: int) -> tuple[str, ...]:
 
 
 def _can_be_beside(name: str) -> bool:
-    """Whether a file can have this name in the graph's folder. OpenVINO refuses those that lead out of it."""
+    """Whether a file of this name can lie in the graph's folder. OpenVINO refuses names that lead out of it."""
     path = PurePosixPath(name.replace("\\", "/"))
-    short = all(len(part.encode()) <= _LONGEST_NAME for part in path.parts)
+    short = all(len(part.encode()) <= _MAX_NAME_BYTES for part in path.parts)
     return bool(path.parts) and short and "\0" not in name and ".." not in path.parts and not path.is_absolute()
 
 
@@ -106,7 +107,7 @@ def _external_location(data: mmap.mmap, start: int, end: int) -> Iterator[str]:
 
 
 def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """Number and wire type of each field of a protobuf message; then where its bytes begin and end, or its value."""
+    """Number, wire type, start and end of each field of a protobuf message; a varint's value takes the last two."""
     while start < end:
         tag, start = _varint(data, start)
         wire = tag & 7
@@ -127,7 +128,7 @@ def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, i
 
 
 def _varint(data: mmap.mmap, start: int) -> tuple[int, int]:
-    """The number that begins at ``start``, and where the next thing begins."""
+    """The number that begins at ``start``, and the position after it."""
     value = shift = 0
     while True:
         byte = data[start]
@@ -140,43 +141,35 @@ def _varint(data: mmap.mmap, start: int) -> tuple[int, int]:
 
 
 @contextmanager
-def beside_each_other(graph: Path) -> Iterator[Path]:
-    """``graph`` under a path where its weights lie beside it as files; for the time of reading it.
+def link_external_files(graph: Path) -> Iterator[Path]:
+    """A path of ``graph`` where its external weights lie beside it as files, valid inside the ``with`` block.
 
-    In the Hugging Face cache files are links into a folder of blobs, and OpenVINO reads no weights from outside the
-    folder of the graph. There hard links in our cache stand in for them, or copies where the disk is another.
+    OpenVINO reads no weights from outside the graph's folder, and in the Hugging Face cache files are symbolic links
+    into another folder. There the path is in our cache, of hard links, or of copies if the cache is on another disk.
 
     Raises:
-        ModelLoadError: The copies cannot be made.
+        ModelLoadError: The links or copies cannot be made.
     """
-    files = [graph, *external_files(graph)]
-    home = graph.parent.resolve()
-    if len(files) == 1 or all(file.resolve() == home / file.relative_to(graph.parent) for file in files):
+    files = [graph, *list_external_files(graph)]
+    folder = graph.parent.resolve()
+    if len(files) == 1 or all(file.resolve() == folder / file.relative_to(graph.parent) for file in files):
         yield graph
         return
     root = cache_root() / "linked"
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        clear_scratch(root, _SCRATCH)
-        scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=root))
-    except OSError as exc:
-        raise _unwritable(root, graph, exc) from exc
-    try:
-        try:
+    with _raise_unwritable(root, graph):
+        scratch = make_scratch_folder(root, "onnx-")
+    with scratch as name:
+        with _raise_unwritable(root, graph):
             for file in files:
-                _put(file, scratch / file.relative_to(graph.parent))
-        except OSError as exc:
-            raise _unwritable(root, graph, exc) from exc
-        yield scratch / graph.name
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+                _link_or_copy(file, Path(name) / file.relative_to(graph.parent))
+        yield Path(name) / graph.name
 
 
-def _put(file: Path, place: Path) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
+def _link_or_copy(file: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        os.link(file.resolve(), place)
-    except OSError:  # another disk, a file of another user, a file system without hard links
+        os.link(file.resolve(), target)
+    except OSError:  # another disk, another user's file, a file system without hard links
         size = file.stat().st_size
         if size >= 100_000_000:
             _log.warning(
@@ -185,14 +178,18 @@ def _put(file: Path, place: Path) -> None:
                 "fp32.",
                 file,
                 size / 1e9,
-                place.parent,
+                target.parent,
             )
-        shutil.copyfile(file, place)
+        shutil.copyfile(file, target)
 
 
-def _unwritable(root: Path, graph: Path, exc: OSError) -> ModelLoadError:
-    return ModelLoadError(
-        f"The weights of {graph} are links, which OpenVINO does not follow, and {root} cannot take them while they are "
-        f"read ({exc}). Set RERANK_PLUGINS_CACHE to a folder that can be written to and has room, or put the "
-        f"model's files into a folder of their own: hf download ... --local-dir models/NAME"
-    )
+@contextmanager
+def _raise_unwritable(root: Path, graph: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise ModelLoadError(
+            f"The weights of {graph} are links, which OpenVINO does not follow, and {root} cannot take them while they "
+            f"are read ({exc}). Set RERANK_PLUGINS_CACHE to a folder with free space that can be written to, or put "
+            f"the model's files into a folder of their own: hf download ... --local-dir models/NAME"
+        ) from exc

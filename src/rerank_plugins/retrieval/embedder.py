@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rerank_plugins._internal.files import expand
 from rerank_plugins._internal.text import without_surrogates
 from rerank_plugins.errors import MissingExtraError, ModelNotFoundError
-from rerank_plugins.hub.lookup import box_folders
+from rerank_plugins.hub.lookup import list_bundled_models
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +26,7 @@ def load_embedder(name: str) -> Embedder:
     """A static embedder (model2vec folder, or one in the box), else a sentence-transformers model."""
     import numpy as np
 
-    folder = next((box for box in box_folders() if box.name == name), expand(name))
+    folder = next((box for box in list_bundled_models() if box.name == name), expand(name))
     if _is_static(folder):
         try:
             from model2vec import StaticModel

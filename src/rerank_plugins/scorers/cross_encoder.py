@@ -11,10 +11,11 @@ import numpy as np
 
 from rerank_plugins._internal.deadline import Deadline
 from rerank_plugins._internal.validation import checked_pairs
-from rerank_plugins.backends.auto import Engine, EngineName, Precision, load_engine
-from rerank_plugins.backends.fingerprint import identity
+from rerank_plugins.backends.base import Engine, EngineName, Precision
+from rerank_plugins.backends.fingerprint import fingerprint_model
+from rerank_plugins.backends.load import load_engine
 from rerank_plugins.errors import ScoringError
-from rerank_plugins.hub import folder as model_folder
+from rerank_plugins.hub.config import check_cross_encoder, find_pad_token_id, read_max_input_length
 from rerank_plugins.inference.batching import Limits, rounded_up
 from rerank_plugins.inference.request import ScoringRequest
 from rerank_plugins.inference.scheduler import Scheduler
@@ -57,7 +58,7 @@ class CrossEncoderScorer:
         width = encoder.max_length if longest_row is None else longest_row
         self._rows = _Rows(encoder, engine, pad_token_id, width, cache)
         budget = engine.token_budget if token_budget is None else token_budget
-        limits = Limits(budget, engine.shared_slots, engine.max_padding, engine.few_shapes)
+        limits = Limits(budget, engine.shared_token_budget, engine.max_padding, engine.few_shapes)
         self._scheduler = Scheduler(self._rows, limits, max_queued_pairs=max_queued_pairs)
 
     @classmethod
@@ -71,7 +72,6 @@ class CrossEncoderScorer:
         threads: int | None = None,
         max_length: int = 1024,
         max_query_share: float = MAX_QUERY_SHARE,
-        token_cache: int = 0,
         max_windows: int = 1,
         max_queued_pairs: int = MAX_QUEUED_PAIRS,
         score_cache: int = 0,
@@ -81,22 +81,20 @@ class CrossEncoderScorer:
 
         ``max_windows`` is 1 where long documents are truncated; the rest is as in `load_reranker`.
         """
-        model_folder.check_cross_encoder(folder)
-        longest = model_folder.longest_input(folder)
+        check_cross_encoder(folder)
+        longest = read_max_input_length(folder)
         length = max_length if longest is None else min(max_length, longest)
-        encoder = PairEncoder.from_folder(
-            folder, length, max_query_share=max_query_share, token_cache=token_cache, max_windows=max_windows
-        )
+        encoder = PairEncoder.from_folder(folder, length, max_query_share=max_query_share, max_windows=max_windows)
         loaded = load_engine(folder, engine=engine, precision=precision, device=device, threads=threads)
         cache = None
         if score_cache:
-            scope = f"{identity(folder, loaded)} {encoder.max_length} {encoder.max_query_tokens} {max_windows}"
+            scope = f"{fingerprint_model(folder, loaded)} {encoder.max_length} {encoder.max_query_tokens} {max_windows}"
             scope += json.dumps(encoder.settings)
             cache = ScoreCache(scope, score_cache, None if score_cache_folder is None else Path(score_cache_folder))
         return cls(
             encoder,
             loaded,
-            pad_token_id=model_folder.pad_token_id(folder),
+            pad_token_id=find_pad_token_id(folder),
             longest_row=longest,
             max_queued_pairs=max_queued_pairs,
             cache=cache,
@@ -166,7 +164,7 @@ class _Rows:
         return self._encoder.windows(pairs)
 
     def width(self, row: EncodedPair) -> int:
-        return rounded_up(len(row.input_ids), self._engine.length_multiple, self._longest_row)
+        return rounded_up(len(row.input_ids), self._engine.pad_to_multiple_of, self._longest_row)
 
     def logits(self, rows: list[EncodedPair], width: int) -> list[float]:
         shape = (len(rows), width)
