@@ -18,7 +18,7 @@ from rerank_plugins.reranker import Reranker
 from rerank_plugins.scorers.base import Scorer
 
 if TYPE_CHECKING:
-    from rerank_plugins.backends.auto import EngineName, Precision
+    from rerank_plugins.backends.base import EngineName, Precision
 
 LongDocuments = Literal["truncate", "windows"]
 """What becomes of a document that is longer than the model reads at a time."""
@@ -44,7 +44,6 @@ class LoadingOptions:
     threads: int | None
     max_length: int
     max_query_share: float
-    token_cache: int
     long_documents: LongDocuments
     max_windows: int
     max_queued_pairs: int
@@ -68,7 +67,6 @@ class LoadingOptions:
         share = self.max_query_share
         if isinstance(share, bool) or not isinstance(share, float) or not 0 < share < 1:
             raise InvalidInputError(f"max_query_share must lie between 0 and 1, got {share!r}.")
-        _check_count("token_cache", self.token_cache, 0, "passages, 0 for none")
         if self.long_documents not in get_args(LongDocuments):
             raise InvalidInputError(f"long_documents must be 'truncate' or 'windows', got {self.long_documents!r}.")
         _check_count("max_windows", self.max_windows, 1, "windows")
@@ -106,7 +104,6 @@ class LoadingOptions:
             threads=self.threads,
             max_length=self.max_length,
             max_query_share=self.max_query_share,
-            token_cache=self.token_cache,
             max_windows=self.max_windows if self.long_documents == "windows" else 1,
             max_queued_pairs=self.max_queued_pairs,
             score_cache=self.score_cache,
@@ -187,7 +184,6 @@ def load_reranker(  # noqa: PLR0913 - every option of loading, in one place
     threads: int | None = None,
     max_length: int = 1024,
     max_query_share: float = 0.5,
-    token_cache: int = 0,
     long_documents: LongDocuments = "truncate",
     max_windows: int = 16,
     max_queued_pairs: int = 10_000,
@@ -208,13 +204,11 @@ def load_reranker(  # noqa: PLR0913 - every option of loading, in one place
             MPS; on CPUs int8 if `export_model` made it, it passed, and the processor multiplies it exactly (VNNI,
             AMX), or if that is the only file; else bf16 where the processor has it; else fp32.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``; None takes the best there is.
-        threads: How many processors to compute on, on a CPU. None takes those of the process's affinity, or
+        threads: How many processors to compute on, on a CPU. None takes those of the process's count_affinity_cpus, or
             fewer where a container's quota is smaller. The torch engine sets it for the whole process.
         max_length: Most tokens of a query-document pair, special tokens included; lowered to what
             the model can read. 1024 is what bge-reranker-v2-m3's authors recommend.
         max_query_share: In (0, 1): the most of ``max_length`` that a query takes; what is over is cut.
-        token_cache: How many passages' token ids are kept for when the same text comes again, four bytes a token; what
-            was used longest ago goes first. On CPUs tokenizing is little beside the model: see docs/performance.md.
         long_documents: ``"truncate"``: what is longer than ``max_length`` is cut, and ``truncated`` says so.
             ``"windows"``: such a document is read in overlapping windows of ``max_length``, each beside the query, and
             gets the score of its best one. It costs as much as so many documents.
@@ -251,7 +245,6 @@ def load_reranker(  # noqa: PLR0913 - every option of loading, in one place
         threads=threads,
         max_length=max_length,
         max_query_share=max_query_share,
-        token_cache=token_cache,
         long_documents=long_documents,
         max_windows=max_windows,
         max_queued_pairs=max_queued_pairs,

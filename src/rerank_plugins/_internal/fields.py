@@ -26,7 +26,7 @@ from pydantic import (
 
 from rerank_plugins._internal.aio import on_thread
 from rerank_plugins._internal.deadline import OnDeadline, check_deadline
-from rerank_plugins.backends.auto import EngineName, Precision
+from rerank_plugins.backends.base import EngineName, Precision
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.loading import (
     DEFAULT_MODEL,
@@ -114,7 +114,6 @@ class ModelFields(BaseModel):
     threads: Annotated[int, Field(strict=True)] | None = None
     max_length: int = Field(default=1024, strict=True)
     max_query_share: float = 0.5
-    token_cache: int = Field(default=0, strict=True)
     long_documents: LongDocuments = "truncate"
     max_windows: int = Field(default=16, strict=True)
     max_queued_pairs: int = Field(default=10_000, strict=True)
