@@ -94,7 +94,7 @@ def test_what_was_once_converted_without_the_code_is_not_used(fresh_bert: Path) 
         load_engine(with_auto_map(fresh_bert), engine="openvino", precision="fp32")
 
 
-def test_kept_scores_are_of_the_onnx_file(torch_and_onnx: Path) -> None:
+def test_cached_scores_are_of_the_onnx_file(torch_and_onnx: Path) -> None:
     """The torch weights beside it are nobody's."""
     engine = load_engine(torch_and_onnx, precision="fp32")
     before = fingerprint_model(torch_and_onnx, engine)
