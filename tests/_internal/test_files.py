@@ -23,7 +23,7 @@ from rerank_plugins.hub.cache_dirs import cache_root
 from rerank_plugins.hub.lookup import find_model, list_bundled_models
 from rerank_plugins.retrieval import load_embedder, read_collection
 
-BOX = {folder.name: folder for folder in list_bundled_models()}
+BUNDLED = {folder.name: folder for folder in list_bundled_models()}
 CALIBRATION = Calibration(
     method="platt", slope=0.5, intercept=-1.0, model="mine", fitted_on="nothing", ece_before=0.1, ece_after=0.1
 )
@@ -32,14 +32,15 @@ QUERIES = {f"q{number}": f"what is the frame {number} made of" for number in ran
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A home folder with a model, an embedder, documents, a collection with a run, and a calibration.
+def home(tmp_path: Path, fresh_ir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A home folder with a small model, an embedder, documents, a collection with a run, and a calibration.
 
     Nothing has made a folder ``~`` in the working directory afterwards.
     """
     folder = tmp_path / "home"
-    shutil.copytree(BOX["rerank-mini-en"], folder / "mine")
-    shutil.copytree(BOX["embed-static-en"], folder / "embedder")
+    folder.mkdir()
+    fresh_ir.rename(folder / "mine")
+    (folder / "embedder").symlink_to(BUNDLED["embed-static-en"])
     write_folder(folder / "data", TEXTS, QUERIES, {query: {query[1:]: 1} for query in QUERIES})
     write_run(folder / "data.run", {query: [*TEXTS] for query in QUERIES})
     (folder / "documents.txt").write_text("\n".join(TEXTS.values()), encoding="utf-8")
