@@ -36,22 +36,18 @@ class Engine(Protocol):
     @property
     def token_budget(self) -> int:
         """Padded tokens (rows x longest row) of the batches that this engine runs fastest."""
-        ...
 
     @property
     def pad_to_multiple_of(self) -> int:
         """Rows are padded to a multiple of this many tokens; 1 for no such padding."""
-        ...
 
     @property
     def few_shapes(self) -> bool:
         """Whether a new shape costs this engine time and memory, so that batches have 1, 2, 3, 4, 6, 8, ... rows."""
-        ...
 
     @property
     def max_padding(self) -> float:
         """Largest share of a batch's padded tokens that may be padding. It is higher where a batch has fixed costs."""
-        ...
 
     @property
     def shared_token_budget(self) -> int:
@@ -60,7 +56,6 @@ class Engine(Protocol):
         A row's logit depends on the shape of its batch by rounding. In fp32 that is far below 1e-4; where activations
         are rounded to 8 bits it is not, so there batches are not shared.
         """
-        ...
 
     def logits(self, input_ids: Tokens, attention_mask: Tokens, token_type_ids: Tokens | None) -> Logits:
         """Score a batch: three int64 arrays [batch, length], padded at the end, give float32 [batch].
@@ -68,7 +63,6 @@ class Engine(Protocol):
         Raises:
             OutOfMemoryError: A smaller batch might fit.
         """
-        ...
 
 
 def flatten_logits(output: NDArray[np.float32], rows: int) -> Logits:

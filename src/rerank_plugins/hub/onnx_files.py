@@ -8,7 +8,7 @@ import mmap
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from enum import Enum, auto
 from pathlib import Path, PurePosixPath
 
@@ -156,13 +156,18 @@ def link_external_files(graph: Path) -> Iterator[Path]:
         yield graph
         return
     root = cache_root() / "linked"
-    with _raise_unwritable(root, graph):
-        scratch = make_scratch_folder(root, "onnx-")
-    with scratch as name:
-        with _raise_unwritable(root, graph):
+    with ExitStack() as stack:
+        try:
+            scratch = Path(stack.enter_context(make_scratch_folder(root, "onnx-")))
             for file in files:
-                _link_or_copy(file, Path(name) / file.relative_to(graph.parent))
-        yield Path(name) / graph.name
+                _link_or_copy(file, scratch / file.relative_to(graph.parent))
+        except OSError as exc:
+            raise ModelLoadError(
+                f"The weights of {graph} are links, which OpenVINO does not follow, and {root} cannot take them while "
+                f"they are read ({exc}). Set RERANK_PLUGINS_CACHE to a folder with free space that can be written to, "
+                f"or put the model's files into a folder of their own: hf download ... --local-dir models/NAME"
+            ) from exc
+        yield scratch / graph.name
 
 
 def _link_or_copy(file: Path, target: Path) -> None:
@@ -181,15 +186,3 @@ def _link_or_copy(file: Path, target: Path) -> None:
                 target.parent,
             )
         shutil.copyfile(file, target)
-
-
-@contextmanager
-def _raise_unwritable(root: Path, graph: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as exc:
-        raise ModelLoadError(
-            f"The weights of {graph} are links, which OpenVINO does not follow, and {root} cannot take them while they "
-            f"are read ({exc}). Set RERANK_PLUGINS_CACHE to a folder with free space that can be written to, or put "
-            f"the model's files into a folder of their own: hf download ... --local-dir models/NAME"
-        ) from exc
