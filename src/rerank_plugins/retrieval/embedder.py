@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Embedder = Callable[[Sequence[str]], "NDArray[np.float32]"]
 """Texts to unit vectors, float32 [texts, dimensions]: their inner product is the cosine."""
 
-BOX_EMBEDDER = "embed-static-en"
+BUNDLED_EMBEDDER = "embed-static-en"
 
 
 def load_embedder(name: str) -> Embedder:
@@ -61,5 +61,5 @@ def _sentence_transformer(name: str) -> Callable[[list[str]], object]:
         raise ModelNotFoundError(
             f"The embedder {name!r} cannot be loaded ({type(exc).__name__}: {str(exc).splitlines()[0]}). "
             f"Expected the folder or the hub's name of a sentence-transformers model; "
-            f"{BOX_EMBEDDER!r} (English) needs no download."
+            f"{BUNDLED_EMBEDDER!r} (English) needs no download."
         ) from exc
