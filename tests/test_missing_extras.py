@@ -114,7 +114,7 @@ def test_torch_weights_without_torch_name_the_extra(bert_folder: Path, tmp_path:
     assert "pip install 'rerank-plugins[torch]'" in done.stderr
 
 
-def test_the_model_in_the_box_needs_no_extra() -> None:
+def test_the_bundled_reranker_needs_no_extra() -> None:
     """rerank-mini-en loads and ranks without torch, transformers and every framework."""
     program = (
         "from rerank_plugins import load_reranker; print(load_reranker('rerank-mini-en').rerank('a', ['b'])[0].index)"

@@ -186,7 +186,7 @@ def _join(match: re.Match[str]) -> str:
 
 @functools.cache
 def word_piece() -> Kind:
-    """The tokenizer of the model in the box; its pairs have a [CLS] before each text."""
+    """The tokenizer of the bundled reranker; its pairs have a [CLS] before each text."""
     file = str(find_model("rerank-mini-en") / "tokenizer.json")
     cls, sep = 101, 102
     return Kind(Tokenizer.from_file(file), Tokenizer.from_file(file), [cls], [sep, cls], [sep])

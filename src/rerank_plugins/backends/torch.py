@@ -19,15 +19,7 @@ try:
 except ImportError as exc:
     raise MissingExtraError("torch", "The torch engine", str(exc.name)) from exc
 
-__all__ = [
-    "TorchEngine",
-    "WeightsReport",
-    "choose_padding",
-    "load_classifier",
-    "load_torch_model",
-    "ran_out_of_memory",
-    "takes_token_types",
-]
+__all__ = ["TorchEngine", "load_classifier", "load_torch_model", "ran_out_of_memory", "takes_token_types"]
 
 # Measured on an H200 beside other work, v2-m3's shape in fp16, texts new in every call: 49 ms a batch and 2.7 to 4.1 us
 # a padded token. So a batch costs as much as 12,000 tokens of padding, most of it for its new shape: with texts met

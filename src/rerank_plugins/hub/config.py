@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +24,7 @@ __all__ = [
 ]
 
 # Model types whose position ids start after the padding id, so that the first positions are never used.
-_OFFSET_POSITIONS = frozenset(
-    [
-        "camembert",
-        "data2vec-text",
-        "ibert",
-        "longformer",
-        "mpnet",
-        "roberta",
-        "roberta-prelayernorm",
-        "xlm-roberta",
-        "xlm-roberta-xl",
-        "xmod",
-    ]
-)
+_OFFSET_TYPES = re.compile(r"(xlm-)?roberta(-prelayernorm|-xl)?|camembert|data2vec-text|ibert|longformer|mpnet|xmod")
 
 # The usual names of the padding token, where no file names it: BERT's, and the others'.
 _PAD_TOKENS = ("[PAD]", "<pad>")
@@ -136,7 +124,7 @@ def read_max_input_length(folder: Path) -> int | None:
     positions = config.get("max_position_embeddings")
     if not isinstance(positions, int) or positions <= 0:
         return None
-    if config.get("model_type") not in _OFFSET_POSITIONS:
+    if not _OFFSET_TYPES.fullmatch(str(config.get("model_type"))):
         return positions
     given = config.get("pad_token_id")
     # transformers counts from its own padding id, not from the tokenizer's. MPNet's is 1 whatever the config says.
@@ -159,7 +147,7 @@ def find_pad_token_id(folder: Path) -> int:
     given, size = config.get("pad_token_id"), config.get("vocab_size")
     pad: Any = _tokenizer_pad_id(folder) if given is None else given
     if pad is None:
-        pad = 1 if config.get("model_type") in _OFFSET_POSITIONS else 0
+        pad = 1 if _OFFSET_TYPES.fullmatch(str(config.get("model_type"))) else 0
     limit = size if isinstance(size, int) else math.inf
     if isinstance(pad, bool) or not isinstance(pad, int) or not 0 <= pad < limit:
         source = "pad_token_id in its config.json" if given is not None else "its tokenizer's padding token"
