@@ -9,7 +9,6 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from enum import Enum, auto
 from pathlib import Path, PurePosixPath
 
 from rerank_plugins._internal.files import make_scratch_folder
@@ -24,34 +23,15 @@ _MAX_NAME_BYTES = 255  # of file systems; a damaged file may say anything
 _VARINT, _FIXED_64, _BYTES, _FIXED_32 = 0, 1, 2, 5
 
 
-class _Message(Enum):
-    """The messages of onnx.proto that can contain tensors."""
-
-    MODEL = auto()
-    GRAPH = auto()
-    FUNCTION = auto()
-    NODE = auto()
-    ATTRIBUTE = auto()
-    SPARSE_TENSOR = auto()
-    TENSOR = auto()
-
-
-# Field numbers of onnx.proto, and the message that each holds. Protobuf never gives a number another meaning.
-_INSIDE = {
-    _Message.MODEL: {7: _Message.GRAPH, 25: _Message.FUNCTION},
-    _Message.GRAPH: {1: _Message.NODE, 5: _Message.TENSOR, 15: _Message.SPARSE_TENSOR},
-    _Message.FUNCTION: {7: _Message.NODE},
-    _Message.NODE: {5: _Message.ATTRIBUTE},
-    _Message.ATTRIBUTE: {
-        5: _Message.TENSOR,
-        6: _Message.GRAPH,
-        10: _Message.TENSOR,
-        11: _Message.GRAPH,
-        22: _Message.SPARSE_TENSOR,
-        23: _Message.SPARSE_TENSOR,
-    },
-    _Message.SPARSE_TENSOR: {1: _Message.TENSOR, 2: _Message.TENSOR},
-    _Message.TENSOR: {},
+# The messages of onnx.proto that can contain tensors: field numbers, and the message that each holds. Protobuf never
+# gives a number another meaning.
+_INSIDE: dict[str, dict[int, str]] = {
+    "model": {7: "graph", 25: "function"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse tensor"},
+    "function": {7: "node"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse tensor", 23: "sparse tensor"},
+    "sparse tensor": {1: "tensor", 2: "tensor"},
 }
 _TENSOR_EXTERNAL_DATA, _TENSOR_DATA_LOCATION = 13, 14
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
@@ -63,14 +43,14 @@ def list_external_files(graph: Path) -> list[Path]:
     Empty if the weights are inside ``graph``, or if it is no ONNX file: loading it says so.
     """
     state = graph.stat()
-    return [graph.parent / name for name in _locations(graph, state.st_size, state.st_mtime_ns)]
+    return [graph.parent / name for name in _read_locations(graph, state.st_size, state.st_mtime_ns)]
 
 
 @functools.lru_cache(maxsize=64)
-def _locations(graph: Path, _size: int, _time: int) -> tuple[str, ...]:
+def _read_locations(graph: Path, _size: int, _time: int) -> tuple[str, ...]:
     try:
         with graph.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            names = dict.fromkeys(_tensor_locations(data, 0, len(data), _Message.MODEL))
+            names = dict.fromkeys(_find_locations(data, 0, len(data), "model"))
     except (OSError, ValueError, IndexError, RecursionError):
         return ()
     return tuple(name for name in names if _can_be_beside(name))
@@ -83,51 +63,53 @@ def _can_be_beside(name: str) -> bool:
     return bool(path.parts) and short and "\0" not in name and ".." not in path.parts and not path.is_absolute()
 
 
-def _tensor_locations(data: mmap.mmap, start: int, end: int, message: _Message) -> Iterator[str]:
-    if message is _Message.TENSOR:
-        yield from _external_location(data, start, end)
+def _find_locations(data: mmap.mmap, start: int, end: int, message: str) -> Iterator[str]:
+    if message == "tensor":
+        yield from _read_location(data, start, end)
         return
-    for field, wire, first, last in _fields(data, start, end):
+    for field, wire, first, last in _read_fields(data, start, end):
         inner = _INSIDE[message].get(field)
         if inner is not None and wire == _BYTES:
-            yield from _tensor_locations(data, first, last, inner)
+            yield from _find_locations(data, first, last, inner)
 
 
-def _external_location(data: mmap.mmap, start: int, end: int) -> Iterator[str]:
+def _read_location(data: mmap.mmap, start: int, end: int) -> Iterator[str]:
     names, external = [], False
-    for field, wire, first, last in _fields(data, start, end):
+    for field, wire, first, last in _read_fields(data, start, end):
         if field == _TENSOR_DATA_LOCATION and wire == _VARINT:
             external = first == _EXTERNAL
         elif field == _TENSOR_EXTERNAL_DATA and wire == _BYTES:
-            entry = {key: data[begin:stop] for key, kind, begin, stop in _fields(data, first, last) if kind == _BYTES}
+            entry = {
+                key: data[begin:stop] for key, kind, begin, stop in _read_fields(data, first, last) if kind == _BYTES
+            }
             if entry.get(_ENTRY_KEY) == b"location":
                 names.append(entry.get(_ENTRY_VALUE, b"").decode())
     if external:
         yield from names
 
 
-def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+def _read_fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
     """Number, wire type, start and end of each field of a protobuf message; a varint's value takes the last two."""
     while start < end:
-        tag, start = _varint(data, start)
+        tag, start = _read_varint(data, start)
         wire = tag & 7
         if wire == _VARINT:
-            value, start = _varint(data, start)
+            value, start = _read_varint(data, start)
             yield tag >> 3, wire, value, value
             continue
         if wire == _BYTES:
-            length, start = _varint(data, start)
+            length, start = _read_varint(data, start)
         elif wire in {_FIXED_64, _FIXED_32}:
             length = 8 if wire == _FIXED_64 else 4
         else:
-            raise ValueError("no protobuf")
+            raise ValueError("This is no protobuf message.")
         if start + length > end:
-            raise ValueError("no protobuf")
+            raise ValueError("This is no protobuf message.")
         yield tag >> 3, wire, start, start + length
         start += length
 
 
-def _varint(data: mmap.mmap, start: int) -> tuple[int, int]:
+def _read_varint(data: mmap.mmap, start: int) -> tuple[int, int]:
     """The number that begins at ``start``, and the position after it."""
     value = shift = 0
     while True:
@@ -137,7 +119,7 @@ def _varint(data: mmap.mmap, start: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, start
         if shift > 63:
-            raise ValueError("no protobuf")
+            raise ValueError("This is no protobuf message.")
 
 
 @contextmanager
