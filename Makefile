@@ -39,7 +39,6 @@ bench: .venv-bench/ready
 	mkdir -p build
 	.venv-bench/bin/python benchmarks/peers.py $(SHAPES:%=--shape %) --json build/peers.json --plot build/peers.png
 	.venv-bench/bin/python benchmarks/adapters.py
-	.venv-bench/bin/python benchmarks/tokens.py
 	.venv-bench/bin/python benchmarks/growth.py --plot build/growth.png
 
 # The wheel, installed alone in an environment of its own, runs the demo from another directory.

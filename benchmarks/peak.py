@@ -11,7 +11,7 @@ import numpy as np
 import openvino
 from openvino import opset13 as ops
 
-from rerank_plugins.backends.int8 import int8_is_exact
+from rerank_plugins.backends.cpu import int8_is_exact
 
 # Large enough to be limited by arithmetic, small enough to stay in a processor's cache.
 _ROWS, _INNER, _COLUMNS, _CHAIN = 1024, 1024, 1024, 8

@@ -133,9 +133,9 @@ def _processors() -> int:
 
 
 def _pad(folder: Path) -> int:
-    from rerank_plugins.hub import folder as model_folder
+    from rerank_plugins.hub.config import find_pad_token_id
 
-    return model_folder.pad_token_id(folder)
+    return find_pad_token_id(folder)
 
 
 def ours(engine: Literal["torch", "openvino"], precision: Any) -> Peer:

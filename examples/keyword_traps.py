@@ -14,14 +14,14 @@ from rich.console import Console
 from rerank_plugins import RerankError
 from rerank_plugins.demo import corpus as demo
 from rerank_plugins.demo import traps
-from rerank_plugins.retrieval.embedder import BOX_EMBEDDER
+from rerank_plugins.retrieval.embedder import BUNDLED_EMBEDDER
 
 
 def main() -> None:
     """Spring every trap, and count."""
     parser = argparse.ArgumentParser(description="How often is a passage first that answers?")
-    parser.add_argument("--model", default=demo.BOX_RERANKER, help="a reranker: a folder, in the box, or on the hub")
-    parser.add_argument("--embedder", default=BOX_EMBEDDER, help="in the box, or any sentence-transformers model")
+    parser.add_argument("--model", default=demo.BUNDLED_RERANKER, help="a reranker: a folder, bundled, or on the hub")
+    parser.add_argument("--embedder", default=BUNDLED_EMBEDDER, help="bundled, or any sentence-transformers model")
     parser.add_argument("--language", default="all", help="en, zh, or all that the model reads")
     options = parser.parse_args()
     console = Console(highlight=False)

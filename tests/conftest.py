@@ -103,7 +103,13 @@ def fresh_ir(bert_openvino: CrossEncoderScorer, bert_folder: Path, tmp_path: Pat
 
 
 @pytest.fixture
-def onnx_folder(fresh_bert: Path) -> Path:
+def onnx_folder(bert_onnx_folder: Path, tmp_path: Path) -> Path:
+    """The BERT stand-in as an ONNX file only, which a test may damage."""
+    return shutil.copytree(bert_onnx_folder, tmp_path / "onnx_model")
+
+
+@pytest.fixture(scope="session")
+def bert_onnx_folder(bert_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The BERT stand-in as an ONNX file only, exported by torch."""
     import torch
     from transformers import AutoModelForSequenceClassification
@@ -111,25 +117,26 @@ def onnx_folder(fresh_bert: Path) -> Path:
     class Logits(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.model = AutoModelForSequenceClassification.from_pretrained(fresh_bert).eval()
+            self.model = AutoModelForSequenceClassification.from_pretrained(bert_folder).eval()
 
         def forward(self, ids: Any, mask: Any, types: Any) -> Any:
             return self.model(input_ids=ids, attention_mask=mask, token_type_ids=types).logits
 
     names = ["input_ids", "attention_mask", "token_type_ids"]
-    (fresh_bert / "onnx").mkdir()
+    folder = tmp_path_factory.mktemp("bert-onnx") / "model"
+    shutil.copytree(bert_folder, folder, ignore=shutil.ignore_patterns("openvino", "*.safetensors"))
+    (folder / "onnx").mkdir()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter announces its own end
         torch.onnx.export(
             Logits(),
             tuple(torch.ones((2, 8), dtype=torch.int64) for _ in names),
-            fresh_bert / "onnx" / "model.onnx",
+            folder / "onnx" / "model.onnx",
             input_names=names,
             dynamic_axes={name: {0: "batch", 1: "length"} for name in names},
             dynamo=False,
         )
-    (fresh_bert / "model.safetensors").unlink()
-    return fresh_bert
+    return folder
 
 
 @pytest.fixture(scope="session")

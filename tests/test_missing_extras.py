@@ -114,7 +114,7 @@ def test_torch_weights_without_torch_name_the_extra(bert_folder: Path, tmp_path:
     assert "pip install 'rerank-plugins[torch]'" in done.stderr
 
 
-def test_the_model_in_the_box_needs_no_extra() -> None:
+def test_the_bundled_reranker_needs_no_extra() -> None:
     """rerank-mini-en loads and ranks without torch, transformers and every framework."""
     program = (
         "from rerank_plugins import load_reranker; print(load_reranker('rerank-mini-en').rerank('a', ['b'])[0].index)"
@@ -163,8 +163,9 @@ def test_a_model_that_needs_torch_is_not_downloaded_without_it(tmp_path: Path) -
 def test_onnx_is_taken_where_torch_is_missing() -> None:
     """Of a repository with torch and ONNX weights the ONNX file is wanted, and no error raised."""
     program = (
-        "from rerank_plugins.hub.lookup import _wanted; "
-        "print(_wanted('OWNER/NAME', ['config.json', 'model.safetensors', 'onnx/model.onnx', 'pytorch_model.bin']))"
+        "from rerank_plugins.hub.lookup import _select_files; "
+        "files = ['config.json', 'model.safetensors', 'onnx/model.onnx', 'pytorch_model.bin']; "
+        "print(_select_files('OWNER/NAME', files))"
     )
     assert run(program, "torch").stdout.strip() == "['*.json', '*.jinja', 'onnx/model.onnx']"
     assert run(program).stdout.strip() == "['*.json', '*.jinja', 'model.safetensors']"

@@ -31,9 +31,8 @@ export_model(sys.argv[1], "int8", queries=4)
 @pytest.mark.parametrize(
     "code",
     [
-        pytest.param(RANK, id="load"),
         pytest.param(f"import rerank_plugins, openvino\n{RANK}", id="openvino imported by the user"),
-        pytest.param(EXPORT, id="convert and export"),
+        pytest.param(RANK + EXPORT, id="load, convert and export"),
         pytest.param(f"import rerank_plugins, nncf\n{EXPORT}", id="nncf imported by the user", marks=pytest.mark.slow),
     ],
 )

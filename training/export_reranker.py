@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from late_interaction import LateInteractionCrossEncoder
 from minilm import minilm_folder
-from rerank_plugins.backends.conversion import traced
+from rerank_plugins.backends.conversion import trace_model
 from rerank_plugins.export import quantization as int8
 from rerank_plugins.export.calibration_data import Question
 from rerank_plugins.export.fidelity import compare
@@ -88,7 +88,7 @@ def to_openvino(weights: Path) -> openvino.Model:
         name: torch.ones((2, 8), dtype=torch.int64) for name in ("input_ids", "attention_mask", "token_type_ids")
     }
     example["token_type_ids"][:, :4] = 0
-    converted = traced(model.eval(), example)
+    converted = trace_model(model.eval(), example)
     converted.outputs[0].get_tensor().set_names({"logits"})
     return converted
 

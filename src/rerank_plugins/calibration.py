@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
-from rerank_plugins._internal.files import expand
+from rerank_plugins._internal.files import expand, write_atomically
 from rerank_plugins.errors import InvalidInputError
 
 __all__ = ["Calibration", "Method"]
@@ -145,17 +145,12 @@ class Calibration:
         Raises:
             InvalidInputError: The file cannot be written.
         """
-        import tempfile  # not at the top: importing this package is to be quick, and this is rare
-
         target = expand(path)
         fields = {"kind": _KIND, "version": _VERSION, **asdict(self)}
         unused = ("scores", "probabilities") if self.method == "platt" else ("slope", "intercept")
         text = json.dumps({name: value for name, value in fields.items() if name not in unused}, indent=1)
         try:
-            with tempfile.TemporaryDirectory(prefix=".calibration-", dir=target.parent) as scratch:
-                whole = Path(scratch) / "whole.json"
-                whole.write_text(f"{text}\n", encoding="utf-8")
-                whole.replace(target)
+            write_atomically(target, f"{text}\n")
         except OSError as exc:
             raise InvalidInputError(
                 f"The calibration cannot be written to {target} ({exc.strerror}). Name a file in a folder that is "

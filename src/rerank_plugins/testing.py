@@ -20,7 +20,7 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 
 from rerank_plugins._internal.loading_options import MAX_QUEUED_PAIRS, Precision
 from rerank_plugins._internal.validation import check_pairs
-from rerank_plugins.backends.auto import Engine, Logits, Tokens
+from rerank_plugins.backends.base import Engine, Logits, Tokens
 from rerank_plugins.errors import OutOfMemoryError
 from rerank_plugins.reranker import Reranker
 from rerank_plugins.scorers.base import Pair
@@ -56,10 +56,10 @@ class ToyEngine:
     precision: Precision = "fp32"
     device = "cpu"
     token_budget = 2048
-    length_multiple = 1
+    pad_to_multiple_of = 1
     few_shapes = False
     max_padding = 0.1
-    shared_slots = 512
+    shared_token_budget = 512
 
     def logits(self, input_ids: Tokens, attention_mask: Tokens, token_type_ids: Tokens | None) -> Logits:
         """See `Engine.logits`."""

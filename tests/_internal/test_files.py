@@ -1,4 +1,4 @@
-"""``~`` in every path that a person can give, also where no shell replaces it."""
+"""Files on disk; and ``~`` in every path that a person can give, also where no shell replaces it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +17,16 @@ from typer.testing import CliRunner
 
 from beir_folders import write_folder, write_run
 from folder_hub import serving
-from rerank_plugins import Calibration, load_reranker
+from rerank_plugins import Calibration, InvalidInputError, load_reranker
+from rerank_plugins._internal.files import acquire_lock, make_scratch_folder, write_atomically
 from rerank_plugins.cli import app
 from rerank_plugins.evaluation import calibrate, evaluate
 from rerank_plugins.evaluation.report import write_report
 from rerank_plugins.hub.cache_dirs import cache_root
-from rerank_plugins.hub.lookup import box_folders, find_model
+from rerank_plugins.hub.lookup import find_model, list_bundled_models
 from rerank_plugins.retrieval import load_embedder, read_collection
 
-BOX = {folder.name: folder for folder in box_folders()}
+BUNDLED = {folder.name: folder for folder in list_bundled_models()}
 CALIBRATION = Calibration(
     method="platt", slope=0.5, intercept=-1.0, model="mine", fitted_on="nothing", ece_before=0.1, ece_after=0.1
 )
@@ -32,14 +35,15 @@ QUERIES = {f"q{number}": f"what is the frame {number} made of" for number in ran
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A home folder with a model, an embedder, documents, a collection with a run, and a calibration.
+def home(tmp_path: Path, fresh_ir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A home folder with a small model, an embedder, documents, a collection with a run, and a calibration.
 
     Nothing has made a folder ``~`` in the working directory afterwards.
     """
     folder = tmp_path / "home"
-    shutil.copytree(BOX["rerank-mini-en"], folder / "mine")
-    shutil.copytree(BOX["embed-static-en"], folder / "embedder")
+    folder.mkdir()
+    fresh_ir.rename(folder / "mine")
+    (folder / "embedder").symlink_to(BUNDLED["embed-static-en"])
     write_folder(folder / "data", TEXTS, QUERIES, {query: {query[1:]: 1} for query in QUERIES})
     write_run(folder / "data.run", {query: [*TEXTS] for query in QUERIES})
     (folder / "documents.txt").write_text("\n".join(TEXTS.values()), encoding="utf-8")
@@ -163,3 +167,43 @@ def test_our_cache_may_lie_in_the_home_folder(home: Path, monkeypatch: pytest.Mo
     monkeypatch.delenv("RERANK_PLUGINS_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "~/caches")
     assert cache_root() == home / "caches" / "rerank-plugins"
+
+
+def test_a_file_is_replaced_in_one_step(tmp_path: Path) -> None:
+    """Where writing fails the old text stays, and no scratch file is left."""
+    file = tmp_path / "file.json"
+    write_atomically(file, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_atomically(file, "half a surrogate pair \ud800")
+    assert (file.read_text(encoding="utf-8"), list(tmp_path.iterdir())) == ("old", [file])
+
+
+def test_scratch_folders_of_killed_processes_are_removed_after_a_day(tmp_path: Path) -> None:
+    """A younger one may be another machine's at work; one's own is gone after use, even if it was moved away."""
+    old, young = tmp_path / ".making-old", tmp_path / ".making-young"
+    for folder in (old, young):
+        folder.mkdir()
+    os.utime(old, (0, 0))
+    with make_scratch_folder(tmp_path, ".making-") as scratch:
+        Path(scratch).rename(tmp_path / "made")
+    assert sorted(folder.name for folder in tmp_path.iterdir()) == [".making-young", "made"]
+
+
+def test_a_lock_is_waited_for_unless_the_caller_refuses_to(tmp_path: Path) -> None:
+    """Another thread counts as another process does."""
+
+    def refuse() -> None:
+        raise InvalidInputError("busy")
+
+    path = tmp_path / "below" / "the.lock"
+    with ThreadPoolExecutor(1) as pool:
+        with acquire_lock(path, refuse):
+            with pytest.raises(InvalidInputError, match="busy"):
+                pool.submit(acquire_lock, path, refuse).result(timeout=10)
+            busy = threading.Event()
+            later = pool.submit(lambda: acquire_lock(path, busy.set).__exit__(None, None, None))
+            assert busy.wait(timeout=10)
+            assert not later.done()
+        later.result(timeout=10)
+    with acquire_lock(path, refuse):
+        pass

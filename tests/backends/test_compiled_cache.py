@@ -1,4 +1,4 @@
-"""What is kept of a compiled graph, on the small stand-in, as if that were large."""
+"""The compiled-model cache, on the small stand-in as if that were large."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import openvino
 import pytest
 
 from rerank_plugins import Pair
-from rerank_plugins.backends.compiled_cache import compile_kept
+from rerank_plugins.backends.compiled_cache import compile_cached
 from rerank_plugins.hub.folder import OPENVINO_FILE
 from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
 from stand_in_models import write_bert
@@ -20,9 +20,9 @@ CONFIG = {"INFERENCE_PRECISION_HINT": "f32"}
 
 @pytest.fixture
 def compiled_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where graphs are kept in this test; every model is large enough."""
+    """The cache's folder in this test, for which every model is large enough."""
     monkeypatch.setenv("RERANK_PLUGINS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("rerank_plugins.backends.compiled_cache.LARGE", 0)
+    monkeypatch.setattr("rerank_plugins.backends.compiled_cache.MIN_WEIGHT_BYTES", 0)
     return tmp_path / "cache" / "compiled"
 
 
@@ -34,7 +34,7 @@ def score(folder: Path, pairs: list[Pair]) -> list[float]:
         scorer.close()  # engines are shared while somebody has them: the next load must be a load
 
 
-def test_the_second_load_reads_what_the_first_kept(fresh_ir: Path, pairs: list[Pair], compiled_folder: Path) -> None:
+def test_the_second_load_reads_the_first_ones_entry(fresh_ir: Path, pairs: list[Pair], compiled_folder: Path) -> None:
     """So does the third: one folder with one file, not made again, and the same logits."""
     first = score(fresh_ir, pairs)
     (kept,) = compiled_folder.glob("*/*.blob")
@@ -72,7 +72,7 @@ def test_weights_that_changed_are_compiled_anew(
     assert found != pytest.approx(first, abs=0.01)
 
 
-def test_what_gives_other_logits_is_not_used(
+def test_an_entry_that_gives_other_logits_is_not_used(
     fresh_ir: Path, pairs: list[Pair], compiled_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Here because the weights are others, as large and as old; that is said once, and scores are right."""
@@ -85,10 +85,10 @@ def test_what_gives_other_logits_is_not_used(
     assert caplog.text.count("gives other logits") == caplog.text.count(str(kept)) == 1
 
 
-def test_what_nobody_used_for_long_is_removed(
+def test_entries_that_were_not_used_for_long_are_removed(
     fresh_ir: Path, pairs: list[Pair], compiled_folder: Path, tmp_path: Path
 ) -> None:
-    """When the next one is kept; what was loaded since stays."""
+    """When the next one is created; an entry that was loaded since stays."""
     models = [shutil.copytree(fresh_ir, tmp_path / name) for name in ("forgotten", "used", "new")]
     kept = []
     for model in models[:2]:
@@ -103,7 +103,7 @@ def test_what_nobody_used_for_long_is_removed(
     assert len(list(compiled_folder.iterdir())) == 2
 
 
-def test_other_users_can_read_what_is_kept(fresh_ir: Path, pairs: list[Pair], compiled_folder: Path) -> None:
+def test_other_users_can_read_an_entry(fresh_ir: Path, pairs: list[Pair], compiled_folder: Path) -> None:
     """An image is built by one user and run by another; OpenVINO ends a process that may not read its cache."""
     score(fresh_ir, pairs)
     (place,) = compiled_folder.iterdir()
@@ -122,15 +122,15 @@ def test_a_verdict_that_cannot_be_read_costs_time_only(
     assert score(fresh_ir, pairs) == pytest.approx(first, abs=1e-5)
 
 
-def test_other_settings_are_kept_apart(fresh_ir: Path, compiled_folder: Path) -> None:
-    """OpenVINO's own names of what it keeps leave some of them out."""
+def test_other_settings_have_entries_of_their_own(fresh_ir: Path, compiled_folder: Path) -> None:
+    """OpenVINO's own names of entries do not depend on some of them."""
     for config in (CONFIG, CONFIG, {**CONFIG, "LP_TRANSFORMS_MODE": False}, {**CONFIG, "INFERENCE_NUM_THREADS": 1}):
-        assert compile_kept(openvino.Core(), fresh_ir / OPENVINO_FILE, config) is not None
+        assert compile_cached(openvino.Core(), fresh_ir / OPENVINO_FILE, config) is not None
     assert len(list(compiled_folder.iterdir())) == 3
 
 
 @pytest.mark.parametrize("length", [0, 10, 500, 5000])
-def test_a_damaged_one_is_made_again(fresh_ir: Path, pairs: list[Pair], compiled_folder: Path, length: int) -> None:
+def test_a_damaged_entry_is_made_again(fresh_ir: Path, pairs: list[Pair], compiled_folder: Path, length: int) -> None:
     """Whatever of it is left, logits are the model's."""
     first = score(fresh_ir, pairs)
     (kept,) = compiled_folder.glob("*/*.blob")
@@ -145,11 +145,11 @@ def test_a_cache_that_cannot_be_written_to_costs_time_only(
     """A file stands where the folder should be."""
     compiled_folder.parent.mkdir()
     compiled_folder.touch()
-    assert compile_kept(openvino.Core(), fresh_ir / OPENVINO_FILE, CONFIG) is None
+    assert compile_cached(openvino.Core(), fresh_ir / OPENVINO_FILE, CONFIG) is None
     assert len(score(fresh_ir, pairs)) == 20
 
 
-def test_a_small_model_is_not_kept(fresh_ir: Path, pairs: list[Pair], cache_of_our_own: Path) -> None:
+def test_a_small_model_has_no_entry(fresh_ir: Path, pairs: list[Pair], cache_of_our_own: Path) -> None:
     """The stand-in's 130 kB compile in no time."""
     before = sorted(cache_of_our_own.rglob("compiled/*"))
     score(fresh_ir, pairs)

@@ -7,15 +7,20 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import openvino
 import pytest
 
-from rerank_plugins.backends import conversion, load_engine
-from rerank_plugins.hub.cache_dirs import cache_root, conversion_place, lock_path
+from rerank_plugins import MissingExtraError, ModelLoadError, Pair
+from rerank_plugins.backends import load_engine
+from rerank_plugins.hub.cache_dirs import cache_root, conversion_folder, lock_path
 from rerank_plugins.hub.folder import OPENVINO_FILE
+from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
+
+LoadScorer = Callable[[Path, str], CrossEncoderScorer]
 
 
 @pytest.fixture
@@ -27,7 +32,7 @@ def snapshot(fresh_bert: Path, tmp_path: Path) -> Path:
 
 def test_a_folder_of_ones_own_keeps_its_conversion(fresh_bert: Path) -> None:
     """Beside the weights, where it can be copied with them."""
-    assert conversion_place(fresh_bert) == fresh_bert
+    assert conversion_folder(fresh_bert) == fresh_bert
 
 
 def test_a_hub_models_conversion_is_kept_in_our_cache(
@@ -142,7 +147,7 @@ def test_a_full_disk_is_noticed_before_writing(
 ) -> None:
     """Where there is no room the model works from memory, nothing is written, and both sizes are named."""
     usage = shutil.disk_usage(fresh_bert)
-    monkeypatch.setattr(conversion.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage._replace(free=1000))
     load_engine(fresh_bert, engine="openvino", precision="fp32")
     assert "GB and 0.00 GB are free" in caplog.text
     assert list((fresh_bert / "openvino").iterdir()) == []
@@ -154,3 +159,53 @@ def test_the_space_that_is_asked_for_is_what_is_written(fresh_bert: Path) -> Non
     model = openvino.Core().read_model(fresh_bert / OPENVINO_FILE)
     needed = sum(op.get_byte_size() for op in model.get_ops() if op.get_type_name() == "Constant")
     assert needed == pytest.approx((fresh_bert / OPENVINO_FILE).with_suffix(".bin").stat().st_size, rel=0.1)
+
+
+def files_under(folder: Path) -> dict[str, int]:
+    """Every file in the folder and when it was written."""
+    return {file.name: file.stat().st_mtime_ns for file in folder.rglob("*") if file.is_file()}
+
+
+def test_the_first_load_keeps_its_conversion(fresh_bert: Path) -> None:
+    """Converting leaves the OpenVINO files and a note of their origin beside the weights, and no scratch."""
+    before = files_under(fresh_bert)
+    load_engine(fresh_bert, engine="openvino", precision="fp32")
+    kept = {"openvino_model.xml", "openvino_model.bin", "converted_from.json"}
+    assert {file.name for file in (fresh_bert / "openvino").iterdir()} == kept
+    assert before.items() <= files_under(fresh_bert).items()
+
+
+def test_the_second_load_does_not_convert(fresh_bert: Path) -> None:
+    """A folder that was converted is read as it is: nothing is written, and the torch weights are not needed."""
+    load_engine(fresh_bert, engine="openvino", precision="fp32")
+    before = files_under(fresh_bert)
+    load_engine(fresh_bert, engine="openvino", precision="fp32")
+    assert files_under(fresh_bert) == before
+    (fresh_bert / "model.safetensors").unlink()
+    load_engine(fresh_bert, engine="openvino", precision="fp32")
+
+
+def test_a_conversion_that_fails_leaves_nothing(fresh_bert: Path) -> None:
+    """After damaged weights there is no half an OpenVINO file that the next load would read."""
+    (fresh_bert / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(ModelLoadError):
+        load_engine(fresh_bert, engine="openvino", precision="fp32")
+    assert not list(fresh_bert.rglob("*.xml"))
+    assert not list(fresh_bert.rglob(".converting-*"))
+
+
+def test_a_conversion_that_cannot_be_kept_is_used(
+    fresh_bert: Path, load_scorer: LoadScorer, pairs: list[Pair], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where the folder cannot be written to the model works from memory, and a warning says so."""
+    (fresh_bert / "openvino").write_text("a file, so that no folder can be made")
+    scores = load_scorer(fresh_bert, "openvino").score(pairs)
+    assert scores == pytest.approx(load_scorer(fresh_bert, "torch").score(pairs), abs=1e-3)
+    assert "cannot be kept" in caplog.text
+
+
+def test_a_conversion_without_torch_is_refused(fresh_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch weights for the CPU without torch are an error with the command that installs it."""
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingExtraError, match=r"converting.*pip install 'rerank-plugins\[torch\]'"):
+        load_engine(fresh_bert, engine="openvino", precision="fp32")

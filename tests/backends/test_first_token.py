@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from rerank_plugins.backends.first_token import only_first_token
+from rerank_plugins.backends.first_token import limit_to_first_token
 from stand_in_models import write_model
 
 SHAPE = {"vocab_size": 100, "max_position_embeddings": 66}
@@ -47,7 +47,7 @@ def test_the_last_layer_gives_one_token_and_the_logits_stay(tmp_path: Path, arch
     module, feed = model(tmp_path, architecture), example()
     with torch.inference_mode():
         before = module(**feed).logits
-        only_first_token(module, feed)
+        limit_to_first_token(module, feed)
         torch.testing.assert_close(module(**feed).logits, before, rtol=1e-5, atol=1e-5)
         assert outputs_of_layers(module, feed) == [(3, 12, 32), (3, 1, 32)]
 
@@ -59,7 +59,7 @@ def test_other_rows_than_the_example_have_the_same_logits(tmp_path: Path) -> Non
     other["attention_mask"][0, 33:] = 0
     with torch.inference_mode():
         before = module(**other).logits
-        only_first_token(module, feed)
+        limit_to_first_token(module, feed)
         torch.testing.assert_close(module(**other).logits, before, rtol=1e-5, atol=1e-5)
 
 
@@ -68,7 +68,7 @@ def test_a_layer_built_otherwise_is_left_alone(tmp_path: Path) -> None:
     module, feed = model(tmp_path, "mpnet"), example()
     with torch.inference_mode():
         before, last = module(**feed).logits, module.base_model.encoder.layer[-1]
-        only_first_token(module, feed)
+        limit_to_first_token(module, feed)
         assert module.base_model.encoder.layer[-1] is last
         assert torch.equal(module(**feed).logits, before)
 
@@ -78,7 +78,7 @@ def test_a_model_without_such_layers_is_left_alone(tmp_path: Path) -> None:
     module, feed = model(tmp_path, "distilbert", n_layers=1, n_heads=2, dim=32, hidden_dim=32), example()
     with torch.inference_mode():
         before = module(**feed).logits
-        only_first_token(module, feed)
+        limit_to_first_token(module, feed)
         assert torch.equal(module(**feed).logits, before)
 
 
@@ -97,6 +97,6 @@ def test_a_head_that_reads_all_tokens_keeps_the_whole_layer(tmp_path: Path, capl
     module.bert.pooler = Mean(module.bert.pooler)
     with torch.inference_mode(), caplog.at_level(logging.DEBUG):
         before, last = module(**feed).logits, module.bert.encoder.layer[-1]
-        only_first_token(module, feed)
+        limit_to_first_token(module, feed)
         assert module.bert.encoder.layer[-1] is last
         assert torch.equal(module(**feed).logits, before)

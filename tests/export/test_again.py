@@ -155,13 +155,13 @@ def test_a_snapshots_stale_int8_is_not_loaded_by_its_name(
     exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, edit_report: Edit
 ) -> None:
     """Of a hub model too: with other weights the cached int8 is neither the default nor loaded by name."""
-    from rerank_plugins.hub.cache_dirs import conversion_place
+    from rerank_plugins.hub.cache_dirs import conversion_folder
 
     monkeypatch.setenv("RERANK_PLUGINS_CACHE", str(tmp_path / "cache"))
     snapshot = tmp_path / "hub" / "models--OWNER--NAME" / "snapshots" / "0123abc"
     edit_report(exported, "int8", passed=True)
     shutil.copytree(exported, snapshot, ignore=shutil.ignore_patterns("openvino"))
-    shutil.copytree(exported / "openvino", conversion_place(snapshot) / "openvino")
+    shutil.copytree(exported / "openvino", conversion_folder(snapshot) / "openvino")
     assert choose_engine(snapshot).precision == "int8"
     change_weights(snapshot)
     assert choose_engine(snapshot).precision == "bf16"

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from rerank_plugins import Pair, load_reranker
 from rerank_plugins.backends import load_engine
-from rerank_plugins.backends.openvino import cpu_has_bf16
+from rerank_plugins.backends.cpu import has_bf16
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.export import Export, export_model
-from rerank_plugins.hub.cache_dirs import conversion_place
+from rerank_plugins.hub.cache_dirs import conversion_folder
 from rerank_plugins.hub.fidelity_report import FIDELITY_FILE
 from rerank_plugins.hub.folder import ONNX_FILE, OPENVINO_FILE, OPENVINO_INT8_FILE
 from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
@@ -39,7 +39,7 @@ def test_int8_lies_beside_the_weights_under_the_ecosystems_name(session_export: 
 
 
 @pytest.mark.parametrize(
-    "rest", ["fp32", pytest.param("bf16", marks=pytest.mark.skipif(not cpu_has_bf16(), reason="needs bf16"))]
+    "rest", ["fp32", pytest.param("bf16", marks=pytest.mark.skipif(not has_bf16(), reason="needs bf16"))]
 )
 def test_int8_is_near_fp32_whatever_the_length(exported: Path, edit_report: Edit, rest: str) -> None:
     """Also where a row is as long as an attention head is wide: OpenVINO's fused attention fails there beside bf16."""
@@ -90,7 +90,7 @@ def test_fp32_is_compared_with_sentence_transformers(fresh_bert: Path) -> None:
     assert made.is_default
 
 
-@pytest.mark.skipif(not cpu_has_bf16(), reason="no bf16 in this processor")
+@pytest.mark.skipif(not has_bf16(), reason="no bf16 in this processor")
 def test_bf16_is_the_fp32_file_with_a_report_of_its_own(exported: Path) -> None:
     """Its logits were compared in bf16, and the other reports stay."""
     before = (exported / OPENVINO_FILE).stat().st_mtime_ns
@@ -104,7 +104,7 @@ def test_bf16_is_refused_at_once_where_the_processor_has_none(
     fresh_bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before anything is converted or compared."""
-    monkeypatch.setattr("rerank_plugins.backends.openvino.lists_bf16", lambda: False)
+    monkeypatch.setattr("rerank_plugins.backends.cpu.has_bf16_instructions", lambda: False)
     before = sorted(fresh_bert.rglob("*"))
     with pytest.raises(InvalidInputError, match=r"has no bf16 .* take precision='fp32': the file is the same"):
         export_model(fresh_bert, "bf16")
@@ -175,7 +175,7 @@ def test_a_hub_models_export_goes_into_our_cache_and_is_found(
     before = sorted(snapshot.rglob("*"))
     made = export_model(snapshot, "int8", queries=4, accept=True)
     assert sorted(snapshot.rglob("*")) == before
-    assert made.file == conversion_place(snapshot) / OPENVINO_INT8_FILE
+    assert made.file == conversion_folder(snapshot) / OPENVINO_INT8_FILE
     scorer = CrossEncoderScorer.from_folder(snapshot, device="cpu")
     assert (scorer.engine.name, scorer.engine.precision) == ("openvino", "int8")
 

@@ -14,16 +14,16 @@ from typer.testing import CliRunner
 
 from rerank_plugins import Pair
 from rerank_plugins.backends import choose_engine
-from rerank_plugins.backends.openvino import cpu_has_bf16
+from rerank_plugins.backends.cpu import has_bf16
 from rerank_plugins.cli import app
 from rerank_plugins.errors import ModelLoadError
-from rerank_plugins.hub.cache_dirs import conversion_place
+from rerank_plugins.hub.cache_dirs import conversion_folder
 from rerank_plugins.hub.fidelity_report import (
     FIDELITY_FILE,
-    is_default,
+    describe_shortfall,
+    find_report,
+    is_accepted,
     read_reports,
-    report_of,
-    shortfall,
     write_reports,
 )
 from rerank_plugins.hub.folder import OPENVINO_FILE, OPENVINO_INT8_FILE
@@ -31,7 +31,7 @@ from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
 
 Edit = Callable[..., None]
 
-BF16 = cpu_has_bf16()
+BF16 = has_bf16()
 
 
 def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
@@ -71,21 +71,21 @@ def test_a_file_that_is_no_report_is_an_error_with_advice(tmp_path: Path, conten
 )
 def test_passed_or_accepted_is_a_default(report: dict[str, Any], *, expected: bool) -> None:
     """Either will do; a report that says neither makes nothing a default."""
-    assert is_default(report) is expected
+    assert is_accepted(report) is expected
 
 
 def test_every_shortfall_is_said() -> None:
     """One after the other; a report that names none says so."""
-    assert shortfall({"below_floor": ["tau 0.5", "overlap 0.2"]}) == "tau 0.5; overlap 0.2"
-    assert shortfall({"below_floor": []}) == shortfall({}) == "no reason is noted"
+    assert describe_shortfall({"below_floor": ["tau 0.5", "overlap 0.2"]}) == "tau 0.5; overlap 0.2"
+    assert describe_shortfall({"below_floor": []}) == describe_shortfall({}) == "no reason is noted"
 
 
 def test_a_report_without_its_file_is_no_export(exported: Path, edit_report: Edit) -> None:
     """An int8 report counts where the int8 file is; bf16's is about a file that is converted when needed."""
     edit_report(exported, "bf16", passed=True)
     (exported / OPENVINO_INT8_FILE).unlink()
-    assert report_of(exported, "int8") is None
-    assert report_of(exported, "bf16") is not None
+    assert find_report(exported, "int8") is None
+    assert find_report(exported, "bf16") is not None
     assert choose_engine(exported, engine="openvino").precision != "int8"
 
 
@@ -96,7 +96,7 @@ def test_a_damaged_report_in_the_cache_is_named(
     monkeypatch.setenv("RERANK_PLUGINS_CACHE", str(tmp_path / "cache"))
     snapshot = tmp_path / "models--OWNER--NAME" / "snapshots" / "0123abc"
     shutil.copytree(fresh_bert, snapshot)
-    damaged = conversion_place(snapshot) / FIDELITY_FILE
+    damaged = conversion_folder(snapshot) / FIDELITY_FILE
     damaged.parent.mkdir(parents=True)
     damaged.write_text("{", encoding="utf-8")
     with pytest.raises(ModelLoadError) as caught:

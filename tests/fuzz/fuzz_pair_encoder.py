@@ -13,8 +13,8 @@ from tokenizers import Encoding, Regex, Tokenizer, models, normalizers, pre_toke
 from rerank_plugins import InvalidInputError, Pair
 from rerank_plugins._internal.text import without_surrogates
 from rerank_plugins.hub import find_model
-from rerank_plugins.tokenization.pair_encoder import EncodedPair, PairEncoder, _read_template
-from rerank_plugins.tokenization.token_cache import TokenCache
+from rerank_plugins.tokenization.pair_encoder import EncodedPair, PairEncoder
+from rerank_plugins.tokenization.templates import PairTemplate, read_template
 
 # Far more than any max_length here has room for, and still quick.
 _MOST_CHARACTERS = 1_000
@@ -108,16 +108,16 @@ def _check_refused(kind: Kind, case: Case, encoder_class: type[PairEncoder]) -> 
 
 
 def _check_rows(kind: Kind, case: Case, encoder_class: type[PairEncoder]) -> None:
-    """Rows are right, the same alone and in company, and the same with a cache that is too small."""
+    """Rows are right, and the same alone and in company."""
     encoder = encoder_class(kind.used, case.max_length, max_query_share=case.share)
-    rows = encoder.encode(list(case.pairs))
+    pairs = list(case.pairs)
+    rows = encoder.encode(pairs)
+    assert pairs == case.pairs
     assert len(rows) == len(case.pairs)
     query_tokens = {query: _query_tokens(kind, case, query, encoder) for query in dict(case.pairs)}
     for pair, row in zip(case.pairs, rows, strict=True):
         _check_row(kind, case, pair, row, query_tokens=query_tokens[pair[0]])
         assert encoder.encode([pair]) == [row]
-    caching = encoder_class(kind.used, case.max_length, max_query_share=case.share, token_cache=2)
-    assert caching.encode(case.pairs) == caching.encode(case.pairs) == rows
 
 
 def _query_tokens(kind: Kind, case: Case, query: str, encoder: PairEncoder) -> int:
@@ -186,7 +186,7 @@ def _join(match: re.Match[str]) -> str:
 
 @functools.cache
 def word_piece() -> Kind:
-    """The tokenizer of the model in the box; its pairs have a [CLS] before each text."""
+    """The tokenizer of the bundled reranker; its pairs have a [CLS] before each text."""
     file = str(find_model("rerank-mini-en") / "tokenizer.json")
     cls, sep = 101, 102
     return Kind(Tokenizer.from_file(file), Tokenizer.from_file(file), [cls], [sep, cls], [sep])
@@ -215,8 +215,8 @@ def main() -> None:
     """Fuzz until something is found or the time is up."""
     from with_atheris import run
 
-    encoder = [PairEncoder.__init__, PairEncoder.encode, PairEncoder._tokens, PairEncoder._compose]
-    helpers = [_read_template, without_surrogates, TokenCache.tokens, case_of]
+    encoder = [PairEncoder.__init__, PairEncoder.encode, PairEncoder._tokenize, PairEncoder._compose]
+    helpers = [read_template, PairTemplate.apply, without_surrogates, case_of]
     checks = [_check_refused, _check_rows, _check_row, _query_tokens]
     words = [*(word.encode() for word in WORDS), b"\xff\x00", b"\xff\xff", b"\x80\xc0"]
     run(check, seeds=SEEDS, words=words, subjects=[*encoder, *helpers, *checks])

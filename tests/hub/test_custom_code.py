@@ -13,7 +13,7 @@ import pytest
 from folder_hub import link_into_cache, serving
 from rerank_plugins import ModelLoadError, Pair, load_reranker
 from rerank_plugins.backends import choose_engine, load_engine
-from rerank_plugins.backends.identity import identity
+from rerank_plugins.backends.fingerprint import fingerprint_model
 from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
 
 LoadScorer = Callable[[Path, str], CrossEncoderScorer]
@@ -94,12 +94,12 @@ def test_what_was_once_converted_without_the_code_is_not_used(fresh_bert: Path) 
         load_engine(with_auto_map(fresh_bert), engine="openvino", precision="fp32")
 
 
-def test_kept_scores_are_of_the_onnx_file(torch_and_onnx: Path) -> None:
+def test_cached_scores_are_of_the_onnx_file(torch_and_onnx: Path) -> None:
     """The torch weights beside it are nobody's."""
     engine = load_engine(torch_and_onnx, precision="fp32")
-    before = identity(torch_and_onnx, engine)
+    before = fingerprint_model(torch_and_onnx, engine)
     (torch_and_onnx / "model.safetensors").write_bytes(b"others")
-    assert identity(torch_and_onnx, engine) == before
+    assert fingerprint_model(torch_and_onnx, engine) == before
 
 
 def test_the_hub_gives_its_onnx_file(torch_and_onnx: Path, tmp_path: Path, pairs: list[Pair], expected: Any) -> None:

@@ -1,4 +1,4 @@
-"""Models in the Hugging Face cache, whose files are links; and ONNX that keeps its weights in files of their own."""
+"""ONNX graphs with external weights, and models in the Hugging Face cache, whose files are links."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import pytest
 from folder_hub import files_of, link_into_cache, serving
 from rerank_plugins import ModelLoadError, ModelNotFoundError, Pair, load_reranker
 from rerank_plugins.backends import load_engine
-from rerank_plugins.backends.identity import identity
+from rerank_plugins.backends.fingerprint import fingerprint_model
 from rerank_plugins.hub import find_model
-from rerank_plugins.hub.folder import ONNX_FILE, missing_files
+from rerank_plugins.hub.folder import ONNX_FILE, list_missing_files
 from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
 
 LoadScorer = Callable[[Path, str], CrossEncoderScorer]
@@ -29,7 +29,7 @@ def move_weights_out(folder: Path, location: str) -> None:
     onnx.save(onnx.load(path), path, save_as_external_data=True, location=location, size_threshold=0)
 
 
-@pytest.fixture(params=["model.onnx_data", "model.onnx.data", "weights.bin", "parts/first.data"])
+@pytest.fixture(params=["model.onnx_data", "parts/first.data"])
 def external_folder(request: pytest.FixtureRequest, onnx_folder: Path) -> Path:
     """The BERT stand-in as ONNX, its weights in a file of each of these names in turn."""
     move_weights_out(onnx_folder, request.param)
@@ -107,7 +107,7 @@ def test_weights_that_an_onnx_file_names_and_are_not_there_are_missing(external_
     """The folder is incomplete, and the error names the file; so is the snapshot in a cache."""
     (data,) = [name for name in files_of(external_folder) if name.startswith("onnx/") and name != "onnx/model.onnx"]
     snapshot = link_into_cache(external_folder, tmp_path / "hub", data)
-    assert missing_files(snapshot) == [data]
+    assert list_missing_files(snapshot) == [data]
     with pytest.raises(ModelNotFoundError, match=f"incomplete, {data} missing"):
         find_model("OWNER/NAME", cache_folder=tmp_path / "hub", local_files_only=True)
     (external_folder / data).unlink()
@@ -115,18 +115,18 @@ def test_weights_that_an_onnx_file_names_and_are_not_there_are_missing(external_
         load_reranker(external_folder)
 
 
-@pytest.mark.parametrize("in_cache", ["nothing", "no weights"])
+@pytest.mark.parametrize(("location", "in_cache"), [("model.onnx.data", False), ("weights.bin", True)])
 def test_the_hub_is_asked_for_the_weights_of_an_onnx_file(
-    external_folder: Path, tmp_path: Path, pairs: list[Pair], expected: Any, in_cache: str
+    onnx_folder: Path, tmp_path: Path, pairs: list[Pair], expected: Any, location: str, *, in_cache: bool
 ) -> None:
     """In a first download, and where an earlier one left them out, under whatever name the graph says."""
-    (data,) = [name for name in files_of(external_folder) if name.startswith("onnx/") and name != "onnx/model.onnx"]
-    if in_cache == "no weights":
-        link_into_cache(external_folder, tmp_path / "hub", data)
-    with serving(external_folder) as hub:
+    move_weights_out(onnx_folder, location)
+    if in_cache:
+        link_into_cache(onnx_folder, tmp_path / "hub", f"onnx/{location}")
+    with serving(onnx_folder) as hub:
         printed = hub.score(tmp_path, pairs[:20])
     assert json.loads(printed) == expected
-    assert data in hub.fetched
+    assert f"onnx/{location}" in hub.fetched
 
 
 def test_half_an_onnx_beside_whole_weights_does_no_harm(
@@ -139,25 +139,25 @@ def test_half_an_onnx_beside_whole_weights_does_no_harm(
     assert score(onnx_folder, pairs) == expected
 
 
-def test_kept_scores_are_of_the_weights_beside_an_onnx_file(onnx_folder: Path) -> None:
+def test_cached_scores_are_of_the_weights_beside_an_onnx_file(onnx_folder: Path) -> None:
     """Other numbers in that file are another model."""
     move_weights_out(onnx_folder, "model.onnx_data")
     engine = load_engine(onnx_folder, precision="fp32")
-    before = identity(onnx_folder, engine)
+    before = fingerprint_model(onnx_folder, engine)
     with (onnx_folder / "onnx" / "model.onnx_data").open("r+b") as file:
         file.write(b"\1\2\3\4")
-    assert identity(onnx_folder, engine) != before
+    assert fingerprint_model(onnx_folder, engine) != before
 
 
-def test_kept_scores_are_of_the_graph_beside_torch_weights(onnx_folder: Path, bert_folder: Path) -> None:
+def test_cached_scores_are_of_the_graph_beside_torch_weights(onnx_folder: Path, bert_folder: Path) -> None:
     """An ONNX file that somebody replaces is another model, whatever lies beside it."""
     shutil.copyfile(bert_folder / "model.safetensors", onnx_folder / "model.safetensors")
     engine = load_engine(onnx_folder, engine="openvino", precision="fp32")
-    before = identity(onnx_folder, engine)
+    before = fingerprint_model(onnx_folder, engine)
     model = onnx.load(onnx_folder / ONNX_FILE)
     model.doc_string = "another"
     onnx.save(model, onnx_folder / ONNX_FILE)
-    assert identity(onnx_folder, engine) != before
+    assert fingerprint_model(onnx_folder, engine) != before
 
 
 @pytest.mark.parametrize("location", ["../others.data", "/etc/hostname", "", "x" * 300, "a\0b"])
@@ -174,23 +174,22 @@ def test_weights_that_cannot_lie_beside_an_onnx_file_are_not_read(onnx_folder: P
         load_reranker(onnx_folder, precision="fp32")
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_an_export_reads_linked_onnx(onnx_folder: Path, tmp_path: Path, precision: Any) -> None:
+def test_an_export_reads_linked_onnx(onnx_folder: Path, tmp_path: Path) -> None:
     """As loading does."""
     from rerank_plugins.export import export_model
 
     move_weights_out(onnx_folder, "model.onnx_data")
     snapshot = link_into_cache(onnx_folder, tmp_path / "hub")
-    made = export_model(snapshot, precision, out=tmp_path / "made", queries=10)
+    made = export_model(snapshot, "fp32", out=tmp_path / "made", queries=10)
     assert made.report["logit_difference"]["mean"] < 0.5
 
 
-def test_linked_ir_loads_and_its_compiled_graph_is_kept(
+def test_linked_ir_loads_and_its_compiled_model_is_cached(
     fresh_ir: Path, tmp_path: Path, pairs: list[Pair], expected: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From the first load to the third the logits are the model's."""
     monkeypatch.setenv("RERANK_PLUGINS_CACHE", str(tmp_path / "ours"))
-    monkeypatch.setattr("rerank_plugins.backends.compiled_cache.LARGE", 0)
+    monkeypatch.setattr("rerank_plugins.backends.compiled_cache.MIN_WEIGHT_BYTES", 0)
     snapshot = link_into_cache(fresh_ir, tmp_path / "hub")
     for _ in range(3):
         assert score(snapshot, pairs) == expected

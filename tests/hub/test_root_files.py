@@ -36,11 +36,11 @@ def to_root(folder: Path) -> Path:
     return folder
 
 
-@pytest.fixture(params=["ir", "onnx", "onnx with data"])
+@pytest.fixture(params=["ir", "onnx"])
 def root_folder(request: pytest.FixtureRequest) -> Path:
-    """The BERT stand-in as IR or ONNX in the root; with a tokenizer's IR, which is no model."""
+    """The BERT stand-in in the root, as IR or as ONNX with external weights, beside a tokenizer's IR."""
     folder: Path = request.getfixturevalue("fresh_ir" if request.param == "ir" else "onnx_folder")
-    if request.param == "onnx with data":
+    if request.param == "onnx":
         path = folder / "onnx" / "model.onnx"
         onnx.save(onnx.load(path), path, save_as_external_data=True, location="model.onnx_data", size_threshold=0)
     for name in ("openvino_tokenizer.xml", "openvino_tokenizer.bin"):
@@ -136,12 +136,18 @@ def test_an_export_starts_from_the_root(root_folder: Path, tmp_path: Path, pairs
 
 
 @pytest.mark.parametrize("name", ["onnx/model_O4.onnx", "model_qint8.onnx", "openvino/openvino_model_u8.xml"])
-def test_graphs_of_other_names_are_named_and_not_taken(onnx_folder: Path, tmp_path: Path, name: str) -> None:
-    """In a folder and on the hub alike the error says that they are there, and how to use one all the same."""
+def test_graphs_of_other_names_are_named_and_not_taken(onnx_folder: Path, name: str) -> None:
+    """The error says that they are there, and how to use one all the same."""
     (onnx_folder / name).parent.mkdir(exist_ok=True)
     (onnx_folder / "onnx" / "model.onnx").rename(onnx_folder / name)
     with pytest.raises(ModelLoadError, match=f"There is {name}:.* copy it to onnx/model.onnx"):
         load_reranker(onnx_folder)
+
+
+def test_graphs_of_other_names_on_the_hub_are_named_and_not_taken(onnx_folder: Path, tmp_path: Path) -> None:
+    """The error says the same as for a folder."""
+    name = "onnx/model_O4.onnx"
+    (onnx_folder / "onnx" / "model.onnx").rename(onnx_folder / name)
     with serving(onnx_folder) as hub:
         printed = hub.score(tmp_path, [])
     assert printed.startswith("ModelLoadError: OWNER/NAME on the hub")

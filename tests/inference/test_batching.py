@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerank_plugins.backends.auto import CPU_PADDING
+from rerank_plugins.backends.base import CPU_PADDING
 from rerank_plugins.inference.batching import BatchBuilder, round_up
 
 LENGTHS = st.lists(st.integers(1, 1024), max_size=200)

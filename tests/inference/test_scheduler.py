@@ -53,7 +53,7 @@ def numbered(name: str, count: int) -> list[str]:
 def callers() -> Callers:
     """Rows of 101 characters, 5 to a batch."""
     engine = GatedEngine()
-    engine.shared_slots = 126
+    engine.shared_token_budget = 126
     return Callers(engine, toy_reranker(engine, token_budget=505), ThreadPoolExecutor(64))
 
 
@@ -94,7 +94,7 @@ def test_small_requests_share_a_batch(callers: Callers) -> None:
 def test_requests_keep_to_themselves_where_a_batch_moves_scores() -> None:
     """On an engine that shares nothing each request is computed as if it were alone."""
     engine = GatedEngine()
-    engine.shared_slots = 0
+    engine.shared_token_budget = 0
     callers = Callers(engine, toy_reranker(engine), ThreadPoolExecutor(64))
     for name in "abcd":
         callers.ask(name, 2, length=17)
@@ -160,7 +160,7 @@ def test_an_overload_says_how_long_the_others_take() -> None:
 class Alone(ToyEngine):
     """Shares no batches."""
 
-    shared_slots = 0
+    shared_token_budget = 0
 
 
 @contextmanager

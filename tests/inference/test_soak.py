@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from rerank_plugins import load_reranker
-from rerank_plugins.backends.openvino import cpu_has_bf16
+from rerank_plugins.backends.cpu import has_bf16
 from rerank_plugins.demo import example_corpus, read_corpus
 from stand_in_models import write_bert
 
@@ -70,7 +70,7 @@ def four_layers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("engine", "precision"),
     [
         ("openvino", "int8"),
-        pytest.param("openvino", "bf16", marks=pytest.mark.skipif(not cpu_has_bf16(), reason="needs bf16")),
+        pytest.param("openvino", "bf16", marks=pytest.mark.skipif(not has_bf16(), reason="needs bf16")),
         ("openvino", "fp32"),
         ("torch", "fp32"),
     ],

@@ -124,10 +124,10 @@ def test_openvino_computes_what_torch_does(model: torch.nn.Module) -> None:
     """The converted graph takes any batch and length, and gives the same logits within 1e-3."""
     import openvino
 
-    from rerank_plugins.backends.conversion import traced
+    from rerank_plugins.backends.conversion import trace_model
 
     exact = {"INFERENCE_PRECISION_HINT": "f32"}  # the default is bf16 where the processor has it
-    converted = openvino.compile_model(traced(model, inputs(rows(PAIRS[:1] * 2))), "CPU", exact)
+    converted = openvino.compile_model(trace_model(model, inputs(rows(PAIRS[:1] * 2))), "CPU", exact)
     for part in (PAIRS, PAIRS[1:2], PAIRS[::-1]):
         given = inputs(rows(part))
         found = converted({name: value.numpy() for name, value in given.items()})[0]

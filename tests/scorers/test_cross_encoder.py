@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from rerank_plugins import InvalidInputError, Pair, ScoringError, load_reranker
-from rerank_plugins.backends.auto import Logits, Tokens
+from rerank_plugins.backends.base import Logits, Tokens
 from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
 from stand_in_models import write_model
 
@@ -131,12 +131,12 @@ class Shapes:
     precision: Literal["fp32"] = "fp32"
     device = "cpu"
     token_budget = 2048
-    length_multiple = 16
+    pad_to_multiple_of = 16
 
-    def __init__(self, max_padding: float = 0.1, *, few_shapes: bool = False, shared_slots: int = 0) -> None:
+    def __init__(self, max_padding: float = 0.1, *, few_shapes: bool = False, shared_token_budget: int = 0) -> None:
         self.max_padding = max_padding
         self.few_shapes = few_shapes
-        self.shared_slots = shared_slots
+        self.shared_token_budget = shared_token_budget
         self.shapes: list[tuple[int, ...]] = []
 
     def logits(self, input_ids: Tokens, attention_mask: Tokens, token_type_ids: Tokens | None) -> Logits:
@@ -170,14 +170,14 @@ def test_an_engine_whose_batches_cost_more_gets_fewer(bert_openvino: CrossEncode
     assert sum(scores[1]) >= rows * width / 2
 
 
-@pytest.mark.parametrize("shared_slots", [0, 512])
+@pytest.mark.parametrize("shared_token_budget", [0, 512])
 def test_an_engine_that_wants_few_shapes_gets_few_numbers_of_rows(
     bert_openvino: CrossEncoderScorer,
     mixed: list[Pair],
-    shared_slots: int,
+    shared_token_budget: int,
 ) -> None:
     """Every batch has 1, 2, 3, 4, 6, 8, 12, ... rows, also a shared one, and every caller gets its own scores."""
-    engine = Shapes(few_shapes=True, shared_slots=shared_slots)
+    engine = Shapes(few_shapes=True, shared_token_budget=shared_token_budget)
     scorer = CrossEncoderScorer(bert_openvino.encoder, engine)
     calls = [mixed[start::7] for start in range(7)]
     with ThreadPoolExecutor(len(calls)) as pool:

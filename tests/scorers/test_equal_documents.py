@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rerank_plugins import DeadlineExceededError, Reranker, ScoringError
-from rerank_plugins.backends.auto import Logits, Tokens
+from rerank_plugins.backends.base import Logits, Tokens
 from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
 from rerank_plugins.testing import SlowEngine, ToyEngine, toy_reranker
 from scorers import CutsLong, Gives, Remembers

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from rerank_plugins import ModelNotFoundError, load_reranker
-from rerank_plugins.backends.auto import accelerator
-from rerank_plugins.backends.openvino import cpu_has_bf16
+from rerank_plugins.backends.auto import find_accelerator
+from rerank_plugins.backends.cpu import has_bf16
 from rerank_plugins.evaluation.verification import PUBLISHED, explain, verify
 
 pytestmark = pytest.mark.hub
@@ -37,14 +37,14 @@ def test_fp32_computes_what_was_published(name: str, engine: str) -> None:
 
 def test_bf16_computes_what_was_published() -> None:
     """On a processor that has it."""
-    if not cpu_has_bf16():
+    if not has_bf16():
         pytest.skip("this processor has no bf16")
     check(NAME, engine="openvino", precision="bf16")
 
 
 def test_fp16_computes_what_was_published() -> None:
     """On an accelerator, where the published fp16 logits come from as well."""
-    if accelerator() is None:
+    if find_accelerator() is None:
         pytest.skip("there is no accelerator")
     check(NAME, engine="torch", precision="fp16")
 

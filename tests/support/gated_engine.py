@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from rerank_plugins.backends.auto import Logits, Tokens
+from rerank_plugins.backends.base import Logits, Tokens
 from rerank_plugins.testing import ToyEngine, toy_reranker
 
 

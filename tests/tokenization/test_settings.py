@@ -46,7 +46,6 @@ def logits_of_sentence_transformers(folder: Path, pairs: list[Pair]) -> list[flo
     return found
 
 
-@pytest.mark.parametrize("engine", ["torch", "openvino"])
 @pytest.mark.parametrize(
     ("name", "values"),
     [
@@ -67,13 +66,13 @@ def logits_of_sentence_transformers(folder: Path, pairs: list[Pair]) -> list[flo
     ],
 )
 def test_rows_are_those_of_sentence_transformers(
-    saved_bert: Path, pairs: list[Pair], engine: Any, name: str, values: dict[str, Any]
+    saved_bert: Path, pairs: list[Pair], name: str, values: dict[str, Any]
 ) -> None:
     """Token types, what stands before the query, and lower case are taken from the files of the folder."""
     edit(saved_bert, name, **values)
     given = [*pairs[:10], ("HOW do Plants make food", "PHOTOSYNTHESIS turns sunlight"), ("càt", "光合作用 bréad")]
     expected = logits_of_sentence_transformers(saved_bert, given)
-    found = load_reranker(saved_bert, engine=engine, precision="fp32", device="cpu").score(given)
+    found = load_reranker(saved_bert, engine="torch", precision="fp32", device="cpu").score(given)
     assert found == pytest.approx(expected, abs=1e-4)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 
+__all__ = ["torch_installed"]
+
 
 def torch_installed() -> bool:
-    """Whether the extra ``torch`` is there; imports nothing."""
+    """Whether the extra ``torch`` is installed. Imports nothing."""
     return all(importlib.util.find_spec(name) for name in ("torch", "sentence_transformers"))

@@ -1,17 +1,31 @@
-"""Paths as people give them: ``~`` stands for the home folder, also where no shell has replaced it."""
+"""Files on disk: home folders, locks between processes, scratch folders, atomic writes, free space."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rerank_plugins.errors import InvalidInputError
 
+# Imported in the functions that need them, so that `import rerank_plugins` stays quick: filelock, shutil, tempfile.
+if TYPE_CHECKING:
+    from tempfile import TemporaryDirectory
+
+__all__ = ["acquire_lock", "expand", "free_bytes", "make_scratch_folder", "write_atomically"]
+
+_ONE_DAY = 24 * 3600
+
 
 def expand(path: str | Path) -> Path:
-    """``path`` with its leading ``~`` or ``~user`` replaced.
+    """``path`` with its leading ``~`` or ``~user`` replaced by the home folder, also where no shell has done it.
 
     Raises:
-        InvalidInputError: Nobody knows that home folder: there is no ``HOME`` here, or no such user.
+        InvalidInputError: There is no ``HOME`` here, or no such user.
     """
     try:
         return Path(path).expanduser()
@@ -20,3 +34,67 @@ def expand(path: str | Path) -> Path:
             f"{path} begins with a home folder, and this machine knows none for that user. Give the path in full, or "
             f"set HOME."
         ) from exc
+
+
+def acquire_lock(path: Path, on_busy: Callable[[], object]) -> AbstractContextManager[Any]:
+    """Lock the file ``path`` against other threads and processes until the ``with`` block ends.
+
+    Args:
+        path: The lock file. Its folder is created.
+        on_busy: Called before waiting, if somebody else holds the lock. It may raise instead.
+
+    Raises:
+        OSError: The file cannot be created or locked.
+    """
+    from filelock import FileLock, Timeout
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        return lock.acquire(timeout=0)
+    except Timeout:
+        on_busy()
+    return lock.acquire()
+
+
+def make_scratch_folder(parent: Path, prefix: str) -> TemporaryDirectory[str]:
+    """Create a folder in ``parent`` that is removed when the ``with`` block ends.
+
+    Scratch folders of killed processes are removed first. One that is younger than a day is left alone: it may belong
+    to another machine that works on the same disk, where our locks do not reach.
+
+    Raises:
+        OSError: ``parent`` cannot be created or written to.
+    """
+    import shutil
+    import tempfile
+
+    parent.mkdir(parents=True, exist_ok=True)
+    for folder in parent.glob(f"{prefix}*"):
+        with contextlib.suppress(FileNotFoundError):
+            if folder.stat().st_mtime < time.time() - _ONE_DAY:
+                shutil.rmtree(folder, ignore_errors=True)
+    return tempfile.TemporaryDirectory(prefix=prefix, dir=parent, ignore_cleanup_errors=True)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write ``text`` to ``path`` in one step: readers see the old file or the new one, never a part.
+
+    Raises:
+        OSError: The folder cannot be written to, or the disk is full.
+    """
+    scratch = path.with_name(f".{path.name}-{os.urandom(4).hex()}")
+    try:
+        scratch.write_text(text, encoding="utf-8")
+        scratch.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            scratch.unlink(missing_ok=True)
+
+
+def free_bytes(folder: Path) -> int:
+    """Free space in ``folder``, or in its nearest parent that exists."""
+    import shutil
+
+    existing = next(place for place in (folder, *folder.parents) if place.exists())
+    return shutil.disk_usage(existing).free

@@ -1,27 +1,51 @@
-"""How many processors this process may use: its affinity, and the quota of its container."""
+"""What the CPU offers: how many processors this process may use, and whether bf16 and int8 are computed rightly."""
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "bf16_is_right",
+    "count_affinity_cpus",
+    "count_usable_cpus",
+    "explain_no_bf16",
+    "has_bf16",
+    "has_bf16_instructions",
+    "int8_is_exact",
+]
+
+# The share of a product that it may differ from the exact one. Rounding to bf16 moves a product of 1,024 terms by half
+# a percent, a wrong kernel by about its own size.
+_BF16_TOLERANCE = 0.05
+_INNER, _OUTER = 1024, 256
+_ROWS = (1, 7, 64)  # a vector, less than a tile of AMX, whole tiles
+
+# A row of ones times a column of ones. A processor that adds two products in 16 bits clips each such sum.
+_ONES = 64
 
 
-def affinity() -> int:
+def count_affinity_cpus() -> int:
     """Processors that the system may run this process on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def usable_cpus(proc: Path = Path("/proc/self")) -> int:
-    """`affinity`, lowered to what the quotas of Linux' control groups (v1 and v2) allow; at least 1.
+def count_usable_cpus(proc: Path = Path("/proc/self")) -> int:
+    """`count_affinity_cpus`, lowered to the quotas of Linux' control groups (v1 and v2); at least 1.
 
     A quota of 1.5 processors counts as 2: threads beyond it are stopped for a part of every period.
     """
-    return max(1, min([affinity(), *(math.ceil(quota) for quota in _quotas(proc))]))
+    return max(1, min([count_affinity_cpus(), *(math.ceil(quota) for quota in _read_quotas(proc))]))
 
 
-def _quotas(proc: Path) -> Iterator[float]:
+def _read_quotas(proc: Path) -> Iterator[float]:
     """The quotas of the process's control groups and of all groups above them, in processors."""
     try:
         groups = [line.split(":", 2) for line in (proc / "cgroup").read_text().splitlines()]
@@ -33,19 +57,21 @@ def _quotas(proc: Path) -> Iterator[float]:
         kind, _, options = mount[1].split()[:3]
         for _, controllers, group in groups:
             if kind == "cgroup2" and not controllers:
-                yield from _up(Path(place), root, group, _second_version)
+                yield from _read_quotas_upwards(Path(place), root, group, _read_v2_quota)
             elif kind == "cgroup" and "cpu" in controllers.split(",") and "cpu" in options.split(","):
-                yield from _up(Path(place), root, group, _first_version)
+                yield from _read_quotas_upwards(Path(place), root, group, _read_v1_quota)
 
 
-def _up(place: Path, root: str, group: str, read: Callable[[Path], float | None]) -> Iterator[float]:
-    """From the group's folder up to the one where the groups are mounted: the narrowest of them counts."""
+def _read_quotas_upwards(
+    place: Path, root: str, group: str, read_quota: Callable[[Path], float | None]
+) -> Iterator[float]:
+    """The quotas from the group's folder up to the mount point: the lowest of them counts."""
     inside = PurePosixPath(group)
-    # In a container the mount shows a part of the tree only, from ``root`` on.
+    # In a container the mount shows only the part of the tree below ``root``.
     folder = place / inside.relative_to(root) if inside.is_relative_to(root) else place
     while folder.is_relative_to(place):
         try:
-            quota = read(folder)
+            quota = read_quota(folder)
         except (OSError, ValueError):
             quota = None  # the group at the root has no such file
         if quota is not None and quota > 0:
@@ -53,11 +79,92 @@ def _up(place: Path, root: str, group: str, read: Callable[[Path], float | None]
         folder = folder.parent
 
 
-def _second_version(folder: Path) -> float | None:
+def _read_v2_quota(folder: Path) -> float | None:
     quota, period = (folder / "cpu.max").read_text().split()
     return None if quota == "max" else int(quota) / int(period)
 
 
-def _first_version(folder: Path) -> float | None:
+def _read_v1_quota(folder: Path) -> float | None:
     quota = int((folder / "cpu.cfs_quota_us").read_text())
     return None if quota < 0 else quota / int((folder / "cpu.cfs_period_us").read_text())
+
+
+def has_bf16() -> bool:
+    """Whether the processor multiplies bfloat16 natively, and OpenVINO rightly on it."""
+    return has_bf16_instructions() and bf16_is_right()
+
+
+def explain_no_bf16() -> str:
+    """Why `has_bf16` is false, in words."""
+    if has_bf16_instructions():
+        return "OpenVINO multiplies bf16 wrongly on this processor"
+    return "this processor has no bf16 (AVX512_BF16 or AMX)"
+
+
+@functools.cache
+def has_bf16_instructions() -> bool:
+    """Whether the processor has instructions for bfloat16 (AVX512_BF16 or AMX)."""
+    import openvino
+
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+@functools.cache
+def bf16_is_right() -> bool:
+    """Whether OpenVINO's bf16 products of random matrices are close to those in fp32.
+
+    OpenVINO's issue 38256 reports a Zen 5 on which they are not, in 2026.4: it has AVX512_BF16, and one product comes
+    out at several times its size. The arithmetic is tried instead of keeping a list of processors; this takes 0.1 s,
+    once. On a processor without bf16 it compares fp32 with itself.
+    """
+    from openvino import opset13 as ops
+
+    random = np.random.default_rng(0)
+    weights = random.standard_normal((_INNER, _OUTER)).astype(np.float32) / np.float32(_INNER**0.5)
+    rows = ops.parameter([-1, _INNER], np.float32)
+    # By constants, as a model's layers multiply, and by one another, as its attention does.
+    by_weights: Any = ops.matmul(rows, ops.constant(weights), transpose_a=False, transpose_b=False)
+    by_rows = ops.matmul(by_weights, by_weights, transpose_a=False, transpose_b=True)
+    try:
+        compiled = _compile_on_one_thread([by_weights, by_rows], rows, "bf16")
+        for count in _ROWS:
+            batch = random.standard_normal((count, _INNER)).astype(np.float32)
+            first, second = compiled([batch]).values()
+            exact = batch @ weights
+            if not (is_close_to(first, exact) and is_close_to(second, exact @ exact.T)):
+                return False
+    except RuntimeError:
+        return False  # if a product cannot be compiled, no model can
+    return True
+
+
+def is_close_to(product: NDArray[np.float32], exact: NDArray[np.float32]) -> bool:
+    """Whether two matrices differ by less than 5 % of the second's Frobenius norm; false for NaN."""
+    return bool(np.linalg.norm(product - exact) < _BF16_TOLERANCE * np.linalg.norm(exact))
+
+
+@functools.cache
+def int8_is_exact() -> bool:
+    """Whether an int8 product of ones is their number on this processor.
+
+    It is with AVX512-VNNI, AVX-VNNI or AMX. x86 processors without them add products in pairs, in 16 bits, which
+    clips them: on a Zen 3 this sum of 64 comes out as 0.5, and logits of rerank-mini-en are off by up to 0.3. The
+    arithmetic is tried instead of keeping a list of processors; this takes 20 ms, once.
+    """
+    from openvino import opset13 as ops
+
+    def quantize(node: Any) -> Any:
+        return ops.fake_quantize(node, *(np.float32(bound) for bound in (-1, 1, -1, 1)), 255)
+
+    row = ops.parameter([1, _ONES], np.float32)
+    column = ops.constant(np.ones((_ONES, 1), dtype=np.float32))
+    product = ops.matmul(quantize(row), quantize(column), transpose_a=False, transpose_b=False)
+    (total,) = _compile_on_one_thread([product], row, "f32")([np.ones((1, _ONES), dtype=np.float32)]).values()
+    return bool(abs(total.item() - _ONES) < 0.01 * _ONES)
+
+
+def _compile_on_one_thread(outputs: list[Any], parameter: Any, precision: str) -> Any:
+    import openvino
+
+    config = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": 1}
+    return openvino.Core().compile_model(openvino.Model(outputs, [parameter], "products"), "CPU", config)

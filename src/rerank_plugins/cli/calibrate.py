@@ -17,7 +17,7 @@ from rich.table import Table
 from rerank_plugins._internal.files import expand
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.loading import DEFAULT_MODEL
-from rerank_plugins.retrieval.embedder import BOX_EMBEDDER
+from rerank_plugins.retrieval.embedder import BUNDLED_EMBEDDER
 
 if TYPE_CHECKING:
     from rerank_plugins.evaluation import CalibrationResult
@@ -33,7 +33,7 @@ def calibrate(  # noqa: PLR0913, PLR0917 - one an option
     folder: Annotated[Path, typer.Argument(help="A folder in BEIR layout, with judgements in qrels/.")],
     model: Annotated[str, typer.Option(help="A folder, rerank-mini-en, or a name on the hub.")] = DEFAULT_MODEL,
     method: Annotated[_Method, typer.Option(help="auto cross-validates both, from 1,000 pairs on.")] = _Method.AUTO,
-    embedder: Annotated[str, typer.Option(help="The first stage; or a sentence-transformers model.")] = BOX_EMBEDDER,
+    embedder: Annotated[str, typer.Option(help="First stage; or a sentence-transformers model.")] = BUNDLED_EMBEDDER,
     run: Annotated[Path | None, typer.Option(help="A TREC run file of your retriever, instead of --embedder.")] = None,
     top_k: Annotated[int, typer.Option(help="Candidates a query.")] = 50,
     split: Annotated[str | None, typer.Option(help="qrels/SPLIT.tsv; the first there is of test, dev, train.")] = None,

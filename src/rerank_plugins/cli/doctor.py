@@ -13,11 +13,12 @@ from rich.text import Text
 
 from rerank_plugins._internal.extras import torch_installed
 from rerank_plugins.backends.auto import EngineChoice, choose_engine
-from rerank_plugins.backends.cpu import affinity, usable_cpus
+from rerank_plugins.backends.cpu import count_affinity_cpus, count_usable_cpus
 from rerank_plugins.cli.models import found_models
 from rerank_plugins.errors import RerankError
 from rerank_plugins.hub import folder as model_folder
-from rerank_plugins.hub.cache_dirs import cache_root, conversion_place
+from rerank_plugins.hub.cache_dirs import cache_root, conversion_folder
+from rerank_plugins.hub.weights import conversion_is_stale
 
 _PACKAGES = {
     "openvino": "base",
@@ -77,8 +78,8 @@ def _cache() -> str:
 def _conversion(folder: Path, choice: EngineChoice) -> str:
     if choice.engine != "openvino" or not model_folder.needs_conversion(folder):
         return ""
-    place = conversion_place(folder)
-    if (place / model_folder.OPENVINO_FILE).is_file() and not model_folder.conversion_is_stale(folder, place):
+    place = conversion_folder(folder)
+    if (place / model_folder.OPENVINO_FILE).is_file() and not conversion_is_stale(folder, place):
         return f"; converted in {place}"
     return "; converted at its first use" + ("" if torch_installed() else ", for which the extra torch is missing")
 
@@ -105,7 +106,7 @@ def _version(package: str) -> str | None:
 
 def _processors() -> str:
     """How many this process may use."""
-    given, usable = affinity(), usable_cpus()
+    given, usable = count_affinity_cpus(), count_usable_cpus()
     quota = f", of which the container's quota leaves {usable}" if usable < given else ""
     return f"{given} processors for this process{quota}"
 
@@ -113,12 +114,11 @@ def _processors() -> str:
 def _processor() -> str:
     import openvino
 
-    from rerank_plugins.backends.int8 import int8_is_exact
-    from rerank_plugins.backends.openvino import cpu_has_bf16, lists_bf16
+    from rerank_plugins.backends.cpu import has_bf16, has_bf16_instructions, int8_is_exact
 
     name = openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")
-    wrong = " that OpenVINO multiplies wrongly" if lists_bf16() and not cpu_has_bf16() else ""
+    wrong = " that OpenVINO multiplies wrongly" if has_bf16_instructions() and not has_bf16() else ""
     return (
-        f"{name}, {'with' if lists_bf16() else 'without'} bf16{wrong}, "
+        f"{name}, {'with' if has_bf16_instructions() else 'without'} bf16{wrong}, "
         f"{'with int8' if int8_is_exact() else 'without int8 that is exact'}"
     )

@@ -21,10 +21,10 @@ from rerank_plugins.demo.corpus import is_chinese, show_chinese_warnings
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.evaluation.results import METRICS, Evaluation, Interval, QueryChange, Ranking, Reranked
 from rerank_plugins.loading import DEFAULT_MODEL
-from rerank_plugins.retrieval.embedder import BOX_EMBEDDER
+from rerank_plugins.retrieval.embedder import BUNDLED_EMBEDDER
 
 if TYPE_CHECKING:
-    from rerank_plugins._internal.loading_options import EngineName, Precision
+    from rerank_plugins.backends.base import EngineName, Precision
 
 # Queries that lost most, and characters of a text, that are printed; --json and --report have all of them.
 _SHOWN, _WIDTH = 3, 100
@@ -36,7 +36,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one an option
         list[str] | None,
         typer.Option(help=f"A folder, rerank-mini-en, or a name on the hub; several are compared. [{DEFAULT_MODEL}]"),
     ] = None,
-    embedder: Annotated[str, typer.Option(help="The first stage; or a sentence-transformers model.")] = BOX_EMBEDDER,
+    embedder: Annotated[str, typer.Option(help="First stage; or a sentence-transformers model.")] = BUNDLED_EMBEDDER,
     run: Annotated[Path | None, typer.Option(help="A TREC run file of your retriever, instead of --embedder.")] = None,
     top_k: Annotated[int, typer.Option(help="Candidates a query.")] = 50,
     split: Annotated[str | None, typer.Option(help="qrels/SPLIT.tsv; the first there is of test, dev, train.")] = None,

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from rerank_plugins.hub.fidelity_report import FIDELITY_FILE, shortfall
+from rerank_plugins.hub.fidelity_report import FIDELITY_FILE, describe_shortfall
 
 
 class _Precision(StrEnum):
@@ -36,7 +36,7 @@ def export(
     json_output: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Convert or quantize a model for CPUs, and report how far its scores moved. Ends with 1 below the floor."""
-    from rerank_plugins.backends.int8 import int8_is_exact
+    from rerank_plugins.backends.cpu import int8_is_exact
     from rerank_plugins.export import export_model
 
     exported = export_model(
@@ -63,8 +63,8 @@ def export(
             else f"It stays there and is not used by default; precision='{precision.value}' loads it"
         )
         errors.print(
-            f"Below the floor of fidelity: {shortfall(exported.report)}.\n{outcome}. More or other --calibration "
-            f"pairs may help; --accept makes the export the default all the same.",
+            f"Below the floor of fidelity: {describe_shortfall(exported.report)}.\n{outcome}. More or other "
+            f"--calibration pairs may help; --accept makes the export the default all the same.",
             markup=False,
         )
         raise typer.Exit(1)

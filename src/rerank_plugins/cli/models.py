@@ -11,13 +11,14 @@ from rich.table import Table
 
 from rerank_plugins.errors import ModelLoadError
 from rerank_plugins.hub import folder as model_folder
-from rerank_plugins.hub.lookup import box_folders, is_folder
+from rerank_plugins.hub.config import is_cross_encoder
+from rerank_plugins.hub.lookup import is_folder, list_bundled_models
 from rerank_plugins.loading import DEFAULT_MODEL
 
 
 def found_models() -> list[tuple[str, str, Path]]:
     """(name, where, folder) of every complete cross-encoder on this machine that a name leads to."""
-    found = [(folder.name, "in the box", folder) for folder in box_folders() if _is_reranker(folder)]
+    found = [(folder.name, "in the box", folder) for folder in list_bundled_models() if _is_reranker(folder)]
     local = Path("models")
     if is_folder(local):
         found += [
@@ -46,7 +47,7 @@ def _cached() -> list[tuple[str, str, Path]]:
 
 def _is_reranker(folder: Path) -> bool:
     try:
-        return not model_folder.missing_files(folder) and model_folder.is_cross_encoder(folder)
+        return not model_folder.list_missing_files(folder) and is_cross_encoder(folder)
     except ModelLoadError:
         return False  # damaged: loading it by name says what is wrong
 

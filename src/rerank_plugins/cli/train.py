@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from rerank_plugins.evaluation.results import METRICS, Ranking
-from rerank_plugins.hub.fidelity_report import shortfall
-from rerank_plugins.retrieval.embedder import BOX_EMBEDDER
+from rerank_plugins.hub.fidelity_report import describe_shortfall
+from rerank_plugins.retrieval.embedder import BUNDLED_EMBEDDER
 
 if TYPE_CHECKING:
     from rerank_plugins.training import Training
@@ -28,7 +28,7 @@ def train(  # noqa: PLR0913, PLR0917 - one an option
     teacher: Annotated[str, typer.Option(help="A reranker whose scores are learned too; or none.")] = "none",
     split: Annotated[str | None, typer.Option(help="qrels/SPLIT.tsv to learn from; first of train, dev, test.")] = None,
     test_split: Annotated[str | None, typer.Option(help="To evaluate on; the first other of test, dev.")] = None,
-    embedder: Annotated[str, typer.Option(help="The first stage; or a sentence-transformers model.")] = BOX_EMBEDDER,
+    embedder: Annotated[str, typer.Option(help="First stage; or a sentence-transformers model.")] = BUNDLED_EMBEDDER,
     run: Annotated[Path | None, typer.Option(help="A TREC run file of your retriever, instead of --embedder.")] = None,
     top_k: Annotated[int, typer.Option(help="Candidates a query.")] = 50,
     list_size: Annotated[int, typer.Option(help="Passages in a list, one of them relevant.")] = 8,
@@ -95,7 +95,8 @@ def _show(training: Training) -> None:
         told.append(f"{training.base} had no ranking head, so there is no order of its own to compare with.")
     if not training.int8_is_default:
         told.append(
-            f"The int8 fell below the floor of fidelity ({shortfall(training.fidelity)}): the model is loaded in full."
+            f"The int8 fell below the floor of fidelity ({describe_shortfall(training.fidelity)}): the model is "
+            f"loaded in full."
         )
     console.print(Text("\n" + "\n".join(told)))
     console.print(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rerank_plugins.demo.corpus import (
-    BOX_RERANKER,
+    BUNDLED_RERANKER,
     Passage,
     example_corpus,
     read_corpus,
@@ -11,4 +11,4 @@ from rerank_plugins.demo.corpus import (
     show_chinese_warnings,
 )
 
-__all__ = ["BOX_RERANKER", "Passage", "example_corpus", "read_corpus", "reads_chinese", "show_chinese_warnings"]
+__all__ = ["BUNDLED_RERANKER", "Passage", "example_corpus", "read_corpus", "reads_chinese", "show_chinese_warnings"]

@@ -20,9 +20,9 @@ from rerank_plugins.highlights import sentence_spans
 from rerank_plugins.loading import DEFAULT_MODEL
 from rerank_plugins.reranker import Reranker
 from rerank_plugins.retrieval.beir import example_collection
-from rerank_plugins.retrieval.embedder import BOX_EMBEDDER
+from rerank_plugins.retrieval.embedder import BUNDLED_EMBEDDER
 
-BOX_RERANKER = "rerank-mini-en"
+BUNDLED_RERANKER = "rerank-mini-en"
 CANDIDATES, KEPT = 50, 5
 DEFAULT_QUERY = "What is the newest Apple phone made of?"
 
@@ -86,7 +86,7 @@ def is_chinese(text: str) -> bool:
 
 def reads_chinese(model: str) -> bool:
     """False for the reranker in the box; others are taken to read it."""
-    return Path(model).name != BOX_RERANKER
+    return Path(model).name != BUNDLED_RERANKER
 
 
 def show_chinese_warnings(console: Console, model: str, embedder: str) -> None:
@@ -94,14 +94,14 @@ def show_chinese_warnings(console: Console, model: str, embedder: str) -> None:
     if not reads_chinese(model):
         last = DEFAULT_MODEL.rsplit("/", maxsplit=1)[-1]
         console.print(
-            f"{BOX_RERANKER} reads English only; its scores for Chinese mean nothing. Use --model {DEFAULT_MODEL}, "
+            f"{BUNDLED_RERANKER} reads English only; its scores for Chinese mean nothing. Use --model {DEFAULT_MODEL}, "
             f"after: hf download {DEFAULT_MODEL} --local-dir models/{last}",
             style="yellow",
             soft_wrap=True,
         )
-    if Path(embedder).name == BOX_EMBEDDER:
+    if Path(embedder).name == BUNDLED_EMBEDDER:
         console.print(
-            f"{BOX_EMBEDDER} knows Chinese by single characters only: 20 of the example's 53 answers were not in "
+            f"{BUNDLED_EMBEDDER} knows Chinese by single characters only: 20 of the example's 53 answers were not in "
             f"its top 50. Use --embedder BAAI/bge-m3, or another that reads Chinese.",
             style="yellow",
             soft_wrap=True,
@@ -174,8 +174,8 @@ def pipeline_options(description: str) -> argparse.Namespace:
     """The command line that both example pipelines share, with ``passages`` read and ``model`` settled."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--query", default=DEFAULT_QUERY)
-    parser.add_argument("--model", help=f"reranker; without it {BOX_RERANKER}, for Chinese {DEFAULT_MODEL}")
-    parser.add_argument("--embedder", default=BOX_EMBEDDER, help="in the box, or any sentence-transformers model")
+    parser.add_argument("--model", help=f"reranker; without it {BUNDLED_RERANKER}, for Chinese {DEFAULT_MODEL}")
+    parser.add_argument("--embedder", default=BUNDLED_EMBEDDER, help="in the box, or any sentence-transformers model")
     parser.add_argument("--corpus", type=Path, default=example_corpus(), help="JSON lines with 'text' and 'title'")
     parser.add_argument("--llm", help="openai:NAME or ollama:NAME; without it an extractive answer")
     parser.add_argument("--llm-url", help="an OpenAI-compatible or Ollama server, for --llm")
@@ -188,5 +188,5 @@ def pipeline_options(description: str) -> argparse.Namespace:
             parser.error(f"--llm must be openai:NAME or ollama:NAME, got {options.llm!r}")
     options.passages = read_corpus(options.corpus)
     options.chinese = is_chinese(options.query) or is_chinese(options.passages[0].text)
-    options.model = options.model or (DEFAULT_MODEL if options.chinese else BOX_RERANKER)
+    options.model = options.model or (DEFAULT_MODEL if options.chinese else BUNDLED_RERANKER)
     return options

@@ -12,12 +12,12 @@ from rerank_plugins.demo import corpus as shared
 from rerank_plugins.errors import MissingExtraError
 from rerank_plugins.highlights import check_highlight, highlight_as_dict
 from rerank_plugins.loading import load_reranker
-from rerank_plugins.retrieval.embedder import BOX_EMBEDDER, load_embedder
+from rerank_plugins.retrieval.embedder import BUNDLED_EMBEDDER, load_embedder
 
 
 def demo(
     query: Annotated[str, typer.Argument(help="A question to the example corpus.")] = shared.DEFAULT_QUERY,
-    model: Annotated[str, typer.Option(help="A folder, rerank-mini-en, or a name on the hub.")] = shared.BOX_RERANKER,
+    model: Annotated[str, typer.Option(help="A folder, rerank-mini-en, or a hub name.")] = shared.BUNDLED_RERANKER,
 ) -> None:
     """Retrieve, rerank and answer a question, and show what reranking changed."""
     try:
@@ -27,9 +27,9 @@ def demo(
     check_highlight(highlight=True)
     console = Console()
     if shared.is_chinese(query):
-        shared.show_chinese_warnings(console, model, BOX_EMBEDDER)
+        shared.show_chinese_warnings(console, model, BUNDLED_EMBEDDER)
     passages = shared.read_corpus(shared.example_corpus())
-    embed = load_embedder(BOX_EMBEDDER)
+    embed = load_embedder(BUNDLED_EMBEDDER)
     vectors = embed([passage.text for passage in passages])
     index = faiss.IndexFlatIP(vectors.shape[1])
     index.add(vectors)

@@ -10,16 +10,16 @@ import typer
 from rich.console import Console
 
 from rerank_plugins.demo import traps as shared
-from rerank_plugins.demo.corpus import BOX_RERANKER
-from rerank_plugins.retrieval.embedder import BOX_EMBEDDER
+from rerank_plugins.demo.corpus import BUNDLED_RERANKER
+from rerank_plugins.retrieval.embedder import BUNDLED_EMBEDDER
 
 
 def traps(
     language: Annotated[str, typer.Option(help="en, zh, or all that the model reads.")] = "all",
-    model: Annotated[str, typer.Option(help="A folder, rerank-mini-en, or a name on the hub.")] = BOX_RERANKER,
+    model: Annotated[str, typer.Option(help="A folder, rerank-mini-en, or a name on the hub.")] = BUNDLED_RERANKER,
     embedder: Annotated[
         str, typer.Option(help="In the box, or any sentence-transformers model for the second order.")
-    ] = BOX_EMBEDDER,
+    ] = BUNDLED_EMBEDDER,
     *,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:

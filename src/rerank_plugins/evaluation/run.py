@@ -12,8 +12,8 @@ from pathlib import Path
 from rich.progress import Progress
 
 from rerank_plugins._internal.files import expand
-from rerank_plugins._internal.loading_options import EngineName, Precision
-from rerank_plugins.backends.cpu import usable_cpus
+from rerank_plugins.backends.base import EngineName, Precision
+from rerank_plugins.backends.cpu import count_usable_cpus
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.evaluation.candidates import first_stage, progress_bar
 from rerank_plugins.evaluation.comparison import compared, ranking
@@ -25,7 +25,7 @@ from rerank_plugins.evaluation.systems import Contender, contenders
 from rerank_plugins.loading import load_reranker
 from rerank_plugins.reranker import Reranker
 from rerank_plugins.retrieval.beir import Collection, read_collection
-from rerank_plugins.retrieval.embedder import BOX_EMBEDDER
+from rerank_plugins.retrieval.embedder import BUNDLED_EMBEDDER
 from rerank_plugins.retrieval.first_stage import FirstStage
 
 
@@ -33,7 +33,7 @@ def evaluate(  # noqa: PLR0913 - candidates, sample and every option of loading 
     folder: str | Path | Collection,
     models: Sequence[str | Path | Reranker],
     *,
-    embedder: str = BOX_EMBEDDER,
+    embedder: str = BUNDLED_EMBEDDER,
     run: str | Path | FirstStage | None = None,
     top_k: int = 50,
     split: str | None = None,
@@ -81,7 +81,7 @@ def evaluate(  # noqa: PLR0913 - candidates, sample and every option of loading 
         ScoringError: A reranker failed. With ``work_folder``, what was computed is kept.
     """
     _check(top_k=top_k, queries=queries, seed=seed)
-    if run is not None and embedder != BOX_EMBEDDER:
+    if run is not None and embedder != BUNDLED_EMBEDDER:
         found = run.name if isinstance(run, FirstStage) else run
         raise InvalidInputError(
             f"Candidates come from a run file or from an embedder: leave one out of {found}, {embedder}."
@@ -176,5 +176,5 @@ def processor_name(threads: int | None) -> str:
     import openvino
 
     name = openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")
-    count = threads or usable_cpus()
+    count = threads or count_usable_cpus()
     return f"{name}, {count} {'thread' if count == 1 else 'threads'}"

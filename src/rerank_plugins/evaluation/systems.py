@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rerank_plugins.backends.identity import identity
+from rerank_plugins.backends.fingerprint import fingerprint_model
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.hub.lookup import find_model
 from rerank_plugins.loading import LoadedReranker
@@ -42,7 +42,7 @@ class Contender:
             local_files_only=options.local_files_only,
         )
         # All options, so that one that comes later cannot be forgotten here.
-        return json.dumps([identity(folder, scorer.engine), scorer.engine.device, asdict(options)])
+        return json.dumps([fingerprint_model(folder, scorer.engine), scorer.engine.device, asdict(options)])
 
 
 @contextmanager

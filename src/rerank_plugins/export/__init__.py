@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 from rerank_plugins._internal.files import expand
-from rerank_plugins.backends.openvino import cpu_has_bf16, why_no_bf16
+from rerank_plugins.backends.cpu import explain_no_bf16, has_bf16
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.export import artifacts as saving
 from rerank_plugins.export.calibration_data import read_texts
 from rerank_plugins.export.run import ExportPrecision, Job
-from rerank_plugins.hub import folder as model_folder
-from rerank_plugins.hub.cache_dirs import conversion_place
-from rerank_plugins.hub.fidelity_report import is_default
+from rerank_plugins.hub.cache_dirs import conversion_folder
+from rerank_plugins.hub.config import check_cross_encoder
+from rerank_plugins.hub.fidelity_report import is_accepted
 from rerank_plugins.hub.lookup import find_model
 
 __all__ = ["Export", "ExportPrecision", "export_model"]
@@ -42,7 +42,7 @@ class Export:
 
         It takes int8 where the processor multiplies int8 exactly (VNNI, AMX); elsewhere int8 gains nothing.
         """
-        return is_default(self.report)
+        return is_accepted(self.report)
 
 
 def export_model(
@@ -91,14 +91,14 @@ def export_model(
         raise InvalidInputError(f"precision must be one of {', '.join(get_args(ExportPrecision))}; got {precision!r}.")
     if isinstance(queries, bool) or not isinstance(queries, int) or queries < 1:
         raise InvalidInputError(f"queries must be a whole number of at least 1, got {queries!r}.")
-    if precision == "bf16" and not cpu_has_bf16():
+    if precision == "bf16" and not has_bf16():
         raise InvalidInputError(
-            f"precision='bf16' is compared by computing in it, and {why_no_bf16()}. "
+            f"precision='bf16' is compared by computing in it, and {explain_no_bf16()}. "
             f"Export on another, or take precision='fp32': the file is the same."
         )
     folder = find_model(model, revision=revision, cache_folder=cache_folder, local_files_only=local_files_only)
-    model_folder.check_cross_encoder(folder)
-    target = conversion_place(folder) if out is None else expand(out)
+    check_cross_encoder(folder)
+    target = conversion_folder(folder) if out is None else expand(out)
     job = Job(folder, target, precision, progress=progress)
     with saving.alone(target):
         texts = read_texts(None if calibration is None else expand(calibration), job.encoder, queries)

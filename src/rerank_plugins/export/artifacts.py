@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from rerank_plugins._internal.files import free_bytes, make_scratch_folder
 from rerank_plugins.errors import ExportError, InvalidInputError
 from rerank_plugins.hub import folder as model_folder
-from rerank_plugins.hub.cache_dirs import clear_scratch, lock_path
+from rerank_plugins.hub.cache_dirs import lock_path
+from rerank_plugins.hub.weights import CONVERTED_FROM_FILE
 
 _log = logging.getLogger("rerank_plugins")
 _SCRATCH = ".exporting-"
@@ -48,16 +49,12 @@ def scratch_folder(target: Path, needed: int) -> Iterator[Path]:
     """A folder inside ``target`` for ``needed`` bytes, gone afterwards; what killed exports left there goes too."""
     place = target / model_folder.OPENVINO_FILE.parent
     try:
-        place.mkdir(parents=True, exist_ok=True)
-        clear_scratch(place, _SCRATCH)
-        check_room(place, needed)
-        scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=place))
+        scratch = make_scratch_folder(place, _SCRATCH)
     except OSError as exc:
         raise _unwritable(target, exc) from exc
-    try:
-        yield scratch
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    with scratch as name:
+        check_room(place, needed)
+        yield Path(name)
 
 
 def check_room(folder: Path, needed: int) -> None:
@@ -68,12 +65,6 @@ def check_room(folder: Path, needed: int) -> None:
             f"The export takes {needed / 1e9:.2f} GB in {folder}, and {free / 1e9:.2f} GB are free. "
             f"Make room, or name another folder with out."
         )
-
-
-def free_bytes(folder: Path) -> int:
-    """What is free in ``folder``, or in what is there of the way to it."""
-    there = next(place for place in (folder, *folder.parents) if place.exists())
-    return shutil.disk_usage(there).free
 
 
 def copy_description(source: Path, target: Path) -> None:
@@ -101,7 +92,7 @@ def copy_description(source: Path, target: Path) -> None:
 
 def note_source(target: Path, made_from: dict[str, list[int | str]]) -> None:
     """Say what the IR in ``target`` was made from, so that it is made again, or passed over, when that changes."""
-    (target / model_folder.CONVERTED_FROM_FILE).write_text(json.dumps(made_from), encoding="utf-8")
+    (target / CONVERTED_FROM_FILE).write_text(json.dumps(made_from), encoding="utf-8")
 
 
 def publish(made: Path, target: Path) -> None:

@@ -12,17 +12,20 @@ from rich.console import Console
 from rich.progress import track
 
 from rerank_plugins._internal.extras import torch_installed
-from rerank_plugins._internal.loading_options import EngineName, Precision
-from rerank_plugins.backends.openvino import cpu_has_bf16, read_graph, readable_graph
+from rerank_plugins.backends.base import EngineName, Precision
+from rerank_plugins.backends.cpu import has_bf16
+from rerank_plugins.backends.openvino import find_graph, read_graph
 from rerank_plugins.errors import ExportError, InvalidInputError, RerankError
 from rerank_plugins.export import artifacts as saving
 from rerank_plugins.export import quantization as int8
 from rerank_plugins.export.calibration_data import Question, Texts
 from rerank_plugins.export.fidelity import compare
 from rerank_plugins.hub import folder as model_folder
-from rerank_plugins.hub.cache_dirs import conversion_place
-from rerank_plugins.hub.fidelity_report import is_default, read_reports, write_reports
-from rerank_plugins.hub.onnx_files import external_files
+from rerank_plugins.hub.cache_dirs import conversion_folder
+from rerank_plugins.hub.config import read_max_input_length
+from rerank_plugins.hub.fidelity_report import is_accepted, read_reports, write_reports
+from rerank_plugins.hub.onnx_files import list_external_files
+from rerank_plugins.hub.weights import count_fp32_bytes, fingerprint_weights
 from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
 from rerank_plugins.tokenization.pair_encoder import PairEncoder
 
@@ -43,12 +46,12 @@ class Job:
         self.file = model_folder.OPENVINO_INT8_FILE if precision == "int8" else model_folder.OPENVINO_FILE
         self.encoder = PairEncoder.from_folder(folder, self._max_length())
         self._progress = progress
-        self._elsewhere = target.resolve() not in {folder.resolve(), conversion_place(folder).resolve()}
+        self._elsewhere = target.resolve() not in {folder.resolve(), conversion_folder(folder).resolve()}
 
     @property
     def result(self) -> Path:
         """The file that the export makes, or that is already what it would make."""
-        graph = readable_graph(self.folder)
+        graph = find_graph(self.folder)
         return graph if graph is not None and self._is_the_export(graph) else self.target / self.file
 
     def run(self, texts: Texts, *, accept: bool) -> dict[str, Any]:
@@ -87,33 +90,33 @@ class Job:
                 "kept_earlier": False,
                 "texts": texts.source,
                 "rest_precision": self._rest_precision(),
-                "made_from": model_folder.fingerprint(self.folder),
+                "made_from": fingerprint_weights(self.folder),
                 "inputs": inputs,
             }
-            if not is_default(report) and self._has_better(earlier, inputs):
+            if not is_accepted(report) and self._has_better(earlier, inputs):
                 return {**report, "kept_earlier": True}
             self._publish(made, report)
         return report
 
     def _has_better(self, earlier: dict[str, Any], inputs: dict[str, Any]) -> bool:
         same = _same_weights(earlier, inputs)
-        return self.precision == "int8" and same and is_default(earlier) and self.result.is_file()
+        return self.precision == "int8" and same and is_accepted(earlier) and self.result.is_file()
 
     def _rest_precision(self) -> str | None:
         """What the parts of an int8 model that are not int8 are compared, and later computed, in."""
         if self.precision != "int8":
             return None
-        return "bf16" if cpu_has_bf16() else "fp32"
+        return "bf16" if has_bf16() else "fp32"
 
     def _max_length(self) -> int:
-        longest = model_folder.longest_input(self.folder)
+        longest = read_max_input_length(self.folder)
         return MAX_LENGTH if longest is None else min(MAX_LENGTH, longest)
 
     def _inputs(self, texts: Texts) -> dict[str, Any]:
         """All that the result depends on."""
         packages = ["openvino", *(["nncf"] if self.precision == "int8" else [])]
         return {
-            "weights": {name: entry[-1] for name, entry in model_folder.fingerprint(self.folder).items()},
+            "weights": {name: entry[-1] for name, entry in fingerprint_weights(self.folder).items()},
             "texts": texts.sha256,
             "recipe": int8.RECIPE if self.precision == "int8" else None,
             "rest_precision": self._rest_precision(),
@@ -122,7 +125,7 @@ class Job:
 
     def _graph(self) -> Path:
         """The fp32 graph to work from; converts torch weights where there is none yet."""
-        graph = readable_graph(self.folder)
+        graph = find_graph(self.folder)
         if graph is not None:
             return graph
         if not model_folder.has_torch_weights(self.folder):
@@ -130,11 +133,11 @@ class Job:
                 f"{self.folder} has int8 weights only. Expected {model_folder.TORCH_FILES[0]}, "
                 f"{model_folder.ONNX_FILE.as_posix()} or {model_folder.OPENVINO_FILE.as_posix()} to export from."
             )
-        from rerank_plugins.backends.conversion import converted
+        from rerank_plugins.backends.conversion import convert_once
 
-        size, place = model_folder.fp32_bytes(self.folder), conversion_place(self.folder)
+        size, place = count_fp32_bytes(self.folder), conversion_folder(self.folder)
         saving.check_room(place, size + (0 if self._elsewhere else self._own_bytes(size, None)))
-        kept = converted(self.folder)
+        kept = convert_once(self.folder)
         if not isinstance(kept, Path):
             raise ExportError(
                 f"The conversion of {self.folder} cannot be kept in {place}. "
@@ -218,4 +221,4 @@ def _size(graph: Path) -> int:
     """Bytes of the weights behind an IR or ONNX file; those that ONNX keeps outside count too."""
     if graph.suffix == ".xml":
         return graph.with_suffix(".bin").stat().st_size
-    return sum(file.stat().st_size for file in (graph, *external_files(graph)))
+    return sum(file.stat().st_size for file in (graph, *list_external_files(graph)))

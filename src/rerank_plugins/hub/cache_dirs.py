@@ -1,17 +1,17 @@
-"""Where what is made from a model folder's weights is kept: beside them, or in a cache of our own."""
+"""Where conversions, compiled models and locks are kept: beside the weights, or in this package's cache."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import os
-import shutil
 import tempfile
-import time
 from pathlib import Path
 
 from rerank_plugins._internal.files import expand
 from rerank_plugins.errors import InvalidInputError
+
+__all__ = ["CACHE_VARIABLE", "cache_root", "conversion_folder", "lock_path"]
 
 CACHE_VARIABLE = "RERANK_PLUGINS_CACHE"
 
@@ -19,11 +19,11 @@ CACHE_VARIABLE = "RERANK_PLUGINS_CACHE"
 def cache_root() -> Path:
     """The folder that ``RERANK_PLUGINS_CACHE`` names, else ``rerank-plugins`` in the user's cache folder.
 
-    A user without a home folder, as containers have that are run by any number, or with one that cannot be used, gets a
-    folder among the temporary ones.
+    A folder in the system's temporary folder stands in for it if the user has no home folder (as in containers that run
+    under an arbitrary user id) or one that cannot be used.
 
     Raises:
-        InvalidInputError: That temporary folder is another user's, or the variable begins with nobody's ``~``.
+        InvalidInputError: The temporary folder is another user's, or the variable begins with an unknown ``~user``.
     """
     given = os.environ.get(CACHE_VARIABLE)
     if given:
@@ -33,16 +33,16 @@ def cache_root() -> Path:
         usual = expand(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "rerank-plugins"
     if usual is not None and _is_usable(usual):
         return usual
-    # Without any of the three nothing can be kept, which is said where that matters.
+    # Without any of the three nothing can be cached. Whoever tries to write says so.
     return _temporary_root() or usual or Path(os.sep) / "rerank-plugins"
 
 
 def _is_usable(root: Path) -> bool:
-    """Whether ``root`` is there, if only to be read, or can be made."""
+    """Whether ``root`` can be read, or created if it does not exist."""
     if os.access(root, os.F_OK):
         return os.access(root, os.R_OK | os.X_OK)
-    there = next((folder for folder in root.parents if os.access(folder, os.F_OK)), None)
-    return there is not None and os.access(there, os.W_OK | os.X_OK)
+    existing = next((folder for folder in root.parents if os.access(folder, os.F_OK)), None)
+    return existing is not None and os.access(existing, os.W_OK | os.X_OK)
 
 
 def _temporary_root() -> Path | None:
@@ -53,7 +53,7 @@ def _temporary_root() -> Path | None:
         owner = root.lstat().st_uid
     except OSError:
         return None
-    # Others may write among temporary files, and what they put there must not be loaded.
+    # Other users can write to the temporary folder, and what they put there must not be loaded.
     if user is not None and (owner != user or root.is_symlink()):
         raise InvalidInputError(
             f"This user has no home folder to keep files in, and {root} is another user's. "
@@ -62,35 +62,23 @@ def _temporary_root() -> Path | None:
     return root
 
 
-def conversion_place(folder: Path) -> Path:
+def conversion_folder(folder: Path) -> Path:
     """The folder under whose ``openvino/`` a conversion of ``folder`` is kept.
 
-    Beside the weights in a folder of the user's own. In the cache for what lies in a Hugging Face cache,
-    which is that library's to fill and to empty, and for what cannot be written to.
+    This is ``folder`` itself if the user can write to it. It is a folder of our cache for a read-only folder, and for a
+    snapshot in a Hugging Face cache, which is that library's to fill and to empty.
     """
     snapshot = folder.parent.name == "snapshots" and folder.parent.parent.name.startswith("models--")
     if not snapshot and os.access(folder, os.W_OK):
         return folder
-    name = f"{folder.parent.parent.name}--{folder.name}" if snapshot else f"{folder.name}-{_digest(folder)}"
+    name = f"{folder.parent.parent.name}--{folder.name}" if snapshot else f"{folder.name}-{_hash_path(folder)}"
     return cache_root() / "converted" / name
 
 
 def lock_path(place: Path) -> Path:
-    """The file that the one process holds which converts for ``place``."""
-    return cache_root() / "locks" / f"{_digest(place)}.lock"
+    """The lock file of the process that writes to ``place``."""
+    return cache_root() / "locks" / f"{_hash_path(place)}.lock"
 
 
-def clear_scratch(folder: Path, prefix: str) -> None:
-    """Remove what killed processes left in ``folder``.
-
-    What is younger than a day may be another machine's that is at work on the same disk: locks do not reach it.
-    """
-    yesterday = time.time() - 24 * 3600
-    for left in folder.glob(f"{prefix}*"):
-        with contextlib.suppress(FileNotFoundError):
-            if left.stat().st_mtime < yesterday:
-                shutil.rmtree(left, ignore_errors=True)
-
-
-def _digest(path: Path) -> str:
+def _hash_path(path: Path) -> str:
     return hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]

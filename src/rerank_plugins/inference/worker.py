@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from rerank_plugins.backends.auto import Engine
+from rerank_plugins.backends.base import Engine
 from rerank_plugins.errors import OutOfMemoryError, RerankError, ScoringError
 from rerank_plugins.inference.batching import BatchBuilder, pad_rows, round_up
 from rerank_plugins.inference.request import Row, ScoringRequest
@@ -88,7 +88,7 @@ class BatchWorker:
     @property
     def shares_batches(self) -> bool:
         """Whether rows of several requests may be computed together."""
-        return self._engine.shared_slots > 0
+        return self._engine.shared_token_budget > 0
 
     def build_batch(self, leader: ScoringRequest, others: Iterable[ScoringRequest]) -> Batch | None:
         """The leader's next batch, filled up with rows of others; None if the leader has no more rows."""
@@ -98,7 +98,7 @@ class BatchWorker:
         engine = self._engine
         builder = BatchBuilder(budget, max_padding=engine.max_padding, few_shapes=engine.few_shapes)
         parts = [_Part(leader, leader.give_rows(builder))]
-        builder.budget = min(budget, engine.shared_slots)
+        builder.budget = min(budget, engine.shared_token_budget)
         # The leader waits while others are encoded: no more of them than could be of use.
         characters = 2 * builder.budget * self._read // self._tokens
         for other in others:
@@ -170,7 +170,7 @@ class BatchWorker:
         return known
 
     def _width(self, row: EncodedPair) -> int:
-        return round_up(len(row.input_ids), self._engine.length_multiple, self._longest_row)
+        return round_up(len(row.input_ids), self._engine.pad_to_multiple_of, self._longest_row)
 
     def _learn_length(self, request: ScoringRequest) -> None:
         """Update how many characters a token has."""

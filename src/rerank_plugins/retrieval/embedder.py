@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rerank_plugins._internal.files import expand
 from rerank_plugins._internal.text import without_surrogates
 from rerank_plugins.errors import MissingExtraError, ModelNotFoundError
-from rerank_plugins.hub.lookup import box_folders
+from rerank_plugins.hub.lookup import list_bundled_models
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 Embedder = Callable[[Sequence[str]], "NDArray[np.float32]"]
 """Texts to unit vectors, float32 [texts, dimensions]: their inner product is the cosine."""
 
-BOX_EMBEDDER = "embed-static-en"
+BUNDLED_EMBEDDER = "embed-static-en"
 
 
 def load_embedder(name: str) -> Embedder:
     """A static embedder (model2vec folder, or one in the box), else a sentence-transformers model."""
     import numpy as np
 
-    folder = next((box for box in box_folders() if box.name == name), expand(name))
+    folder = next((box for box in list_bundled_models() if box.name == name), expand(name))
     if _is_static(folder):
         try:
             from model2vec import StaticModel
@@ -61,5 +61,5 @@ def _sentence_transformer(name: str) -> Callable[[list[str]], object]:
         raise ModelNotFoundError(
             f"The embedder {name!r} cannot be loaded ({type(exc).__name__}: {str(exc).splitlines()[0]}). "
             f"Expected the folder or the hub's name of a sentence-transformers model; "
-            f"{BOX_EMBEDDER!r} (English) needs no download."
+            f"{BUNDLED_EMBEDDER!r} (English) needs no download."
         ) from exc

@@ -10,9 +10,10 @@ from weakref import finalize
 from rerank_plugins._internal.deadline import Deadline
 from rerank_plugins._internal.loading_options import MAX_QUEUED_PAIRS, LoadingOptions
 from rerank_plugins._internal.validation import check_pairs
-from rerank_plugins.backends.auto import Engine, load_engine
-from rerank_plugins.backends.identity import identity
-from rerank_plugins.hub import folder as model_folder
+from rerank_plugins.backends.base import Engine
+from rerank_plugins.backends.fingerprint import fingerprint_model
+from rerank_plugins.backends.load import load_engine
+from rerank_plugins.hub.config import check_cross_encoder, find_pad_token_id, read_max_input_length
 from rerank_plugins.inference.request import ScoringRequest
 from rerank_plugins.inference.scheduler import Scheduler
 from rerank_plugins.inference.score_cache import ScoreCache
@@ -74,8 +75,8 @@ class CrossEncoderScorer:
     @classmethod
     def from_options(cls, folder: Path, options: LoadingOptions) -> Self:
         """Load the model in ``folder``. ``max_length`` is lowered to what the model can read."""
-        model_folder.check_cross_encoder(folder)
-        longest = model_folder.longest_input(folder)
+        check_cross_encoder(folder)
+        longest = read_max_input_length(folder)
         encoder = PairEncoder.from_folder(
             folder,
             options.max_length if longest is None else min(options.max_length, longest),
@@ -91,14 +92,16 @@ class CrossEncoderScorer:
         )
         cache = None
         if options.score_cache:
-            scope = f"{identity(folder, engine)} {encoder.max_length} {encoder.max_query_tokens} {options.windows}"
+            scope = (
+                f"{fingerprint_model(folder, engine)} {encoder.max_length} {encoder.max_query_tokens} {options.windows}"
+            )
             scope += json.dumps(encoder.settings)
             cache_folder = None if options.score_cache_folder is None else Path(options.score_cache_folder)
             cache = ScoreCache(scope, options.score_cache, cache_folder)
         return cls(
             encoder,
             engine,
-            pad_token_id=model_folder.pad_token_id(folder),
+            pad_token_id=find_pad_token_id(folder),
             longest_row=longest,
             max_queued_pairs=options.max_queued_pairs,
             cache=cache,

@@ -1,1 +1,7 @@
-"""From texts to token ids: templates, truncation, windows."""
+"""From texts to token ids: pair templates, truncation, windows."""
+
+from __future__ import annotations
+
+from rerank_plugins.tokenization.pair_encoder import MAX_QUERY_SHARE, EncodedPair, PairEncoder
+
+__all__ = ["MAX_QUERY_SHARE", "EncodedPair", "PairEncoder"]

@@ -1,80 +1,65 @@
-"""What a model folder says of how its pairs are encoded, beside the tokenizer itself."""
+"""`TokenizerSettings`: what a model folder says of how pairs are encoded, beside the tokenizer itself."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rerank_plugins.errors import ModelLoadError
+from rerank_plugins.hub.config import read_json
 
-# The tokenizers of transformers 5 that give token type ids, without "Tokenizer" and "Fast"; all others give none. Where
-# no class is named, it follows from the model type.
-_WITH_TOKEN_TYPES = frozenset(
-    ("Bert", "Canine", "ConvBert", "Deberta", "DebertaV2", "Electra", "FNet", "LayoutLM", "MobileBert", "SqueezeBert")
-)
-_TYPES_WITH_TOKEN_TYPES = frozenset(
-    (
-        "bert",
-        "canine",
-        "convbert",
-        "deberta",
-        "deberta-v2",
-        "electra",
-        "ernie",
-        "fnet",
-        "layoutlm",
-        "megatron-bert",
-        "mobilebert",
-        "squeezebert",
-    )
-)
+__all__ = ["BertNormalization", "TokenizerSettings", "read_tokenizer_settings"]
 
-# Those that make their normalizer from tokenizer_config.json, whatever tokenizer.json has.
+# The tokenizer classes that take their normalizer from tokenizer_config.json instead of tokenizer.json, without
+# "Tokenizer" and "Fast", and their model types, which decide if no class is named.
 _BERT = frozenset(("Bert", "ConvBert", "DistilBert", "Electra", "LayoutLM", "MobileBert", "SqueezeBert"))
-_BERT_TYPES = frozenset(
+_BERT_MODELS = frozenset(
     ("bert", "convbert", "distilbert", "electra", "ernie", "layoutlm", "megatron-bert", "mobilebert", "squeezebert")
 )
 
-# Tokenizers without a limit of their own say 10 to the 30th.
+# The tokenizer classes of transformers 5 that give token type ids, and their model types.
+_WITH_TOKEN_TYPES = _BERT - {"DistilBert"} | {"Canine", "Deberta", "DebertaV2", "FNet"}
+_MODELS_WITH_TOKEN_TYPES = _BERT_MODELS - {"distilbert"} | {"canine", "deberta", "deberta-v2", "fnet"}
+
+# transformers writes 10 to the 30th for a tokenizer without a limit.
 _NO_LIMIT = 1_000_000_000
 
 
 class BertNormalization(NamedTuple):
-    """What BERT's tokenizer does to a text before it is cut into words."""
+    """What BERT's tokenizer does to a text before it splits it into words."""
 
     lower_case: bool
     strip_accents: bool | None
-    chinese_apart: bool
+    split_chinese: bool
 
 
 class TokenizerSettings(NamedTuple):
-    """As transformers' tokenizer and sentence-transformers' `CrossEncoder` would take them from the folder."""
+    """The settings that transformers' tokenizer and sentence-transformers' `CrossEncoder` take from the folder."""
 
     token_types: bool = True
-    """Whether the passage's tokens have the type that the pair template gives them; else all types are 0."""
+    """Whether the model tells token types apart; else all token type ids are 0."""
     max_length: int | None = None
-    """Most tokens of a pair that the model was saved with; None if nothing says it."""
+    """Most tokens of a pair, as saved with the model; None if the folder does not say."""
     prompt: str = ""
-    """What stands before every query."""
+    """The text before every query."""
     lower_case: bool = False
-    """Whether texts are put into lower case first, whatever the tokenizer does."""
+    """Whether texts are put into lower case before the tokenizer's own normalization."""
     normalization: BertNormalization | None = None
-    """Instead of the normalizer in ``tokenizer.json``, of a WordPiece tokenizer; None for its own."""
+    """Replaces the normalizer of a WordPiece tokenizer; None keeps the one in ``tokenizer.json``."""
 
 
 def read_tokenizer_settings(folder: Path) -> TokenizerSettings:
-    """Read ``tokenizer_config.json`` and sentence-transformers' files in ``folder``; what is not there has its default.
+    """Read ``tokenizer_config.json`` and sentence-transformers' files in ``folder``; a missing file means defaults.
 
     Raises:
-        ModelLoadError: Pairs are joined by a chat template, or by arguments that were saved, or a file is damaged.
+        ModelLoadError: The model joins pairs by a chat template or by saved arguments, or a file is damaged.
     """
-    tokenizer = _read_object(folder / "tokenizer_config.json")
-    model = _read_object(folder / "config_sentence_transformers.json")
-    saved = _read_object(folder / "sentence_bert_config.json")
+    tokenizer = read_json(folder / "tokenizer_config.json") or {}
+    model = read_json(folder / "config_sentence_transformers.json") or {}
+    saved = read_json(folder / "sentence_bert_config.json") or {}
     if model.get("model_type") != "CrossEncoder" or not (folder / "modules.json").is_file():
-        model, saved = {}, {}  # so sentence-transformers takes them: files of something else
-    # A model that sentence-transformers saved for plain texts is not asked through a template.
+        model, saved = {}, {}  # as in sentence-transformers: these files belong to another kind of model
+    # A model that sentence-transformers saved for plain texts does not use its template.
     plain = "modality_config" in saved and "message" not in saved["modality_config"]
     if not plain and (tokenizer.get("chat_template") or (folder / "chat_template.jinja").is_file()):
         raise ModelLoadError(
@@ -90,23 +75,23 @@ def read_tokenizer_settings(folder: Path) -> TokenizerSettings:
         )
     limit = saved.get("max_seq_length")
     return TokenizerSettings(
-        _gives_token_types(tokenizer, folder),
-        _as_limit(tokenizer.get("model_max_length") if limit is None else limit),
-        _default_prompt(model),
+        _has_token_types(tokenizer, folder),
+        _parse_limit(tokenizer.get("model_max_length") if limit is None else limit),
+        _read_default_prompt(model),
         bool(saved.get("do_lower_case")),
-        _bert_normalization(tokenizer, folder),
+        _read_bert_normalization(tokenizer, folder),
     )
 
 
-def _gives_token_types(tokenizer: dict[str, Any], folder: Path) -> bool:
+def _has_token_types(tokenizer: dict[str, Any], folder: Path) -> bool:
     names = tokenizer.get("model_input_names")
     if isinstance(names, list):
         return "token_type_ids" in names
-    return _is_of(tokenizer, folder, _WITH_TOKEN_TYPES, _TYPES_WITH_TOKEN_TYPES)
+    return _has_tokenizer_of(tokenizer, folder, _WITH_TOKEN_TYPES, _MODELS_WITH_TOKEN_TYPES)
 
 
-def _bert_normalization(tokenizer: dict[str, Any], folder: Path) -> BertNormalization | None:
-    if not _is_of(tokenizer, folder, _BERT, _BERT_TYPES):
+def _read_bert_normalization(tokenizer: dict[str, Any], folder: Path) -> BertNormalization | None:
+    if not _has_tokenizer_of(tokenizer, folder, _BERT, _BERT_MODELS):
         return None
     lower_case, accents, chinese = (
         tokenizer.get(name, default)
@@ -115,34 +100,20 @@ def _bert_normalization(tokenizer: dict[str, Any], folder: Path) -> BertNormaliz
     return BertNormalization(bool(lower_case), None if accents is None else bool(accents), bool(chinese))
 
 
-def _is_of(tokenizer: dict[str, Any], folder: Path, classes: frozenset[str], types: frozenset[str]) -> bool:
-    """Whether the tokenizer's class is one of ``classes``; where none is named, the model's type one of ``types``."""
-    named = tokenizer.get("tokenizer_class")
-    if isinstance(named, str):
-        return named.removesuffix("Fast").removesuffix("Tokenizer") in classes
-    return _read_object(folder / "config.json").get("model_type") in types
+def _has_tokenizer_of(tokenizer: dict[str, Any], folder: Path, classes: frozenset[str], types: frozenset[str]) -> bool:
+    """Whether the tokenizer's class is one of ``classes`` or, if none is named, the model's type one of ``types``."""
+    name = tokenizer.get("tokenizer_class")
+    if isinstance(name, str):
+        return name.removesuffix("Fast").removesuffix("Tokenizer") in classes
+    return (read_json(folder / "config.json") or {}).get("model_type") in types
 
 
-def _as_limit(given: Any) -> int | None:
+def _parse_limit(given: Any) -> int | None:
     limited = isinstance(given, int | float) and not isinstance(given, bool) and 0 < given < _NO_LIMIT
     return int(given) if limited else None
 
 
-def _default_prompt(settings: dict[str, Any]) -> str:
+def _read_default_prompt(settings: dict[str, Any]) -> str:
     name, prompts = settings.get("default_prompt_name"), settings.get("prompts")
     prompt = prompts.get(name) if isinstance(prompts, dict) else None
     return prompt if isinstance(prompt, str) else ""
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as exc:
-        raise ModelLoadError(f"{path} cannot be read ({exc}). Download the model again.") from exc
-    if not isinstance(content, dict):
-        raise ModelLoadError(
-            f"{path} holds {type(content).__name__}, expected a JSON object. Download the model again."
-        )
-    return content

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from rerank_plugins.backends.auto import accelerator
-from rerank_plugins.backends.cpu import usable_cpus
-from rerank_plugins.backends.openvino import lists_bf16
+from rerank_plugins.backends.auto import find_accelerator
+from rerank_plugins.backends.cpu import count_usable_cpus, has_bf16_instructions
 from rerank_plugins.evaluation.run import processor_name
 
 
@@ -34,12 +33,12 @@ class Arithmetic:
 
 def use_threads(threads: int | None) -> None:
     """Let torch compute on ``threads`` processors; None: no more than a container's quota."""
-    torch.set_num_threads(min(torch.get_num_threads(), usable_cpus()) if threads is None else threads)
+    torch.set_num_threads(min(torch.get_num_threads(), count_usable_cpus()) if threads is None else threads)
 
 
 def chosen_arithmetic() -> Arithmetic:
     """The fastest that this machine has."""
-    device = accelerator() or "cpu"
+    device = find_accelerator() or "cpu"
     if device == "cuda":
         return Arithmetic(device, "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16")
-    return Arithmetic(device, "bf16" if device == "cpu" and lists_bf16() else None)
+    return Arithmetic(device, "bf16" if device == "cpu" and has_bf16_instructions() else None)

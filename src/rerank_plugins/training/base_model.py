@@ -12,6 +12,13 @@ from typing import Any
 
 from rerank_plugins.errors import MissingExtraError, ModelLoadError
 from rerank_plugins.hub import folder as model_folder
+from rerank_plugins.hub.config import (
+    check_cross_encoder,
+    is_cross_encoder,
+    list_custom_classes,
+    read_config,
+    read_max_input_length,
+)
 from rerank_plugins.hub.lookup import find_model
 
 try:
@@ -67,7 +74,7 @@ def trainable_folder(name: str | Path) -> Path:
         ModelLoadError: It has no torch weights, several labels, or is no encoder.
     """
     folder = find_model(name)
-    classes = model_folder.custom_code(folder)
+    classes = list_custom_classes(folder)
     if classes:
         raise ModelLoadError(
             f"{name} takes {', '.join(classes)} from custom code (auto_map in its config.json), which is never run "
@@ -79,14 +86,14 @@ def trainable_folder(name: str | Path) -> Path:
             f"computing only. Give a cross-encoder with safetensors, such as cross-encoder/ms-marco-MiniLM-L6-v2, or "
             f"a plain encoder, such as sentence-transformers/all-MiniLM-L6-v2, which gets a new ranking head."
         )
-    architectures = model_folder.read_config(folder).get("architectures") or [""]
+    architectures = read_config(folder).get("architectures") or [""]
     if str(architectures[0]).endswith("ForCausalLM"):
         raise ModelLoadError(
             f"{name} is a {architectures[0]}, which writes text. Expected an encoder that a ranking head can be put "
             f"on: BERT, XLM-R, ModernBERT and the like."
         )
-    if model_folder.is_cross_encoder(folder):
-        model_folder.check_cross_encoder(folder)
+    if is_cross_encoder(folder):
+        check_cross_encoder(folder)
     return folder
 
 
@@ -96,7 +103,7 @@ def load_base(name: str | Path, folder: Path, *, max_length: int, seed: int) -> 
     Raises:
         ModelLoadError: Its files cannot be used.
     """
-    longest = model_folder.longest_input(folder)
+    longest = read_max_input_length(folder)
     with quiet():
         weights = load_classifier(folder, torch.float32)[1]
     weights.check(folder, new_head=True)
@@ -117,7 +124,7 @@ def load_base(name: str | Path, folder: Path, *, max_length: int, seed: int) -> 
             f"{folder} cannot be loaded ({type(exc).__name__}: {exc}). Expected an encoder that transformers knows. "
             f"If a file is damaged, delete it and download the model again."
         ) from exc
-    return Base(str(name), folder, bool(weights.made_up_head), encoder)
+    return Base(str(name), folder, bool(weights.missing_head), encoder)
 
 
 @contextmanager

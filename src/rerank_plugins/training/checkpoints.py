@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rerank_plugins.hub import folder as model_folder
+from rerank_plugins.hub.weights import hash_file
 
 _log = logging.getLogger("rerank_plugins")
 
@@ -54,7 +54,7 @@ class Checkpoints:
     def mark_whole(self, step: int) -> None:
         """Say that all of a checkpoint is there."""
         path = self.folder / f"checkpoint-{step}"
-        write_json(path / _WHOLE, {file.name: model_folder.digest(file) for file in _files(path)})
+        write_json(path / _WHOLE, {file.name: hash_file(file) for file in _files(path)})
 
     def keep_best(self, step: int, development: float, save: Callable[[Path], None]) -> None:
         """Keep the model that ``save`` writes, instead of the best before it."""
@@ -107,6 +107,6 @@ def _files(folder: Path) -> list[Path]:
 def _is_whole(folder: Path) -> bool:
     try:
         listed = json.loads((folder / _WHOLE).read_text(encoding="utf-8"))
-        return bool(listed) and all(model_folder.digest(folder / name) == digest for name, digest in listed.items())
+        return bool(listed) and all(hash_file(folder / name) == digest for name, digest in listed.items())
     except (OSError, ValueError, AttributeError):
         return False

@@ -9,7 +9,7 @@ from pathlib import Path
 from rerank_plugins.errors import TrainingError
 from rerank_plugins.evaluation.report.formatting import counted, interval, number, p_value, signed, signed_interval
 from rerank_plugins.evaluation.results import METRICS, Reranked
-from rerank_plugins.hub.fidelity_report import shortfall
+from rerank_plugins.hub.fidelity_report import describe_shortfall
 from rerank_plugins.training.finishing import shown
 from rerank_plugins.training.results import Training
 
@@ -118,7 +118,7 @@ def _fidelity(training: Training) -> str:
     outcome = (
         "It is what `load_reranker` takes by default on processors that multiply int8 exactly."
         if training.int8_is_default
-        else f"That is below the floor of fidelity ({shortfall(report)}): it is not used by default; "
+        else f"That is below the floor of fidelity ({describe_shortfall(report)}): it is not used by default; "
         f'`precision="int8"` loads it.'
     )
     return (

@@ -13,14 +13,14 @@ from typing import Any
 
 from rich.progress import Progress
 
+from rerank_plugins._internal.files import free_bytes
 from rerank_plugins.errors import InvalidInputError, RerankError, TrainingError
 from rerank_plugins.evaluation.candidates import first_stage, progress_bar
 from rerank_plugins.evaluation.results import Evaluation
 from rerank_plugins.evaluation.run import evaluate
 from rerank_plugins.evaluation.systems import contenders, label_of
-from rerank_plugins.export.artifacts import free_bytes
-from rerank_plugins.hub import folder as model_folder
 from rerank_plugins.hub.lookup import find_model
+from rerank_plugins.hub.weights import count_fp32_bytes, fingerprint_weights, hash_file
 from rerank_plugins.loading import load_reranker
 from rerank_plugins.reranker import Reranker
 from rerank_plugins.retrieval.first_stage import FirstStage
@@ -169,7 +169,7 @@ class Sitting:
             "teacher": self._teacher_identity(),
             "split": self.splits[0],
             "test_split": self.splits[1],
-            "run": None if self.run_file is None else model_folder.digest(self.run_file),
+            "run": None if self.run_file is None else hash_file(self.run_file),
             "drop_leaks": self.drop_leaks,
             **asdict(self.recipe),
         }
@@ -253,7 +253,7 @@ class Sitting:
 
     def _check_room(self, base_folder: Path) -> None:
         there = sum(file.stat().st_size for file in self.out.rglob("*") if file.is_file())
-        needed = _COPIES * model_folder.fp32_bytes(base_folder) - there
+        needed = _COPIES * count_fp32_bytes(base_folder) - there
         free = free_bytes(self.out)
         if needed > free:
             raise TrainingError(
@@ -287,5 +287,5 @@ class Sitting:
 
 
 def _weights_digest(folder: Path) -> str:
-    digests = [str(entry[-1]) for entry in model_folder.fingerprint(folder).values()]
+    digests = [str(entry[-1]) for entry in fingerprint_weights(folder).values()]
     return hashlib.sha256(" ".join(digests).encode()).hexdigest()

@@ -13,8 +13,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from rerank_plugins.errors import InvalidInputError, TrainingError
-from rerank_plugins.hub import folder as model_folder
 from rerank_plugins.hub.cache_dirs import lock_path
+from rerank_plugins.hub.weights import hash_file
 from rerank_plugins.training.checkpoints import write_json
 
 _OPTIONS = "options.json"
@@ -25,7 +25,7 @@ _CANDIDATES = "candidates.jsonl"
 def data_digest(folder: Path) -> str:
     """Changes with every file of a collection."""
     files = [folder / "corpus.jsonl", folder / "queries.jsonl", *sorted((folder / "qrels").glob("*.tsv"))]
-    told = [[file.name, model_folder.digest(file)] for file in files if file.is_file()]
+    told = [[file.name, hash_file(file)] for file in files if file.is_file()]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
@@ -133,7 +133,7 @@ def trained(work: Path, out: Path) -> dict[str, Any] | None:
 
 
 def _weights(out: Path) -> dict[str, str]:
-    return {file.name: model_folder.digest(file) for file in sorted(out.glob("*.safetensors"))}
+    return {file.name: hash_file(file) for file in sorted(out.glob("*.safetensors"))}
 
 
 def keep_candidates(work: Path, name: str, candidates: Mapping[str, list[tuple[str, float]]]) -> None:

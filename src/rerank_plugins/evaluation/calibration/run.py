@@ -28,7 +28,7 @@ from rerank_plugins.loading import load_reranker
 from rerank_plugins.reranker import Reranker
 from rerank_plugins.results import sigmoid
 from rerank_plugins.retrieval.beir import Collection, read_collection
-from rerank_plugins.retrieval.embedder import BOX_EMBEDDER
+from rerank_plugins.retrieval.embedder import BUNDLED_EMBEDDER
 from rerank_plugins.retrieval.first_stage import FirstStage
 
 FEWEST_ANSWERED = 10
@@ -68,7 +68,7 @@ def calibrate(
     model: str | Path | Reranker,
     *,
     method: Literal["auto"] | Method = "auto",
-    embedder: str = BOX_EMBEDDER,
+    embedder: str = BUNDLED_EMBEDDER,
     run: str | Path | None = None,
     top_k: int = 50,
     split: str | None = None,
@@ -165,7 +165,7 @@ def _check(*, method: str, top_k: int, queries: int | None, run: str | Path | No
     for name, value in (("top_k", top_k), ("queries", 1 if queries is None else queries)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise InvalidInputError(f"{name} must be a whole number of at least 1, got {value!r}.")
-    if run is not None and embedder != BOX_EMBEDDER:
+    if run is not None and embedder != BUNDLED_EMBEDDER:
         raise InvalidInputError(f"Candidates come from a run file or from an embedder: leave {run} or {embedder} out.")
 
 

@@ -1,4 +1,4 @@
-"""The id that fills up short rows: any of the vocabulary, by config.json or by the tokenizer's files."""
+"""The padding token's id and the longest input, by config.json or by the tokenizer's files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from rerank_plugins import ModelLoadError, Pair, load_reranker
-from rerank_plugins.hub.folder import longest_input, pad_token_id
+from rerank_plugins.hub.config import find_pad_token_id, read_max_input_length
 from stand_in_models import write_bert, write_model
 
 # What some types need beside the shape of every stand-in.
@@ -40,21 +40,21 @@ def write(folder: Path, kind: str) -> int:
     return size
 
 
-@pytest.mark.parametrize("engine", ["torch", "openvino"])
 @pytest.mark.parametrize("kind", TYPES)
-@pytest.mark.parametrize("pad", [0, 5, -1, -3])
-def test_any_id_of_the_vocabulary_pads(tmp_path: Path, pairs: list[Pair], engine: Any, kind: str, pad: int) -> None:
-    """Logits are those of sentence-transformers, pair by pair; negative ids count from the vocabulary's end here."""
+@pytest.mark.parametrize("pad", [0, 5, -1])
+def test_any_id_of_the_vocabulary_pads(tmp_path: Path, pairs: list[Pair], kind: str, pad: int) -> None:
+    """Logits of both engines are those of sentence-transformers; a negative id counts from the vocabulary's end."""
     import torch
     from sentence_transformers import CrossEncoder
 
     size = write(tmp_path / "model", kind)
     edit(tmp_path / "model" / "config.json", pad_token_id=pad % size)
-    found = load_reranker(tmp_path / "model", engine=engine, precision="fp32", device="cpu").scorer.score(pairs[:20])
     reference = CrossEncoder(str(tmp_path / "model"), device="cpu", local_files_only=True)
     # One at a time: it pads with the tokenizer's id, which a decoder with another one takes for text.
     expected = reference.predict(pairs[:20], batch_size=1, activation_fn=torch.nn.Identity(), show_progress_bar=False)
-    assert found == pytest.approx(expected.tolist(), abs=1e-3)
+    for engine in ("torch", "openvino"):
+        reranker = load_reranker(tmp_path / "model", engine=engine, precision="fp32", device="cpu")
+        assert reranker.scorer.score(pairs[:20]) == pytest.approx(expected.tolist(), abs=1e-3)
 
 
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
@@ -80,21 +80,21 @@ def test_the_tokenizers_files_say_what_the_config_does_not(fresh_bert: Path) -> 
     (fresh_bert / "special_tokens_map.json").write_text('{"pad_token": "[SEP]"}', encoding="utf-8")
     tokenizer.enable_padding(pad_id=7)
     tokenizer.save(str(fresh_bert / "tokenizer.json"))
-    assert pad_token_id(fresh_bert) == tokenizer.token_to_id("[MASK]")
+    assert find_pad_token_id(fresh_bert) == tokenizer.token_to_id("[MASK]")
     edit(fresh_bert / "tokenizer_config.json", pad_token=...)
-    assert pad_token_id(fresh_bert) == tokenizer.token_to_id("[SEP]")
+    assert find_pad_token_id(fresh_bert) == tokenizer.token_to_id("[SEP]")
     (fresh_bert / "special_tokens_map.json").unlink()
-    assert pad_token_id(fresh_bert) == 7
+    assert find_pad_token_id(fresh_bert) == 7
     tokenizer.no_padding()
     tokenizer.add_special_tokens(["<pad>"])
     tokenizer.save(str(fresh_bert / "tokenizer.json"))
     edit(fresh_bert / "config.json", vocab_size=tokenizer.get_vocab_size())
-    assert pad_token_id(fresh_bert) == tokenizer.token_to_id("[PAD]")
+    assert find_pad_token_id(fresh_bert) == tokenizer.token_to_id("[PAD]")
     path = fresh_bert / "tokenizer.json"
     path.write_text(path.read_text(encoding="utf-8").replace("[PAD]", "[OTHER]"), encoding="utf-8")
-    assert pad_token_id(fresh_bert) == tokenizer.token_to_id("<pad>")
+    assert find_pad_token_id(fresh_bert) == tokenizer.token_to_id("<pad>")
     path.write_text(path.read_text(encoding="utf-8").replace("<pad>", "<other>"), encoding="utf-8")
-    assert pad_token_id(fresh_bert) == 0
+    assert find_pad_token_id(fresh_bert) == 0
 
 
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
@@ -129,7 +129,7 @@ def test_mpnet_counts_positions_from_an_id_of_its_own(tmp_path: Path) -> None:
     """Its padding id does not change how much it reads."""
     size = write(tmp_path / "model", "mpnet")
     edit(tmp_path / "model" / "config.json", pad_token_id=size - 1)
-    assert longest_input(tmp_path / "model") == 510
+    assert read_max_input_length(tmp_path / "model") == 510
 
 
 @pytest.mark.parametrize("engine", ["torch", "openvino"])

@@ -1,4 +1,4 @@
-"""A model is in memory once, and no longer than something uses it."""
+"""A model is in memory once, and no longer than something uses it; and it is padded only if it ignores padding."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from typing import Any
 import pytest
 from langchain_core.documents import Document
 from langchain_core.runnables import ConfigurableField
+from tokenizers import Tokenizer
 
-from rerank_plugins import load_reranker
+from rerank_plugins import Pair, load_reranker
 from rerank_plugins.langchain import RerankCompressor
 from rerank_plugins.llama_index import RerankPostprocessor
 from rerank_plugins.loading import SHARED_RERANKERS
 from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
+from stand_in_models import write_model
 
 DOCUMENTS = [Document(page_content=text) for text in ("a cat", "the cat sat on the mat", "bread")]
 
@@ -117,3 +119,40 @@ def test_closing_an_adapter_ends_no_call_of_another(model: str) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert set(pool.map(call, range(60))) == {3}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "engine"),
+    [
+        ("convbert", "torch"),
+        ("convbert", "openvino"),
+        ("nystromformer", "torch"),
+        ("nystromformer", "openvino"),
+        ("fnet", "torch"),  # has no attention mask at all, without which OpenVINO's engine refuses it
+        ("bert", "torch"),
+    ],
+)
+def test_models_that_read_padding_get_none(
+    bert_folder: Path, tmp_path: Path, pairs: list[Pair], engine: Any, architecture: str
+) -> None:
+    """Pairs of many lengths score as sentence-transformers scores each alone, whether masks are heeded or not."""
+    folder = shutil.copytree(
+        bert_folder, tmp_path / "model", ignore=shutil.ignore_patterns("openvino", "*.safetensors")
+    )
+    size = Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab_size()
+    write_model(folder, architecture, head=3, vocab_size=size, max_position_embeddings=256)
+    import torch
+    from sentence_transformers import CrossEncoder
+
+    reference = CrossEncoder(str(folder), device="cpu", local_files_only=True)
+    expected = [reference.predict([pair], activation_fn=torch.nn.Identity())[0] for pair in pairs[:30]]
+    found = load_reranker(folder, engine=engine, precision="fp32", device="cpu").score(pairs[:30])
+    assert found == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("model", ["rerank-mini-en", "bert"])
+def test_models_that_heed_their_masks_are_padded(bert_folder: Path, model: str) -> None:
+    """Rows of different lengths share their batches, which is faster."""
+    reranker = load_reranker(bert_folder if model == "bert" else model, engine="openvino")
+    reranker.score([("a cat", "sat " * count) for count in range(20, 40)])
+    assert reranker.stats().batches < 6
