@@ -207,8 +207,8 @@ class Scheduler:
         self._computing = [leader]
         with self._busy:
             batch = leader.context.run(self._worker.build_batch, leader, self._fillers(leader, waiting))
-            if batch is not None:
-                self._computing = batch.requests
+            if batch:
+                self._computing = [part.request for part in batch]
                 leader.context.run(self._worker.compute, batch)
         with self._changed:
             for request in self._computing:
