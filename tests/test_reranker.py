@@ -22,6 +22,7 @@ from rerank_plugins import (
     load_reranker,
     sigmoid,
 )
+from rerank_plugins.testing import WordOverlap
 
 DOCUMENTS = ["b two", "a one", "d four", "c three"]
 
@@ -245,19 +246,6 @@ def test_arerank_leaves_the_event_loop_free() -> None:
     assert asyncio.run(beats_while_reranking()) > 5
 
 
-@pytest.mark.parametrize(
-    "documents",
-    ["one string", ["a", None], None, 3],
-)
-def test_arerank_refuses_what_rerank_refuses(documents: Any) -> None:
-    """Wrong documents are the same error either way."""
-    with pytest.raises(InvalidInputError) as expected:
-        Reranker(Letters()).rerank("q", documents)
-    with pytest.raises(InvalidInputError) as caught:
-        asyncio.run(Reranker(Letters()).arerank("q", documents))
-    assert str(caught.value) == str(expected.value)
-
-
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf, np.float32("nan")])
 @pytest.mark.parametrize("double", [Plain, Detailed])
 def test_scores_that_are_not_finite_are_an_error(double: type[Plain], number: float) -> None:
@@ -288,7 +276,7 @@ def test_scores_that_are_no_numbers_are_an_error(score: object) -> None:
 
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
 def test_load_reranker_reranks(bert_folder: Path, engine: Any) -> None:
-    """A folder becomes a reranker: scores in (0, 1), falling, truncation told, floats built in."""
+    """A folder becomes a reranker: scores in (0, 1), falling, truncation reported, built-in floats."""
     reranker = load_reranker(bert_folder, engine=engine, precision="fp32", device="cpu", max_length=16)
     results = reranker.rerank("how do plants make food", ["the cat", "water " * 60, "bread and salt"])
     assert sorted(result.index for result in results) == [0, 1, 2]
@@ -338,3 +326,26 @@ def test_a_copy_of_a_reranker_shares_its_model() -> None:
     """deepcopy, which frameworks do to their parts, does not copy weights."""
     reranker = Reranker(Plain(1.0))
     assert copy.deepcopy(reranker) is reranker
+
+
+def test_rerank_all_returns_what_is_not_kept_too() -> None:
+    """All documents are ranked, and those are kept that `rerank` returns."""
+    reranker = Reranker(Letters())
+    ranking = reranker.rerank_all("q", [*DOCUMENTS, " "], top_n=2, score_threshold=0.6)
+    assert [result.index for result in ranking.documents] == [1, 0, 3, 2, 4]
+    assert ranking.kept == reranker.rerank("q", [*DOCUMENTS, " "], top_n=2, score_threshold=0.6)
+
+
+async def test_rerank_all_highlights_a_text_of_the_callers_choice() -> None:
+    """The text takes the document's place in the results that are kept; sync and async give the same."""
+
+    def own_text(result: RankedResult) -> str:
+        return f"Red. The text of number {result.index} is apples."
+
+    reranker = Reranker(WordOverlap())
+    documents = ["title: apples", "title: pears"]
+    ranking = reranker.rerank_all("apples", documents, own_text, top_n=1)
+    assert [result.document for result in ranking.documents] == documents
+    assert [result.document for result in ranking.kept] == ["Red. The text of number 0 is apples."]
+    assert ranking.kept[0].highlight is not None
+    assert await reranker.arerank_all("apples", documents, own_text, top_n=1) == ranking

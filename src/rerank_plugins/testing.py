@@ -122,45 +122,36 @@ class _Faulty(_Wrapper):
         super().__init__(engine)
         self._at = at
 
-    def _bad(self, input_ids: Tokens) -> NDArray[np.bool_]:
-        """The rows at which it fails."""
-        poisoned: NDArray[np.bool_] = (input_ids == _VOCABULARY[POISON]).any(axis=1)
-        return np.ones_like(poisoned) if self.batches + 1 == self._at else poisoned
+    def logits(self, input_ids: Tokens, attention_mask: Tokens, token_type_ids: Tokens | None) -> Logits:
+        """See `Engine.logits`."""
+        bad: NDArray[np.bool_] = (input_ids == _VOCABULARY[POISON]).any(axis=1)
+        result = super().logits(input_ids, attention_mask, token_type_ids)
+        bad |= self.batches == self._at
+        return self._fail(result, bad) if bad.any() else result
+
+    def _fail(self, result: Logits, bad: NDArray[np.bool_], /) -> Logits:
+        raise NotImplementedError
 
 
 class FailingEngine(_Faulty):
     """Raises RuntimeError for its ``at``-th batch, counted from 1, and for batches in which a row holds `POISON`."""
 
-    def logits(self, input_ids: Tokens, attention_mask: Tokens, token_type_ids: Tokens | None) -> Logits:
-        """See `Engine.logits`."""
-        bad = self._bad(input_ids).any()
-        result = super().logits(input_ids, attention_mask, token_type_ids)
-        if bad:
-            raise RuntimeError(f"batch {self.batches} fails on purpose")
-        return result
+    def _fail(self, _result: Logits, _bad: NDArray[np.bool_], /) -> Logits:
+        raise RuntimeError(f"batch {self.batches} fails on purpose")
 
 
 class NaNEngine(_Faulty):
     """Returns NaN for every row of its ``at``-th batch, counted from 1, and for rows that hold `POISON`."""
 
-    def logits(self, input_ids: Tokens, attention_mask: Tokens, token_type_ids: Tokens | None) -> Logits:
-        """See `Engine.logits`."""
-        bad = self._bad(input_ids)
-        result = super().logits(input_ids, attention_mask, token_type_ids).copy()
-        result[bad] = np.nan
-        return result
+    def _fail(self, result: Logits, bad: NDArray[np.bool_], /) -> Logits:
+        return np.where(bad, np.float32("nan"), result)
 
 
 class DyingEngine(_Faulty):
     """Ends the worker thread, with SystemExit, at its ``at``-th batch, counted from 1, and at `POISON`."""
 
-    def logits(self, input_ids: Tokens, attention_mask: Tokens, token_type_ids: Tokens | None) -> Logits:
-        """See `Engine.logits`."""
-        bad = self._bad(input_ids).any()
-        result = super().logits(input_ids, attention_mask, token_type_ids)
-        if bad:
-            raise SystemExit(f"batch {self.batches} dies on purpose")
-        return result
+    def _fail(self, _result: Logits, _bad: NDArray[np.bool_], /) -> Logits:
+        raise SystemExit(f"batch {self.batches} dies on purpose")
 
 
 class SmallMemoryEngine(_Wrapper):

@@ -59,7 +59,7 @@ class Scheduler:
         self._counts = counts
         self._max_queued_pairs = max_queued_pairs
         self._closed = False
-        self.after_fork_in_child()
+        self._reset()
         fork.register(self)
         with _registry:
             _schedulers.add(self)
@@ -157,15 +157,17 @@ class Scheduler:
         self._busy.acquire()
         self._changed.acquire()
 
-    def after_fork_in_parent(self) -> None:
-        """Go on."""
+    def after_fork(self, *, in_child: bool) -> None:
+        """Go on; the child begins empty, because requests belong to threads of the parent."""
+        if in_child:
+            self._reset()
+            return
         self._forks -= 1
         self._changed.notify_all()
         self._changed.release()
         self._busy.release()
 
-    def after_fork_in_child(self) -> None:
-        """Begin empty: requests belong to threads of the parent. The next call starts a thread of this process."""
+    def _reset(self) -> None:
         self._requests: dict[int, ScoringRequest] = {}
         self._computing: list[ScoringRequest] = []
         self._waiting = 0
@@ -243,8 +245,6 @@ class Scheduler:
         return leader
 
     def _fillers(self, leader: ScoringRequest, waiting: list[ScoringRequest]) -> list[ScoringRequest]:
-        if not self._worker.shares_batches:
-            return []
         others = (request for request in waiting if request is not leader)
         return heapq.nsmallest(_MAX_FILLERS, others, key=lambda request: request.characters)
 

@@ -70,11 +70,6 @@ class BatchWorker:
         # Characters that became so many tokens; at first a guess.
         self._read, self._tokens = 2, 1
 
-    @property
-    def shares_batches(self) -> bool:
-        """Whether rows of several requests may be computed together."""
-        return self._engine.shared_slots > 0
-
     def build_batch(self, leader: ScoringRequest, others: Iterable[ScoringRequest]) -> list[Part]:
         """The leader's next batch, filled up with rows of others; empty if the leader has no more rows."""
         budget = self._budget(leader)
