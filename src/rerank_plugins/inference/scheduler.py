@@ -245,6 +245,8 @@ class Scheduler:
         return leader
 
     def _fillers(self, leader: ScoringRequest, waiting: list[ScoringRequest]) -> list[ScoringRequest]:
+        if len(waiting) == 1:
+            return []
         others = (request for request in waiting if request is not leader)
         return heapq.nsmallest(_MAX_FILLERS, others, key=lambda request: request.characters)
 

@@ -6,6 +6,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterable
+from functools import partial
 from typing import NamedTuple
 
 from rerank_plugins.backends.auto import Engine
@@ -15,7 +16,7 @@ from rerank_plugins.inference.request import Row, ScoringRequest
 from rerank_plugins.inference.score_cache import ScoreCache
 from rerank_plugins.scorers.base import Pair, ScoredPair
 from rerank_plugins.stats import Counts
-from rerank_plugins.tokenization.pair_encoder import EncodedPair, PairEncoder
+from rerank_plugins.tokenization.pair_encoder import PairEncoder
 
 __all__ = ["BatchWorker", "Part"]
 
@@ -63,8 +64,8 @@ class BatchWorker:
         self._engine = engine
         self._counts = counts
         self._pad_token_id = pad_token_id
-        self._longest_row = longest_row
         self._cache = cache
+        self._width = partial(round_up, multiple=engine.length_multiple, most=longest_row)
         self._tokens_a_second: float | None = None
         """Padded tokens."""
         # Characters that became so many tokens; at first a guess.
@@ -90,7 +91,7 @@ class BatchWorker:
                 characters -= other.characters
             if self._prepare(other, self._budget(other)) and (rows := other.give_rows(builder)):
                 parts.append(Part(other, rows))
-        return _return_last(parts, builder.surplus)
+        return _return_last(parts, builder.surplus) if engine.few_shapes else parts
 
     def compute(self, batch: list[Part]) -> None:
         """Compute a batch and give the scores to its requests; an error goes to the request that caused it."""
@@ -126,13 +127,14 @@ class BatchWorker:
         """Whether the request has rows for a batch; encodes its next unit if it has none."""
         if request.begin():
             self._counts.add(queue_seconds=request.queue_seconds)
+        look_up = None if self._cache is None else partial(_look_up, self._cache, self._counts)
         while not request.rows and not request.future.done():
             characters = budget * _UNIT_CHARACTERS
             if request.deadline is not None and request.deadline.partial:
                 # No more than one batch: so the first documents have scores before the others.
                 characters = budget * self._read // self._tokens
             try:
-                positions = request.next_unit(characters, self._look_up)
+                positions = request.next_unit(characters, look_up)
                 pairs = [request.pairs[position] for position in positions]
                 request.put_unit(positions, self._encoder.windows(pairs) if pairs else [], self._width)
                 self.characters += sum(sum(map(len, pair)) for pair in pairs)
@@ -140,17 +142,6 @@ class BatchWorker:
                 request.fail(_as_scoring_error(exc))
             self._learn_length(request)
         return bool(request.rows)
-
-    def _look_up(self, pairs: list[Pair]) -> list[ScoredPair | None]:
-        if self._cache is None:
-            return [None] * len(pairs)
-        known = self._cache.get(pairs)
-        hits = sum(one is not None for one in known)
-        self._counts.add(cache_hits=hits, cache_misses=len(pairs) - hits)
-        return known
-
-    def _width(self, row: EncodedPair) -> int:
-        return round_up(len(row.input_ids), self._engine.length_multiple, self._longest_row)
 
     def _learn_length(self, request: ScoringRequest) -> None:
         """Update how many characters a token has."""
@@ -193,6 +184,13 @@ class BatchWorker:
         self.pairs += len(pairs)
         if self._cache is not None:  # last, when no caller waits for it
             self._cache.put(pairs, scored)
+
+
+def _look_up(cache: ScoreCache, counts: Counts, pairs: list[Pair]) -> list[ScoredPair | None]:
+    known = cache.get(pairs)
+    hits = sum(one is not None for one in known)
+    counts.add(cache_hits=hits, cache_misses=len(pairs) - hits)
+    return known
 
 
 def _return_last(parts: list[Part], count: int) -> list[Part]:
