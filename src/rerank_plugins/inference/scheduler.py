@@ -80,7 +80,7 @@ class Scheduler:
         with self._changed:
             if self._closed:
                 raise ClosedError("The reranker is closed. Load another with load_reranker(...).")
-            self._check_space(len(pairs))
+            self._check_queue(len(pairs))
             if self._thread is None or not self._thread.is_alive():
                 self._start()  # before the request is added: it may fail
             request.arrived_at = self._worker.characters
@@ -118,7 +118,7 @@ class Scheduler:
         if thread is not None and thread is not threading.current_thread():
             thread.join(SHUTDOWN_TIMEOUT)
 
-    def _check_space(self, pairs: int) -> None:
+    def _check_queue(self, pairs: int) -> None:
         waiting = self._waiting
         if not waiting or waiting + pairs <= self._max_queued_pairs:
             return
