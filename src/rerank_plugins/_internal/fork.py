@@ -14,7 +14,6 @@ from weakref import WeakSet
 
 __all__ = ["make_lock", "register"]
 
-
 _participants: WeakSet[Any] = WeakSet()
 _locks: WeakSet[threading.Lock] = WeakSet()
 # Held during a fork, so that nothing is registered meanwhile and one thread forks at a time.
@@ -40,9 +39,9 @@ def register(participant: Any) -> None:
 
 def _before() -> None:
     _registering.acquire()
-    _prepared.extend(sorted(_participants, key=lambda one: (one.fork_order, id(one))))
-    for participant in _prepared:
+    for participant in sorted(_participants, key=lambda one: (one.fork_order, id(one))):
         participant.before_fork()
+        _prepared.append(participant)
 
 
 def _after(*, in_child: bool) -> None:
