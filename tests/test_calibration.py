@@ -257,14 +257,14 @@ def test_load_reranker_takes_a_path_only(wrong: Any) -> None:
 
 
 def test_the_file_is_read_before_the_model_is_looked_for(tmp_path: Path) -> None:
-    """A file that is not there is told at once."""
+    """A missing file is an error at once."""
     with pytest.raises(InvalidInputError, match=r"none\.json cannot be read"):
         load_reranker("no-such-model", local_files_only=True, calibration=tmp_path / "none.json")
 
 
 @pytest.fixture(scope="module")
 def mini_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A curve for the model in the box; not a fitted one."""
+    """A curve for the bundled model; not a fitted one."""
     path = tmp_path_factory.mktemp("calibration") / "mini.json"
     replace(PLATT, model="rerank-mini-en").write(path)
     return path

@@ -38,8 +38,8 @@ def sentence(result: RankedResult) -> str | None:
 
 
 @pytest.fixture(scope="module")
-def box() -> Reranker:
-    """The English model in the box."""
+def bundled() -> Reranker:
+    """The bundled English model."""
     return load_reranker("rerank-mini-en")
 
 
@@ -165,11 +165,11 @@ def test_one_sentence_is_its_own_highlight() -> None:
     assert len(scorer.calls) == 1
 
 
-async def test_the_async_call_gives_the_same(box: Reranker) -> None:
+async def test_the_async_call_gives_the_same(bundled: Reranker) -> None:
     """Arerank and rerank find the same sentences with the same scores."""
     documents = [FRUIT, PHONE, "", "One sentence."]
-    expected = box.rerank(QUERY, documents, highlight=True)
-    assert await box.arerank(QUERY, documents, highlight=True) == expected
+    expected = bundled.rerank(QUERY, documents, highlight=True)
+    assert await bundled.arerank(QUERY, documents, highlight=True) == expected
     assert [one.highlight is not None for one in expected] == [True, True, True, False]
 
 
@@ -183,13 +183,13 @@ ANSWERS = {
 }
 
 
-def test_the_model_in_the_box_finds_the_answer(box: Reranker) -> None:
+def test_the_bundled_model_finds_the_answer(bundled: Reranker) -> None:
     """Of passages of the example corpus that answer a question, it marks the sentence that does."""
     passages = [passage.text for passage in demo.read_corpus(demo.example_corpus())]
     for question, answer in ANSWERS.items():
         (passage,) = [text for text in passages if answer in text]
         assert len(sentence_spans(passage)) > 1
-        (result,) = box.rerank(question, [passage], highlight=True)
+        (result,) = bundled.rerank(question, [passage], highlight=True)
         assert answer in (sentence(result) or "")
 
 

@@ -59,7 +59,7 @@ def test_the_doubles_import_neither_torch_nor_openvino() -> None:
     ],
 )
 def test_torch_tells_memory_from_other_errors(error: Exception, device: str, memory: bool) -> None:  # noqa: FBT001 - test data
-    """What a device says of its memory is told from everything else that fails."""
+    """An error of a device's memory is distinguished from every other error."""
     assert ran_out_of_memory(error, device) == memory
 
 

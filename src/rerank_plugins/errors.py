@@ -1,17 +1,4 @@
-"""The errors that this package raises.
-
-RerankError
-├── InvalidInputError    an argument or a document that cannot be used (also a ValueError)
-├── ModelNotFoundError   no place has the model (also a FileNotFoundError)
-├── ModelLoadError       the model was found and cannot be used: a file missing, damaged, wrong kind
-├── MissingExtraError    an optional dependency is not installed (also an ImportError)
-├── ExportError          an export cannot be written: the disk is full, no permission
-├── TrainingError        a training cannot go on: the disk is full, no permission, no memory
-├── OverloadedError      too many pairs wait already
-├── DeadlineExceededError  the deadline passed before all was scored (also a TimeoutError)
-├── ClosedError          the reranker was closed
-└── ScoringError         a scorer failed, or did not return one finite number a pair
-    └── OutOfMemoryError   one pair alone does not fit into memory (also a MemoryError)
+"""The errors that this package raises, all of them subclasses of `RerankError`.
 
 A message says what was got, what was expected, and what to do next.
 """
@@ -39,11 +26,11 @@ class RerankError(Exception):
 
 
 class InvalidInputError(RerankError, ValueError):
-    """An argument or a document that cannot be used."""
+    """An argument or a document that cannot be used; also a ValueError."""
 
 
 class ModelNotFoundError(RerankError, FileNotFoundError):
-    """No folder, bundled model or repository with this name was found."""
+    """No folder, bundled model or repository with this name was found; also a FileNotFoundError."""
 
 
 class ModelLoadError(RerankError):
@@ -51,7 +38,7 @@ class ModelLoadError(RerankError):
 
 
 class MissingExtraError(RerankError, ImportError):
-    """An optional dependency is not installed."""
+    """An optional dependency is not installed; also an ImportError."""
 
     def __init__(self, extra: str, purpose: str, missing: str) -> None:
         """Name the ``extra`` to install, what it is for, and the module that was not found."""
@@ -74,7 +61,7 @@ class OverloadedError(RerankError):
 
 
 class DeadlineExceededError(RerankError, TimeoutError):
-    """The deadline passed before every document had a score."""
+    """The deadline passed before every document had a score; also a TimeoutError."""
 
 
 class ClosedError(RerankError):
@@ -86,4 +73,4 @@ class ScoringError(RerankError):
 
 
 class OutOfMemoryError(ScoringError, MemoryError):
-    """Memory ran out; `Engine.logits` raises it for a batch, callers see it if one pair alone does not fit."""
+    """One pair alone does not fit into memory; also a MemoryError. `Engine.logits` raises it for a batch."""

@@ -54,12 +54,13 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _CUTS = (_LINE_END, re.compile(r"[;；，、]\s*|,\s+"), re.compile(r"\s+"))
 
 
-def check_highlight(highlight: object) -> None:
-    """Raise `InvalidInputError` unless it is a boolean, `MissingExtraError` where it is True without the extra."""
+def check_highlight(highlight: object) -> bool:
+    """The argument, a boolean; raises `InvalidInputError` unless it is one, `MissingExtraError` without the extra."""
     if not isinstance(highlight, bool):
         raise InvalidInputError(f"highlight must be True or False, got {highlight!r}.")
     if highlight:
         _get_splitter()
+    return highlight
 
 
 def sentence_spans(text: str) -> list[Span]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, Any, Self
 
-from rerank_plugins._internal.aio import Steps, arun_steps, run_steps
+from rerank_plugins._internal.aio import run_blocking
 from rerank_plugins._internal.validation import check_query
 from rerank_plugins.errors import InvalidInputError, MissingExtraError
 from rerank_plugins.highlights import check_highlight, highlight_as_dict
@@ -92,16 +92,18 @@ class RerankPostprocessor(CallFields, BaseNodePostprocessor):
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        return run_steps(self._steps(nodes, query_bundle))
+        return run_blocking(self._rerank(nodes, query_bundle, blocking=True))
 
     # The mixin opens a span around the sync method by itself, but not around an overridden async one.
     @_dispatcher.span
     async def _apostprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        return await arun_steps(self._steps(nodes, query_bundle))
+        return await self._rerank(nodes, query_bundle, blocking=False)
 
-    def _steps(self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None) -> Steps[list[NodeWithScore]]:
+    async def _rerank(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None, *, blocking: bool
+    ) -> list[NodeWithScore]:
         self._check_fields()
         # A list of our own, which the caller cannot change while it is scored.
         nodes, bundle = _check_nodes(nodes, query_bundle)
@@ -118,8 +120,8 @@ class RerankPostprocessor(CallFields, BaseNodePostprocessor):
         with self.callback_manager.event(CBEventType.RERANKING, payload=payload) as event:
             if texts:
                 highlight_text = (lambda result: _own_text(nodes[result.index].node)) if self.highlight else None
-                ranking = yield from self._rank_steps(
-                    bundle.query_str, texts, highlight_text, top_n=self.top_n, score_threshold=self.score_threshold
+                ranking = await self._rank(
+                    bundle.query_str, texts, highlight_text, self.top_n, self.score_threshold, blocking=blocking
                 )
                 best = self._rewrap(nodes, ranking.kept)
             event.on_end(payload={EventPayload.NODES: list(best)})  # the caller gets the other list

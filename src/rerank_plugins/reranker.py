@@ -5,14 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import partial
-from types import TracebackType
 from typing import Literal, Self, get_args
 
-from rerank_plugins._internal.aio import BlockingCall, Steps, arun_steps, on_thread, run_steps
+from rerank_plugins._internal.aio import on_thread, run_blocking
 from rerank_plugins._internal.blank import is_blank
 from rerank_plugins._internal.deadline import Deadline, OnDeadline, deadline_from_now
-from rerank_plugins._internal.telemetry import CallMetrics, get_instruments, observe_call
+from rerank_plugins._internal.telemetry import get_instruments, observe_call
 from rerank_plugins._internal.validation import (
     check_documents,
     check_pairs,
@@ -22,7 +20,7 @@ from rerank_plugins._internal.validation import (
 )
 from rerank_plugins.calibration import Calibration
 from rerank_plugins.errors import ClosedError, DeadlineExceededError, InvalidInputError, OverloadedError
-from rerank_plugins.highlights import Sentences, check_highlight, split_documents
+from rerank_plugins.highlights import check_highlight, split_documents
 from rerank_plugins.results import RankedResult, Ranking, cut, order_documents, sigmoid
 from rerank_plugins.scorers.base import Pair, Scale, ScoredPair, Scorer
 from rerank_plugins.scorers.scoring_call import ScoringCall
@@ -32,7 +30,6 @@ __all__ = ["OnError", "Reranker"]
 
 OnError = Literal["raise", "keep_order"]
 """What a call does when scoring fails: raise, or return the documents in retrieval order."""
-
 
 _log = logging.getLogger("rerank_plugins.runtime")
 
@@ -121,18 +118,12 @@ class Reranker:
             ClosedError: After `close`.
             MissingExtraError: With ``highlight``, without the extra; before anything is scored.
         """
-        check_highlight(highlight)
-        steps = self.rank_steps(
-            query,
-            documents,
-            _document_of if highlight else None,
-            top_n=top_n,
-            score_threshold=score_threshold,
-            deadline=deadline,
-            on_deadline=on_deadline,
-            on_error=on_error,
-        )
-        return run_steps(steps).kept
+        text_of = _get_document if check_highlight(highlight) else None
+        return run_blocking(
+            self.rank_all(
+                query, documents, text_of, top_n, score_threshold, deadline, on_deadline, on_error, blocking=True
+            )
+        ).kept
 
     async def arerank(
         self,
@@ -151,18 +142,11 @@ class Reranker:
         When its task is cancelled, pairs that were not computed yet are dropped. A custom scorer runs on a thread,
         where it cannot be stopped.
         """
-        check_highlight(highlight)
-        steps = self.rank_steps(
-            query,
-            documents,
-            _document_of if highlight else None,
-            top_n=top_n,
-            score_threshold=score_threshold,
-            deadline=deadline,
-            on_deadline=on_deadline,
-            on_error=on_error,
+        text_of = _get_document if check_highlight(highlight) else None
+        ranking = await self.rank_all(
+            query, documents, text_of, top_n, score_threshold, deadline, on_deadline, on_error, blocking=False
         )
-        return (await arun_steps(steps)).kept
+        return ranking.kept
 
     def highlighted(
         self, query: str, results: Iterable[RankedResult], *, deadline: Deadline | None = None
@@ -178,13 +162,13 @@ class Reranker:
             MissingExtraError: The extra ``highlight`` is not installed.
             ClosedError: After `close`.
         """
-        return run_steps(self._highlight(query, results, deadline))
+        return run_blocking(self._highlight(query, results, deadline, blocking=True))
 
     async def ahighlighted(
         self, query: str, results: Iterable[RankedResult], *, deadline: Deadline | None = None
     ) -> list[RankedResult]:
         """`highlighted` without blocking the event loop."""
-        return await arun_steps(self._highlight(query, results, deadline))
+        return await self._highlight(query, results, deadline, blocking=False)
 
     def score(self, pairs: Iterable[Pair] | Pair, /) -> list[float]:
         """The scorer's own scores, on ``scale``: one finite number a pair, in order.
@@ -201,7 +185,7 @@ class Reranker:
 
     def score_detailed(self, pairs: Iterable[Pair] | Pair, /) -> list[ScoredPair]:
         """`score`, and whether each pair was truncated; None where the scorer cannot tell."""
-        scored = ScoringCall(self.scorer, self.scale, check_pairs(pairs)).run()
+        scored = run_blocking(ScoringCall(self.scorer, self.scale, check_pairs(pairs)).score(blocking=True))
         return [pair for pair in scored if pair is not None]  # without a deadline none is missing
 
     def as_score(self, raw: float) -> float:
@@ -231,36 +215,33 @@ class Reranker:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _model_label(self) -> str:
         """The model's name in traces."""
         return type(self.scorer).__name__
 
-    def rank_steps(
+    async def rank_all(
         self,
         query: str,
         documents: Iterable[str],
-        highlight_text: Callable[[RankedResult], str] | None = None,
-        *,
+        highlight_text: Callable[[RankedResult], str] | None,
         top_n: int | None = None,
         score_threshold: float | None = None,
         deadline: float | None = None,
         on_deadline: OnDeadline = "partial",
         on_error: OnError = "raise",
-    ) -> Steps[Ranking]:
-        """`rerank` for this package's adapters, as a generator that synchronous and asynchronous callers run.
+        *,
+        blocking: bool,
+    ) -> Ranking:
+        """`rerank` for this package's adapters, to await or, with ``blocking``, for `run_blocking`.
 
         Also returns the documents that are not kept. ``highlight_text`` gives, for each result that is kept, the text
         to find the best sentence of; it becomes the ``document`` of that result. None finds no highlights.
@@ -274,84 +255,80 @@ class Reranker:
         texts = check_documents(documents)
         if top_n == 0:
             return Ranking([], [])
+        ranked = await self._order(query, texts, top_n, until, on_error, blocking=blocking)
+        kept = cut(ranked, top_n=top_n, score_threshold=score_threshold)
+        if highlight_text is not None:
+            kept = [replace(result, document=highlight_text(result)) for result in kept]
+            kept = await self._highlight(query, kept, until, blocking=blocking)
+        return Ranking(ranked, kept)
+
+    async def _order(
+        self,
+        query: str,
+        texts: list[str],
+        top_n: int | None,
+        deadline: Deadline | None,
+        on_error: OnError,
+        *,
+        blocking: bool,
+    ) -> list[RankedResult]:
+        """All documents in their new order, or in retrieval order after an error with ``"keep_order"``."""
         positions = [position for position, text in enumerate(texts) if not is_blank(text)]
         pairs = [(query, texts[position]) for position in positions]
-        call = ScoringCall(self.scorer, self.scale, pairs, positions, until)
+        call = ScoringCall(self.scorer, self.scale, pairs, positions, deadline)
         attributes = {"reranker.model_name": self._model_label(), "rerank_plugins.documents": len(texts)}
         if top_n is not None:
             attributes["reranker.top_k"] = int(top_n)
         with observe_call(attributes) as metrics:
-            scored = yield from self._score(call, len(pairs), metrics, on_error)
-            self._count(metrics, scored, len(pairs), len(texts))
-        if scored is None:
-            ranked = [RankedResult(position, None, text) for position, text in enumerate(texts)]
-        else:
-            ranked = order_documents(texts, positions, scored, self.as_score)
-        kept = cut(ranked, top_n=top_n, score_threshold=score_threshold)
-        if highlight_text is not None:
-            kept = [replace(result, document=highlight_text(result)) for result in kept]
-            kept = yield from self._highlight(query, kept, until)
-        return Ranking(ranked, kept)
+            self._counts.add(requests=bool(pairs))
+            try:
+                scored = await call.score(blocking=blocking)
+            except Exception as exc:
+                metrics.unscored = len(pairs)
+                overloaded = isinstance(exc, OverloadedError)
+                self._counts.add(expired=isinstance(exc, DeadlineExceededError), overloaded=overloaded)
+                if on_error == "raise" or isinstance(exc, ClosedError):
+                    raise
+                metrics.fallback = exc
+                self._counts.add(unranked=1)
+                kind = "overloaded" if overloaded else type(exc).__name__
+                _log.warning("%d documents stay in retrieval order: %s: %s", len(texts), kind, exc)
+                return [RankedResult(position, None, text) for position, text in enumerate(texts)]
+            finally:
+                metrics.queue_seconds = call.queue_seconds
+            metrics.scored, metrics.truncated = self._count_pairs(scored)
+            metrics.unscored = len(pairs) - metrics.scored
+            if metrics.unscored:
+                self._counts.add(partial=1)
+                _log.warning("%d of %d documents had no score at the deadline.", metrics.unscored, len(texts))
+        return order_documents(texts, positions, scored, self.as_score)
 
-    def _score(
-        self, call: ScoringCall, pairs: int, metrics: CallMetrics, on_error: OnError
-    ) -> Steps[list[ScoredPair | None] | None]:
-        """One a pair; None where scoring failed and ``on_error`` is ``"keep_order"``."""
-        self._counts.add(requests=bool(pairs))
-        try:
-            scored: list[ScoredPair | None] = yield call
-        except Exception as exc:
-            metrics.unscored = pairs
-            expired, overloaded = isinstance(exc, DeadlineExceededError), isinstance(exc, OverloadedError)
-            self._counts.add(expired=expired, overloaded=overloaded)
-            if on_error == "raise" or isinstance(exc, ClosedError):
-                raise
-            metrics.fallback = exc
-            return None
-        else:
-            return scored
-        finally:
-            metrics.queue_seconds = call.queue_seconds
-
-    def _count(
-        self, metrics: CallMetrics, scored: Sequence[ScoredPair | None] | None, pairs: int, documents: int
-    ) -> None:
-        metrics.scored, metrics.truncated = self._count_pairs(scored)
-        metrics.unscored = pairs - metrics.scored
-        error = metrics.fallback
-        if error is not None:
-            self._counts.add(unranked=1)
-            kind = "overloaded" if isinstance(error, OverloadedError) else type(error).__name__
-            _log.warning("%d documents stay in retrieval order: %s: %s", documents, kind, error)
-        elif metrics.unscored:
-            self._counts.add(partial=1)
-            _log.warning("%d of %d documents had no score at the deadline.", metrics.unscored, documents)
-
-    def _count_pairs(self, scored: Sequence[ScoredPair | None] | None) -> tuple[int, int]:
-        """How many pairs have a score, and how many of these were truncated; both are added to the counters."""
-        known = [pair for pair in scored or () if pair is not None]
-        truncated = sum(pair.truncated is True for pair in known)
-        self._counts.add(pairs=len(known), truncated=truncated)
-        return len(known), truncated
-
-    def _highlight(
-        self, query: str, results: Iterable[RankedResult], deadline: Deadline | None
-    ) -> Steps[list[RankedResult]]:
+    async def _highlight(
+        self, query: str, results: Iterable[RankedResult], deadline: Deadline | None, *, blocking: bool
+    ) -> list[RankedResult]:
         if deadline is not None and not deadline.left():
             return list(results)
-        sentences: Sentences = yield BlockingCall(partial(split_documents, query, results))
+        sentences = split_documents(query, results) if blocking else await on_thread(split_documents, query, results)
         # Sentences without a score at the deadline cost highlights, and never an error.
         until = None if deadline is None else deadline._replace(partial=True)
         scored: list[ScoredPair | None] | None = None
         try:
-            scored = yield ScoringCall(self.scorer, self.scale, sentences.pairs, deadline=until)
+            call = ScoringCall(self.scorer, self.scale, sentences.pairs, deadline=until)
+            scored = await call.score(blocking=blocking)
         except ClosedError:
             raise
         except Exception as exc:  # noqa: BLE001 - the ranking is valid without highlights
             _log.warning("No highlights: %s: %s", type(exc).__name__, exc)
-        self._count_pairs(scored)
+        self._count_pairs(scored or ())
         return sentences.choose_best(scored, self.as_score)
 
+    def _count_pairs(self, scored: Sequence[ScoredPair | None]) -> tuple[int, int]:
+        """How many pairs have a score, and how many of these were truncated; both are added to the counters."""
+        known = [pair for pair in scored if pair is not None]
+        truncated = sum(pair.truncated is True for pair in known)
+        self._counts.add(pairs=len(known), truncated=truncated)
+        return len(known), truncated
 
-def _document_of(result: RankedResult) -> str:
+
+def _get_document(result: RankedResult) -> str:
     return result.document

@@ -1,11 +1,11 @@
-"""Doubles for tests of what is built on this library: no model files, and the same scores on every machine.
+"""Test doubles for applications of this library: no model files, and the same scores on every machine.
 
     from rerank_plugins.testing import SlowEngine, toy_reranker
 
     reranker = toy_reranker(SlowEngine(seconds=0.5))
     assert reranker.rerank("query", documents, deadline=0.1)[-1].score is None
 
-All but the model is the real thing: tokenizer, batches, scheduler, ranking.
+Everything but the model is the real code: tokenizer, batches, scheduler, ranking.
 """
 
 from __future__ import annotations
@@ -27,15 +27,27 @@ from rerank_plugins.scorers.base import Pair
 from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
 from rerank_plugins.tokenization.pair_encoder import PairEncoder
 
+__all__ = [
+    "POISON",
+    "DyingEngine",
+    "FailingEngine",
+    "NaNEngine",
+    "SlowEngine",
+    "SmallMemoryEngine",
+    "ToyEngine",
+    "WordOverlap",
+    "toy_reranker",
+]
+
 POISON = "☠"
-"""What `FailingEngine`, `NaNEngine` and `DyingEngine` can be made to stumble over."""
+"""A text that makes `FailingEngine`, `NaNEngine` and `DyingEngine` fail."""
 
 _SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 _VOCABULARY = {token: number for number, token in enumerate((*_SPECIALS, POISON, *string.printable))}
 
 
 class WordOverlap:
-    """A scorer: the share of the query's words that the passage has, as a logit from -4 (none) to 4 (all)."""
+    """A scorer whose logit, from -4 (none) to 4 (all), is the share of the query's words that are in the passage."""
 
     scale: Literal["logit"] = "logit"
 
@@ -69,13 +81,13 @@ class ToyEngine:
         return result
 
 
-class _Around:
-    """An engine around another; a `ToyEngine` where none is given."""
+class _Wrapper:
+    """An engine that wraps another, by default a `ToyEngine`."""
 
     def __init__(self, engine: Engine | None = None) -> None:
         self.engine: Engine = engine or ToyEngine()
         self.batches = 0
-        """How many were asked for."""
+        """How many batches it was given."""
 
     def __getattr__(self, name: str) -> Any:
         # name, precision, device, token_budget and the other numbers
@@ -89,7 +101,7 @@ class _Around:
         return self.engine.logits(input_ids, attention_mask, token_type_ids)
 
 
-class SlowEngine(_Around):
+class SlowEngine(_Wrapper):
     """Sleeps before each batch."""
 
     def __init__(self, engine: Engine | None = None, *, seconds: float = 0.1, seconds_a_row: float = 0.0) -> None:
@@ -104,55 +116,46 @@ class SlowEngine(_Around):
         return super().logits(input_ids, attention_mask, token_type_ids)
 
 
-class _Stumbling(_Around):
-    """Has trouble with its ``at``-th batch, counted from 1, and with rows that hold ``POISON``."""
+class _Faulty(_Wrapper):
+    """Fails at its ``at``-th batch, counted from 1, and at rows that hold `POISON`."""
 
     def __init__(self, engine: Engine | None = None, *, at: int | None = None) -> None:
         super().__init__(engine)
         self._at = at
 
-    def _bad(self, input_ids: Tokens) -> NDArray[np.bool_]:
-        """Which rows."""
-        poisoned: NDArray[np.bool_] = (input_ids == _VOCABULARY[POISON]).any(axis=1)
-        return np.ones_like(poisoned) if self.batches + 1 == self._at else poisoned
+    def logits(self, input_ids: Tokens, attention_mask: Tokens, token_type_ids: Tokens | None) -> Logits:
+        """See `Engine.logits`."""
+        bad: NDArray[np.bool_] = (input_ids == _VOCABULARY[POISON]).any(axis=1)
+        result = super().logits(input_ids, attention_mask, token_type_ids)
+        bad |= self.batches == self._at
+        return self._fail(result, bad) if bad.any() else result
+
+    def _fail(self, result: Logits, bad: NDArray[np.bool_], /) -> Logits:
+        raise NotImplementedError
 
 
-class FailingEngine(_Stumbling):
+class FailingEngine(_Faulty):
     """Raises RuntimeError for its ``at``-th batch, counted from 1, and for batches in which a row holds `POISON`."""
 
-    def logits(self, input_ids: Tokens, attention_mask: Tokens, token_type_ids: Tokens | None) -> Logits:
-        """See `Engine.logits`."""
-        bad = self._bad(input_ids).any()
-        result = super().logits(input_ids, attention_mask, token_type_ids)
-        if bad:
-            raise RuntimeError(f"batch {self.batches} fails on purpose")
-        return result
+    def _fail(self, _result: Logits, _bad: NDArray[np.bool_], /) -> Logits:
+        raise RuntimeError(f"batch {self.batches} fails on purpose")
 
 
-class NaNEngine(_Stumbling):
-    """Gives NaN for every row of its ``at``-th batch, counted from 1, and for rows that hold `POISON`."""
+class NaNEngine(_Faulty):
+    """Returns NaN for every row of its ``at``-th batch, counted from 1, and for rows that hold `POISON`."""
 
-    def logits(self, input_ids: Tokens, attention_mask: Tokens, token_type_ids: Tokens | None) -> Logits:
-        """See `Engine.logits`."""
-        bad = self._bad(input_ids)
-        result = super().logits(input_ids, attention_mask, token_type_ids).copy()
-        result[bad] = np.nan
-        return result
+    def _fail(self, result: Logits, bad: NDArray[np.bool_], /) -> Logits:
+        return np.where(bad, np.float32("nan"), result)
 
 
-class DyingEngine(_Stumbling):
-    """Ends the thread that computes, with SystemExit, at its ``at``-th batch, counted from 1, and at `POISON`."""
+class DyingEngine(_Faulty):
+    """Ends the worker thread, with SystemExit, at its ``at``-th batch, counted from 1, and at `POISON`."""
 
-    def logits(self, input_ids: Tokens, attention_mask: Tokens, token_type_ids: Tokens | None) -> Logits:
-        """See `Engine.logits`."""
-        bad = self._bad(input_ids).any()
-        result = super().logits(input_ids, attention_mask, token_type_ids)
-        if bad:
-            raise SystemExit(f"batch {self.batches} dies on purpose")
-        return result
+    def _fail(self, _result: Logits, _bad: NDArray[np.bool_], /) -> Logits:
+        raise SystemExit(f"batch {self.batches} dies on purpose")
 
 
-class SmallMemoryEngine(_Around):
+class SmallMemoryEngine(_Wrapper):
     """Runs out of memory where a batch has more than ``slots`` (rows x longest row)."""
 
     def __init__(self, engine: Engine | None = None, *, slots: int) -> None:
@@ -174,10 +177,10 @@ def toy_reranker(
     token_budget: int | None = None,
     max_queued_pairs: int = MAX_QUEUED_PAIRS,
 ) -> Reranker:
-    """A reranker around an engine of this module, or any `Engine`; a `ToyEngine` without one.
+    """A reranker with an engine of this module, or any other `Engine`; by default a `ToyEngine`.
 
-    Its tokens are characters; a pair has 3 more. With ``max_windows`` above 1 long documents are read in so many
-    windows at most. ``token_budget`` None takes the engine's.
+    Its tokens are characters, and 3 more for each pair. With ``max_windows`` above 1 long documents are read in at most
+    so many windows. ``token_budget`` None takes the engine's.
     """
     tokenizer = Tokenizer(models.WordLevel(_VOCABULARY, unk_token="[UNK]"))  # noqa: S106 - no password
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")

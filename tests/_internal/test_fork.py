@@ -103,6 +103,7 @@ def test_a_fork_while_rerankers_are_made() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
 
 
+@pytest.mark.slow
 def test_a_fork_while_a_model_loads() -> None:
     """A child can load a model although a thread of its parent was loading another."""
     done = run_script(

@@ -55,9 +55,9 @@ BINARY: dict[str, tuple[bytes, str]] = {
     "pdf": (b"%PDF-1.4\n1 0 obj\n<< /Type /Catalog >>\nendobj\n", "a PDF"),
     "png": (b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", "a PNG image"),
     "jpeg": (b"\xff\xd8\xff\xe0\x00\x10JFIF", "a JPEG image"),
-    "bzip2": (bz2.compress(TEXT.encode()), "packed by bzip2"),
-    "xz": (lzma.compress(TEXT.encode()), "packed by xz"),
-    "zstandard": (b"\x28\xb5\x2f\xfd\x20\x05)\x00\x00hello", "packed by Zstandard"),
+    "bzip2": (bz2.compress(TEXT.encode()), "compressed by bzip2"),
+    "xz": (lzma.compress(TEXT.encode()), "compressed by xz"),
+    "zstandard": (b"\x28\xb5\x2f\xfd\x20\x05)\x00\x00hello", "compressed by Zstandard"),
     "a program": (b"\x7fELF\x02\x01\x01" + bytes(9), "NUL bytes"),
     "gzip in gzip": (gzip.compress(gzip.compress(TEXT.encode())), "no UTF-8 text"),
     "UTF-16": (TEXT.encode("utf-16"), "UTF-16"),
@@ -93,7 +93,7 @@ def test_what_is_no_utf_8_text_is_refused(kind: str) -> None:
     ids=["UTF-8", "a byte order mark", "Windows ends", "lines that show nothing"],
 )
 def test_text_is_read_packed_or_not(pack: Callable[[bytes], bytes], data: bytes) -> None:
-    """Lines that show something, whatever their ends, also packed by gzip, whatever the file is called."""
+    """Lines that show something, whatever their ends, also compressed by gzip, whatever the file is called."""
     assert [line for _, line in read_lines(pack(data), "documents.txt")] == TEXT.splitlines()
 
 

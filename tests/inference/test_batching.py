@@ -18,15 +18,15 @@ def token_budget_batches(lengths: list[int], budget: int, *, max_padding: float 
     rows = sorted(range(len(lengths)), key=lambda row: -lengths[row])
     batches = []
     while rows:
-        batch_builder = BatchBuilder(budget, max_padding=max_padding)
-        taken = batch_builder.take([lengths[row] for row in rows])
+        builder = BatchBuilder(budget, max_padding=max_padding)
+        taken = builder.take([lengths[row] for row in rows])
         batches.append(rows[taken])
-        assert batch_builder.padded_tokens == slots(batches[-1], lengths)
+        assert builder.padded_tokens == count_padded(batches[-1], lengths)
         del rows[taken]
     return batches
 
 
-def slots(batch: list[int], lengths: list[int]) -> int:
+def count_padded(batch: list[int], lengths: list[int]) -> int:
     """Rows times the longest row."""
     return len(batch) * max(lengths[row] for row in batch)
 
@@ -40,17 +40,17 @@ def test_every_row_stands_in_exactly_one_batch(lengths: list[int], budget: int) 
 
 @given(lengths=LENGTHS, budget=BUDGETS)
 def test_batches_stay_under_the_budget(lengths: list[int], budget: int) -> None:
-    """No batch has more slots than the budget, but for a single row that is longer by itself."""
+    """No batch has more padded tokens than the budget, but for a single row that is longer by itself."""
     for batch in token_budget_batches(lengths, budget):
-        assert slots(batch, lengths) <= budget or len(batch) == 1
+        assert count_padded(batch, lengths) <= budget or len(batch) == 1
 
 
 @given(lengths=LENGTHS, budget=BUDGETS, max_padding=st.sampled_from([0.0, 0.05, CPU_PADDING, 0.5]))
 def test_no_batch_is_padded_beyond_the_share(lengths: list[int], budget: int, max_padding: float) -> None:
-    """In each batch the padded slots are at most max_padding of all slots."""
+    """In each batch padding is at most max_padding of the padded tokens."""
     for batch in token_budget_batches(lengths, budget, max_padding=max_padding):
-        padded = slots(batch, lengths) - sum(lengths[row] for row in batch)
-        assert padded <= max_padding * slots(batch, lengths)
+        padded = count_padded(batch, lengths) - sum(lengths[row] for row in batch)
+        assert padded <= max_padding * count_padded(batch, lengths)
 
 
 @pytest.mark.parametrize("budget", [512, 2048, 32_768])
@@ -58,7 +58,7 @@ def test_padding_is_below_a_tenth_on_mixed_lengths(budget: int) -> None:
     """Over 1,000 documents of 8 to 512 tokens less than 10 % of what is computed is padding."""
     draw = random.Random(1)
     lengths = [int(8 * 64 ** draw.random()) for _ in range(1000)]
-    computed = sum(slots(batch, lengths) for batch in token_budget_batches(lengths, budget))
+    computed = sum(count_padded(batch, lengths) for batch in token_budget_batches(lengths, budget))
     assert (computed - sum(lengths)) / computed < 0.1
 
 
@@ -88,24 +88,24 @@ def test_no_rows_make_no_batches() -> None:
 @given(lengths=LENGTHS, others=LENGTHS, budget=BUDGETS)
 def test_others_fill_a_batch_and_do_not_widen_it(lengths: list[int], others: list[int], budget: int) -> None:
     """Rows of others that join a batch are no longer than what it holds, fit the budget and waste no padding."""
-    batch_builder = BatchBuilder(budget, max_padding=CPU_PADDING)
+    builder = BatchBuilder(budget, max_padding=CPU_PADDING)
     own = sorted(lengths, reverse=True)
-    own = own[batch_builder.take(own)]
-    width = batch_builder.width
+    own = own[builder.take(own)]
+    width = builder.width
     filled = sorted(others, reverse=True)
-    batch = own + filled[batch_builder.take(filled)]
+    batch = own + filled[builder.take(filled)]
     if own:
-        assert batch_builder.width == width
-    assert (batch_builder.rows, batch_builder.tokens) == (len(batch), sum(batch))
-    assert batch_builder.padded_tokens <= budget or len(batch) == 1
-    assert batch_builder.padded_tokens - batch_builder.tokens <= CPU_PADDING * batch_builder.padded_tokens
+        assert builder.width == width
+    assert (builder.rows, builder.tokens) == (len(batch), sum(batch))
+    assert builder.padded_tokens <= budget or len(batch) == 1
+    assert builder.padded_tokens - builder.tokens <= CPU_PADDING * builder.padded_tokens
 
 
 def test_others_fit_below_the_longest_row() -> None:
     """Of others' rows those are taken that are a little shorter than the batch is wide."""
-    batch_builder = BatchBuilder(1000, max_padding=CPU_PADDING)
-    batch_builder.take([100])
-    assert batch_builder.take([300, 101, 99, 98, 20]) == slice(2, 4)
+    builder = BatchBuilder(1000, max_padding=CPU_PADDING)
+    builder.take([100])
+    assert builder.take([300, 101, 99, 98, 20]) == slice(2, 4)
 
 
 @pytest.mark.parametrize(

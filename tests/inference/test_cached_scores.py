@@ -86,7 +86,7 @@ class Counting(ScoreCache):
 
 
 def test_known_scores_are_given_at_any_deadline(tmp_path: Path) -> None:
-    """3,000 documents whose scores are on disk are looked up in large lots, in a process that never computed."""
+    """3,000 documents whose scores are on disk are looked up in large batches, in a process that never computed."""
     texts, encoder = [f"text {number}" for number in range(3000)], toy_reranker().scorer.encoder  # type: ignore[attr-defined]
 
     def reranker(engine: Any, cache: ScoreCache) -> Reranker:

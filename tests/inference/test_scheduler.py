@@ -87,7 +87,7 @@ def test_small_requests_share_a_batch(callers: Callers) -> None:
     for name in "abcdefgh":
         callers.ask(name, 1, length=17)
     order = callers.order()
-    # Rows of 21, of which 126 slots hold six.
+    # Rows of 21, of which six fit into 126 padded tokens.
     assert [len(names) for names in order] == [6, 2]
 
 

@@ -1,79 +1,26 @@
-"""One implementation of a call for synchronous and asynchronous callers."""
+"""One implementation for synchronous and asynchronous callers, and blocking work beside an event loop."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
-from typing import Any, ParamSpec, Protocol, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["BlockingCall", "Step", "Steps", "arun_steps", "on_thread", "run_steps"]
+__all__ = ["on_thread", "run_blocking"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Step(Protocol):
-    """Something to wait for, in both ways."""
-
-    def run(self) -> Any:
-        """Block until the result is there."""
-        ...
-
-    async def arun(self) -> Any:
-        """`run` without blocking the event loop."""
-        ...
-
-
-Steps = Generator[Step, Any, T]
-"""A generator that yields what it waits for, is sent the result of each wait, and returns its own."""
-
-
-@dataclass(frozen=True, slots=True)
-class BlockingCall:
-    """A function that takes long; asynchronous callers run it on a thread."""
-
-    function: Callable[[], Any]
-
-    def run(self) -> Any:
-        """Call the function."""
-        return self.function()
-
-    async def arun(self) -> Any:
-        """Call the function on a thread."""
-        return await on_thread(self.function)
-
-
-def run_steps(steps: Steps[T]) -> T:
-    """Run a generator to its end, blocking at each step."""
+def run_blocking(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine that blocks where others would suspend; needs no event loop."""
     try:
-        step = next(steps)
-        while True:
-            try:
-                result = step.run()
-            except BaseException as exc:  # noqa: BLE001 - the generator handles or raises it
-                step = steps.throw(exc)
-            else:
-                step = steps.send(result)
+        coroutine.send(None)
     except StopIteration as end:
         value: T = end.value
         return value
-
-
-async def arun_steps(steps: Steps[T]) -> T:
-    """`run_steps` without blocking the event loop."""
-    try:
-        step = next(steps)
-        while True:
-            try:
-                result = await step.arun()
-            except BaseException as exc:  # noqa: BLE001 - the generator handles or raises it
-                step = steps.throw(exc)
-            else:
-                step = steps.send(result)
-    except StopIteration as end:
-        value: T = end.value
-        return value
+    coroutine.close()
+    raise RuntimeError("The coroutine suspended, expected one that blocks.")
 
 
 async def on_thread(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

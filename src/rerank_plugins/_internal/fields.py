@@ -25,7 +25,7 @@ from pydantic import (
     model_validator,
 )
 
-from rerank_plugins._internal.aio import BlockingCall, Steps
+from rerank_plugins._internal.aio import on_thread
 from rerank_plugins._internal.deadline import OnDeadline, check_deadline
 from rerank_plugins._internal.loading_options import HINTS, LoadingOptions, without_removed
 from rerank_plugins._internal.options import Option, options_of, refuse_unknown
@@ -231,11 +231,6 @@ class ModelFields(_LoadingFields):
         """The reranker to use; this is where the model loads."""
         return self._own_reranker() or shared_reranker(self._options())
 
-    def _load_steps(self) -> Steps[Reranker]:
-        """`_reranker`, for asynchronous callers on a thread if the model has to load."""
-        ready = self._own_reranker() or loaded_already(self._options())
-        return ready if ready is not None else (yield BlockingCall(self._reranker))
-
     def close(self) -> None:
         """Stop sharing the model: it is freed after its last call, unless something else uses it.
 
@@ -273,26 +268,19 @@ class CallFields(ModelFields):
     """``"keep_order"``: where the model fails or the queue is full, all documents are returned in their input order,
     with the score None. A model that cannot be loaded is an error all the same."""
 
-    def _rank_steps(
+    async def _rank(
         self,
         query: str,
         texts: list[str],
         highlight_text: Callable[[RankedResult], str] | None,
-        *,
         top_n: int | None,
         score_threshold: float | None,
-    ) -> Steps[Ranking]:
+        *,
+        blocking: bool,
+    ) -> Ranking:
         """Load the model if it is not loaded, and rank; the deadline begins after the loading."""
-        reranker = yield from self._load_steps()
-        return (
-            yield from reranker.rank_steps(
-                query,
-                texts,
-                highlight_text,
-                top_n=top_n,
-                score_threshold=score_threshold,
-                deadline=self.deadline,
-                on_deadline=self.on_deadline,
-                on_error=self.on_error,
-            )
-        )
+        reranker = self._own_reranker() or loaded_already(self._options())
+        if reranker is None:
+            reranker = self._reranker() if blocking else await on_thread(self._reranker)
+        how = (self.deadline, self.on_deadline, self.on_error)
+        return await reranker.rank_all(query, texts, highlight_text, top_n, score_threshold, *how, blocking=blocking)

@@ -8,36 +8,17 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Protocol
+from functools import partial
+from typing import Any
 from weakref import WeakSet
 
-__all__ = ["ForkParticipant", "make_lock", "register"]
+__all__ = ["make_lock", "register"]
 
-
-class ForkParticipant(Protocol):
-    """An object that acts before and after a fork of the process."""
-
-    fork_order: int
-    """Participants with a lower number prepare first and resume last."""
-
-    def before_fork(self) -> None:
-        """Finish or pause what a fork would cut off."""
-        ...
-
-    def after_fork_in_parent(self) -> None:
-        """Resume."""
-        ...
-
-    def after_fork_in_child(self) -> None:
-        """Drop what belongs to threads of the parent."""
-        ...
-
-
-_participants: WeakSet[ForkParticipant] = WeakSet()
+_participants: WeakSet[Any] = WeakSet()
 _locks: WeakSet[threading.Lock] = WeakSet()
 # Held during a fork, so that nothing is registered meanwhile and one thread forks at a time.
 _registering = threading.Lock()
-_prepared: list[ForkParticipant] = []
+_prepared: list[Any] = []
 
 
 def make_lock() -> threading.Lock:
@@ -47,32 +28,33 @@ def make_lock() -> threading.Lock:
     return lock
 
 
-def register(participant: ForkParticipant) -> None:
-    """Call the participant's methods at every fork, for as long as it exists."""
+def register(participant: Any) -> None:
+    """Call ``before_fork()`` and ``after_fork(in_child=...)`` of an object at every fork, for as long as it exists.
+
+    Objects with a lower ``fork_order`` prepare first and resume last.
+    """
     with _registering:
         _participants.add(participant)
 
 
 def _before() -> None:
     _registering.acquire()
-    _prepared.extend(sorted(_participants, key=lambda one: (one.fork_order, id(one))))
-    for participant in _prepared:
+    for participant in sorted(_participants, key=lambda one: (one.fork_order, id(one))):
         participant.before_fork()
+        _prepared.append(participant)
 
 
-def _after_in_parent() -> None:
-    while _prepared:
-        _prepared.pop().after_fork_in_parent()
-    _registering.release()
-
-
-def _after_in_child() -> None:
-    for lock in list(_locks):
+def _after(*, in_child: bool) -> None:
+    for lock in list(_locks) if in_child else ():
         lock._at_fork_reinit()  # type: ignore[attr-defined] # noqa: SLF001 - as the standard library's modules do
     while _prepared:
-        _prepared.pop().after_fork_in_child()
+        _prepared.pop().after_fork(in_child=in_child)
     _registering.release()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
+    os.register_at_fork(
+        before=_before,
+        after_in_parent=partial(_after, in_child=False),
+        after_in_child=partial(_after, in_child=True),
+    )

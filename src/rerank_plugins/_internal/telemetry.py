@@ -26,13 +26,9 @@ class CallMetrics:
 
     def attributes(self) -> dict[str, Any]:
         """The attributes of a span."""
-        return {
-            "rerank_plugins.scored": self.scored,
-            "rerank_plugins.unscored": self.unscored,
-            "rerank_plugins.truncated": self.truncated,
-            "rerank_plugins.queue_seconds": self.queue_seconds,
-            "rerank_plugins.fallback": "" if self.fallback is None else type(self.fallback).__name__,
-        }
+        values = {name: getattr(self, name) for name in ("scored", "unscored", "truncated", "queue_seconds")}
+        values["fallback"] = "" if self.fallback is None else type(self.fallback).__name__
+        return {f"rerank_plugins.{name}": value for name, value in values.items()}
 
 
 class _Instruments:
@@ -66,26 +62,25 @@ def get_instruments() -> _Instruments | None:
 def observe_call(attributes: Mapping[str, Any]) -> Iterator[CallMetrics]:
     """A span named ``rerank`` around a call, in the caller's context; its metrics are recorded also after an error.
 
-    ``attributes`` are those known at its beginning.
+    ``attributes`` are those known at its beginning, ``reranker.model_name`` among them.
     """
     call, instruments = CallMetrics(), get_instruments()
     if instruments is None:
         yield call
         return
     start = time.monotonic()
-    labels: dict[str, Any] = {}
+    labels: dict[str, Any] = {"reranker.model_name": attributes["reranker.model_name"]}
     with instruments.tracer.start_as_current_span("rerank", attributes=dict(attributes)) as span:
         try:
             yield call
-            labels = {"fallback": call.attributes()["rerank_plugins.fallback"]}
+            labels |= {"fallback": call.attributes()["rerank_plugins.fallback"]}
         except BaseException as exc:
-            labels = {"error.type": type(exc).__name__}
+            labels |= {"error.type": type(exc).__name__}
             raise
         finally:
             span.set_attributes(call.attributes())
             if call.fallback is not None:
                 span.record_exception(call.fallback)
-            labels |= {name: attributes[name] for name in ("reranker.model_name",) if name in attributes}
             instruments.duration.record(time.monotonic() - start, labels)
             instruments.queue.record(call.queue_seconds, labels)
             instruments.documents.add(call.scored, labels)

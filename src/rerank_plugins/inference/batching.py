@@ -54,18 +54,15 @@ class BatchBuilder:
         """
         start = bisect_left(lengths, -self.width, key=operator.neg) if self.rows else 0
         end = start
-        while end < len(lengths) and self._fits(lengths[end]):
-            self.width = max(self.width, lengths[end])
+        for length in lengths[start:]:
+            width, tokens = max(self.width, length), self.tokens + length
+            padded = width * (self.rows + 1)
+            if self.rows and (padded > self.budget or padded - tokens > self._max_padding * padded):
+                break
+            self.width, self.tokens = width, tokens
             self.rows += 1
-            self.tokens += lengths[end]
             end += 1
         return slice(start, end)
-
-    def _fits(self, length: int) -> bool:
-        if not self.rows:
-            return True
-        padded = self.width * (self.rows + 1)
-        return padded <= self.budget and padded - self.tokens - length <= self._max_padding * padded
 
 
 # From this many multiples on, lengths are rounded to larger ones: a row's padding is less than a sixteenth of it.

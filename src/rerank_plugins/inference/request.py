@@ -23,6 +23,9 @@ __all__ = ["Row", "ScoringRequest"]
 _LOOKUP_PAIRS, _UNIT_PAIRS = 512, 4096
 
 
+_LookUp = Callable[[list[Pair]], list[ScoredPair | None]]
+
+
 class Row(NamedTuple):
     """A pair, or a window of one, that is ready for the model."""
 
@@ -148,14 +151,14 @@ class ScoringRequest:
         self.queue_seconds = time.monotonic() - self._arrived
         return True
 
-    def next_unit(self, characters: int, look_up: Callable[[list[Pair]], list[ScoredPair | None]]) -> list[int]:
+    def next_unit(self, characters: int, look_up: _LookUp | None) -> list[int]:
         """Positions of the next pairs to encode: at least one, and about ``characters`` of text.
 
         Pairs whose score ``look_up`` knows are skipped and cost nothing; a unit of only such pairs is empty.
         """
         unit: list[int] = []
         for position in range(self._unit_end, min(len(self.pairs), self._unit_end + _UNIT_PAIRS)):
-            if position == self._looked_up:
+            if look_up is not None and position == self._looked_up:
                 self._look_up(look_up)
             if self._scores[position] is None:
                 if unit and characters <= 0:
@@ -165,7 +168,7 @@ class ScoringRequest:
             self._unit_end = position + 1
         return unit
 
-    def _look_up(self, look_up: Callable[[list[Pair]], list[ScoredPair | None]]) -> None:
+    def _look_up(self, look_up: _LookUp) -> None:
         pairs = list(self.pairs[self._looked_up : self._looked_up + _LOOKUP_PAIRS])
         for position, scored in enumerate(look_up(pairs), self._looked_up):
             if scored is not None:
@@ -173,12 +176,17 @@ class ScoringRequest:
         self._looked_up += len(pairs)
 
     def put_unit(
-        self, positions: Sequence[int], encoded: Sequence[Sequence[EncodedPair]], width: Callable[[EncodedPair], int]
+        self, positions: Sequence[int], encoded: Sequence[Sequence[EncodedPair]], width: Callable[[int], int]
     ) -> None:
-        """Take the encoded rows of the pairs that `next_unit` gave, one a pair at least."""
+        """Take the encoded rows of the pairs that `next_unit` gave, one a pair at least.
+
+        ``width`` is the length with padding of a row of so many tokens.
+        """
         self._windows = {position: _Windows(len(rows), []) for position, rows in zip(positions, encoded, strict=True)}
         self.rows = [
-            Row(position, row, width(row)) for position, rows in zip(positions, encoded, strict=True) for row in rows
+            Row(position, row, width(len(row.input_ids)))
+            for position, rows in zip(positions, encoded, strict=True)
+            for row in rows
         ]
         self.rows.sort(key=lambda row: -row.width)
         self.settle()

@@ -59,7 +59,7 @@ class Scheduler:
         self._counts = counts
         self._max_queued_pairs = max_queued_pairs
         self._closed = False
-        self.after_fork_in_child()
+        self._reset()
         fork.register(self)
         with _registry:
             _schedulers.add(self)
@@ -80,7 +80,7 @@ class Scheduler:
         with self._changed:
             if self._closed:
                 raise ClosedError("The reranker is closed. Load another with load_reranker(...).")
-            self._check_space(len(pairs))
+            self._check_queue(len(pairs))
             if self._thread is None or not self._thread.is_alive():
                 self._start()  # before the request is added: it may fail
             request.arrived_at = self._worker.characters
@@ -118,7 +118,7 @@ class Scheduler:
         if thread is not None and thread is not threading.current_thread():
             thread.join(SHUTDOWN_TIMEOUT)
 
-    def _check_space(self, pairs: int) -> None:
+    def _check_queue(self, pairs: int) -> None:
         waiting = self._waiting
         if not waiting or waiting + pairs <= self._max_queued_pairs:
             return
@@ -157,15 +157,17 @@ class Scheduler:
         self._busy.acquire()
         self._changed.acquire()
 
-    def after_fork_in_parent(self) -> None:
-        """Go on."""
+    def after_fork(self, *, in_child: bool) -> None:
+        """Go on; the child begins empty, because requests belong to threads of the parent."""
+        if in_child:
+            self._reset()
+            return
         self._forks -= 1
         self._changed.notify_all()
         self._changed.release()
         self._busy.release()
 
-    def after_fork_in_child(self) -> None:
-        """Begin empty: requests belong to threads of the parent. The next call starts a thread of this process."""
+    def _reset(self) -> None:
         self._requests: dict[int, ScoringRequest] = {}
         self._computing: list[ScoringRequest] = []
         self._waiting = 0
@@ -207,8 +209,8 @@ class Scheduler:
         self._computing = [leader]
         with self._busy:
             batch = leader.context.run(self._worker.build_batch, leader, self._fillers(leader, waiting))
-            if batch is not None:
-                self._computing = batch.requests
+            if batch:
+                self._computing = [part.request for part in batch]
                 leader.context.run(self._worker.compute, batch)
         with self._changed:
             for request in self._computing:
@@ -243,7 +245,7 @@ class Scheduler:
         return leader
 
     def _fillers(self, leader: ScoringRequest, waiting: list[ScoringRequest]) -> list[ScoringRequest]:
-        if not self._worker.shares_batches:
+        if len(waiting) == 1:
             return []
         others = (request for request in waiting if request is not leader)
         return heapq.nsmallest(_MAX_FILLERS, others, key=lambda request: request.characters)

@@ -121,12 +121,8 @@ class ScoreCache:
         if self._disk is not None:
             self._disk.close()
 
-    def after_fork_in_parent(self) -> None:
-        """Go on."""
-        self._lock.release()
-
-    def after_fork_in_child(self) -> None:
-        """Go on."""
+    def after_fork(self, *, in_child: bool) -> None:  # noqa: ARG002 - both go on
+        """Release the lock; the next call opens the file."""
         self._lock.release()
 
     def _key(self, pair: Pair) -> bytes:

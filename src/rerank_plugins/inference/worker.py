@@ -6,7 +6,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from rerank_plugins.backends.base import Engine
@@ -16,9 +16,9 @@ from rerank_plugins.inference.request import Row, ScoringRequest
 from rerank_plugins.inference.score_cache import ScoreCache
 from rerank_plugins.scorers.base import Pair, ScoredPair
 from rerank_plugins.stats import Counts
-from rerank_plugins.tokenization.pair_encoder import EncodedPair, PairEncoder
+from rerank_plugins.tokenization.pair_encoder import PairEncoder
 
-__all__ = ["Batch", "BatchWorker"]
+__all__ = ["BatchWorker", "Part"]
 
 # Characters encoded at a time, for each token of the budget: at four a token, eight batches. Fewer would waste padding,
 # more would keep the model waiting.
@@ -30,25 +30,11 @@ _LONGEST_TOKEN = 8
 _log = logging.getLogger("rerank_plugins.runtime")
 
 
-class _Part(NamedTuple):
-    """The rows of one request in a batch."""
+class Part(NamedTuple):
+    """The rows of one request in a batch, longest first."""
 
     request: ScoringRequest
     rows: list[Row]
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Rows of several requests that are computed together."""
-
-    parts: list[_Part]
-    width: int
-    """Length of a row, with padding."""
-
-    @property
-    def requests(self) -> list[ScoringRequest]:
-        """The requests that have a part in it."""
-        return [part.request for part in self.parts]
 
 
 class BatchWorker:
@@ -78,26 +64,21 @@ class BatchWorker:
         self._engine = engine
         self._counts = counts
         self._pad_token_id = pad_token_id
-        self._longest_row = longest_row
         self._cache = cache
+        self._width = partial(round_up, multiple=engine.pad_to_multiple_of, most=longest_row)
         self._tokens_a_second: float | None = None
         """Padded tokens."""
         # Characters that became so many tokens; at first a guess.
         self._read, self._tokens = 2, 1
 
-    @property
-    def shares_batches(self) -> bool:
-        """Whether rows of several requests may be computed together."""
-        return self._engine.shared_token_budget > 0
-
-    def build_batch(self, leader: ScoringRequest, others: Iterable[ScoringRequest]) -> Batch | None:
-        """The leader's next batch, filled up with rows of others; None if the leader has no more rows."""
+    def build_batch(self, leader: ScoringRequest, others: Iterable[ScoringRequest]) -> list[Part]:
+        """The leader's next batch, filled up with rows of others; empty if the leader has no more rows."""
         budget = self._budget(leader)
         if not self._prepare(leader, budget):
-            return None
+            return []
         engine = self._engine
         builder = BatchBuilder(budget, max_padding=engine.max_padding, few_shapes=engine.few_shapes)
-        parts = [_Part(leader, leader.give_rows(builder))]
+        parts = [Part(leader, leader.give_rows(builder))]
         builder.budget = min(budget, engine.shared_token_budget)
         # The leader waits while others are encoded: no more of them than could be of use.
         characters = 2 * builder.budget * self._read // self._tokens
@@ -109,15 +90,15 @@ class BatchWorker:
                     continue
                 characters -= other.characters
             if self._prepare(other, self._budget(other)) and (rows := other.give_rows(builder)):
-                parts.append(_Part(other, rows))
-        return Batch(_return_last(parts, builder.surplus), builder.width)
+                parts.append(Part(other, rows))
+        return _return_last(parts, builder.surplus) if engine.few_shapes else parts
 
-    def compute(self, batch: Batch) -> None:
+    def compute(self, batch: list[Part]) -> None:
         """Compute a batch and give the scores to its requests; an error goes to the request that caused it."""
-        rows = [row.encoded for part in batch.parts for row in part.rows]
+        rows = [row.encoded for part in batch for row in part.rows]
         start = time.monotonic()
         try:
-            arrays = pad_rows(rows, batch.width, self._pad_token_id)
+            arrays = pad_rows(rows, batch[0].rows[0].width, self._pad_token_id)
             logits = [float(logit) for logit in self._engine.logits(*arrays)]
             if len(logits) != len(rows):
                 raise ScoringError(  # noqa: TRY301 - handled like an error of the engine
@@ -126,11 +107,11 @@ class BatchWorker:
         except OutOfMemoryError as exc:
             self._handle_out_of_memory(batch, exc)
         except Exception as exc:  # noqa: BLE001 - callers get it
-            if len(batch.parts) == 1:
-                batch.parts[0].request.fail(_as_scoring_error(exc))
+            if len(batch) == 1:
+                batch[0].request.fail(_as_scoring_error(exc))
                 return
-            for part in batch.parts:  # each alone: one of them is the cause, the others are not
-                self.compute(Batch([part], part.rows[0].width))
+            for part in batch:  # each alone: one of them is the cause, the others are not
+                self.compute([part])
         else:
             self._deliver(batch, logits, time.monotonic() - start)
 
@@ -146,13 +127,14 @@ class BatchWorker:
         """Whether the request has rows for a batch; encodes its next unit if it has none."""
         if request.begin():
             self._counts.add(queue_seconds=request.queue_seconds)
+        look_up = None if self._cache is None else partial(_look_up, self._cache, self._counts)
         while not request.rows and not request.future.done():
             characters = budget * _UNIT_CHARACTERS
             if request.deadline is not None and request.deadline.partial:
                 # No more than one batch: so the first documents have scores before the others.
                 characters = budget * self._read // self._tokens
             try:
-                positions = request.next_unit(characters, self._look_up)
+                positions = request.next_unit(characters, look_up)
                 pairs = [request.pairs[position] for position in positions]
                 request.put_unit(positions, self._encoder.windows(pairs) if pairs else [], self._width)
                 self.characters += sum(sum(map(len, pair)) for pair in pairs)
@@ -160,17 +142,6 @@ class BatchWorker:
                 request.fail(_as_scoring_error(exc))
             self._learn_length(request)
         return bool(request.rows)
-
-    def _look_up(self, pairs: list[Pair]) -> list[ScoredPair | None]:
-        if self._cache is None:
-            return [None] * len(pairs)
-        known = self._cache.get(pairs)
-        hits = sum(one is not None for one in known)
-        self._counts.add(cache_hits=hits, cache_misses=len(pairs) - hits)
-        return known
-
-    def _width(self, row: EncodedPair) -> int:
-        return round_up(len(row.input_ids), self._engine.pad_to_multiple_of, self._longest_row)
 
     def _learn_length(self, request: ScoringRequest) -> None:
         """Update how many characters a token has."""
@@ -182,30 +153,30 @@ class BatchWorker:
         # long for hours.
         self._read += sum(min(sum(map(len, request.pairs[at])), _LONGEST_TOKEN * count) for at, count in tokens.items())
 
-    def _handle_out_of_memory(self, batch: Batch, exc: OutOfMemoryError) -> None:
+    def _handle_out_of_memory(self, batch: list[Part], exc: OutOfMemoryError) -> None:
         self._counts.add(out_of_memory=1)
-        rows = sum(len(part.rows) for part in batch.parts)
+        rows = sum(len(part.rows) for part in batch)
         if rows == 1:
-            batch.parts[0].request.fail(exc)
+            batch[0].request.fail(exc)
             return
-        for request, part_rows in batch.parts:
+        for request, part_rows in batch:
             request.take_back(part_rows)
-        padded = rows * batch.width
+        padded = rows * batch[0].rows[0].width
         self.token_budget = max(1, padded // 2)
         _log.warning(
             "Memory ran out at %d padded tokens; from now on a batch has at most %d. %s", padded, self.token_budget, exc
         )
 
-    def _deliver(self, batch: Batch, logits: list[float], seconds: float) -> None:
-        padded = len(logits) * batch.width
-        tokens = sum(len(row.encoded.input_ids) for part in batch.parts for row in part.rows)
+    def _deliver(self, batch: list[Part], logits: list[float], seconds: float) -> None:
+        padded = len(logits) * batch[0].rows[0].width
+        tokens = sum(len(row.encoded.input_ids) for part in batch for row in part.rows)
         self._counts.add(batches=1, rows=len(logits), padded_tokens=padded, tokens=tokens, compute_seconds=seconds)
         speed = padded / max(seconds, 1e-9)
         self._tokens_a_second = speed if self._tokens_a_second is None else 0.7 * self._tokens_a_second + 0.3 * speed
         pairs: list[Pair] = []
         scored: list[ScoredPair] = []
         start = 0
-        for request, rows in batch.parts:
+        for request, rows in batch:
             completed = request.put_scores(rows, logits[start : start + len(rows)])
             start += len(rows)
             pairs += [request.pairs[position] for position in completed]
@@ -215,7 +186,14 @@ class BatchWorker:
             self._cache.put(pairs, scored)
 
 
-def _return_last(parts: list[_Part], count: int) -> list[_Part]:
+def _look_up(cache: ScoreCache, counts: Counts, pairs: list[Pair]) -> list[ScoredPair | None]:
+    known = cache.get(pairs)
+    hits = sum(one is not None for one in known)
+    counts.add(cache_hits=hits, cache_misses=len(pairs) - hits)
+    return known
+
+
+def _return_last(parts: list[Part], count: int) -> list[Part]:
     """The parts without their last ``count`` rows, which go back to their requests."""
     left = list(parts)
     while count:
@@ -224,7 +202,7 @@ def _return_last(parts: list[_Part], count: int) -> list[_Part]:
         request.take_back(back)
         count -= len(back)
         if len(back) < len(rows):
-            left.append(_Part(request, rows[: -len(back)]))
+            left.append(Part(request, rows[: -len(back)]))
     return left
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
-from functools import partial
 from inspect import iscoroutinefunction
 from types import EllipsisType
 from typing import Annotated, Any, Self
@@ -23,7 +22,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_v
 from pydantic.json_schema import SkipJsonSchema
 from typing_extensions import TypedDict  # pydantic reads typing's own from Python 3.12 on only
 
-from rerank_plugins._internal.aio import BlockingCall, Steps, arun_steps, run_steps
+from rerank_plugins._internal.aio import on_thread, run_blocking
 from rerank_plugins._internal.blank import is_blank
 from rerank_plugins._internal.fields import CallFields, ScoreThreshold, TopN, check_each
 from rerank_plugins._internal.validation import check_top_n
@@ -172,7 +171,7 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
         self, given: Any, config: RunnableConfig | None, options: dict[str, Any], *, blank_is_error: bool = True
     ) -> list[Document]:
         def rerank(given: Any, run_manager: CallbackManagerForChainRun) -> list[Document]:
-            return run_steps(self._steps(given, run_manager, options, blank_is_error=blank_is_error))
+            return run_blocking(self._rerank(given, run_manager, options, blank_is_error=blank_is_error, blocking=True))
 
         return self._call_with_config(rerank, given, self._config(config, options))
 
@@ -180,13 +179,13 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
         self, given: Any, config: RunnableConfig | None, options: dict[str, Any], *, blank_is_error: bool = True
     ) -> list[Document]:
         async def rerank(given: Any, run_manager: AsyncCallbackManagerForChainRun) -> list[Document]:
-            return await arun_steps(self._steps(given, run_manager, options, blank_is_error=blank_is_error))
+            return await self._rerank(given, run_manager, options, blank_is_error=blank_is_error, blocking=False)
 
         return await self._acall_with_config(rerank, given, self._config(config, options))
 
-    def _steps(
-        self, given: Any, run_manager: BaseRunManager, options: dict[str, Any], *, blank_is_error: bool
-    ) -> Steps[list[Document]]:
+    async def _rerank(
+        self, given: Any, run_manager: BaseRunManager, options: dict[str, Any], *, blank_is_error: bool, blocking: bool
+    ) -> list[Document]:
         self._check_fields()
         documents, query = _unpack(given)
         add_metadata(run_manager, n_in=len(documents))
@@ -195,15 +194,10 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
             return self._select(documents, Ranking([], []), run_manager)
         check_highlight(self.highlight)
         # A callable of the user's may be slow; joining strings is faster than a thread.
-        texts = (
-            self._texts(documents)
-            if self.document_text is None
-            else (yield BlockingCall(partial(self._texts, documents)))
-        )
+        own = blocking or self.document_text is None
+        texts = self._texts(documents) if own else await on_thread(self._texts, documents)
         highlight_text = (lambda result: documents[result.index].page_content) if self.highlight else None
-        ranking = yield from self._rank_steps(
-            query, texts, highlight_text, top_n=top_n, score_threshold=self.score_threshold
-        )
+        ranking = await self._rank(query, texts, highlight_text, top_n, self.score_threshold, blocking=blocking)
         return self._select(documents, ranking, run_manager)
 
     def _top_n(self, options: dict[str, Any]) -> int | None:

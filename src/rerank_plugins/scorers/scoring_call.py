@@ -49,8 +49,10 @@ class ScoringCall:
         """How long the pairs waited for their turn; 0 where the scorer has no queue."""
         return 0.0 if self._pending is None else self._pending.queue_seconds
 
-    def run(self) -> list[ScoredPair | None]:
+    async def score(self, *, blocking: bool) -> list[ScoredPair | None]:
         """Finite scores on the scale, one a pair, in order; None for what a deadline left out.
+
+        ``blocking`` waits without an event loop, as `run_blocking` needs it.
 
         Raises:
             ScoringError: The scorer returned something else.
@@ -59,18 +61,9 @@ class ScoringCall:
         if not self._unique:
             return []
         if not isinstance(self._scorer, QueuedScorer):
-            return self._score_in_steps()
+            return self._score_in_steps() if blocking else await on_thread(self._score_in_steps)
         self._pending = self._scorer.submit(list(self._unique), deadline=self._deadline)
-        return self._check(self._pending.result())
-
-    async def arun(self) -> list[ScoredPair | None]:
-        """`run` without blocking the event loop."""
-        if not self._unique:
-            return []
-        if not isinstance(self._scorer, QueuedScorer):
-            return await on_thread(self._score_in_steps)
-        self._pending = self._scorer.submit(list(self._unique), deadline=self._deadline)
-        return self._check(await self._pending.aresult())
+        return self._check(self._pending.result() if blocking else await self._pending.aresult())
 
     def _score_in_steps(self) -> list[ScoredPair | None]:
         deadline = self._deadline
