@@ -12,7 +12,7 @@ import sys
 from rich.console import Console
 
 from rerank_plugins import RerankError
-from rerank_plugins.demo import corpus as demo
+from rerank_plugins.demo import rag as demo
 from rerank_plugins.demo import traps
 from rerank_plugins.retrieval.embedder import BOX_EMBEDDER
 

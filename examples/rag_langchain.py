@@ -23,7 +23,7 @@ from langchain_core.retrievers import BaseRetriever
 from rich.console import Console
 
 from rerank_plugins import RerankError, load_reranker
-from rerank_plugins.demo import corpus as demo
+from rerank_plugins.demo import rag as demo
 from rerank_plugins.langchain import RerankCompressor
 from rerank_plugins.retrieval import load_embedder
 

@@ -21,7 +21,7 @@ from llama_index.vector_stores.faiss import FaissVectorStore
 from rich.console import Console
 
 from rerank_plugins import RerankError, load_reranker
-from rerank_plugins.demo import corpus as demo
+from rerank_plugins.demo import rag as demo
 from rerank_plugins.llama_index import RerankPostprocessor
 from rerank_plugins.retrieval import load_embedder
 

@@ -22,7 +22,7 @@ from rerank_plugins import (
     load_reranker,
 )
 from rerank_plugins._internal.deadline import Deadline, deadline_from_now
-from rerank_plugins.demo import corpus as demo
+from rerank_plugins.demo import rag as demo
 from rerank_plugins.highlights import MOST, sentence_spans
 from rerank_plugins.testing import SlowEngine, WordOverlap, toy_reranker
 from scorers import ByLength, Gives

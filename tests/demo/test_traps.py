@@ -16,7 +16,7 @@ from doc_pages import DOCS
 from rerank_plugins import InvalidInputError, Reranker
 from rerank_plugins.cli import app
 from rerank_plugins.demo import traps
-from rerank_plugins.demo.corpus import is_chinese
+from rerank_plugins.demo.rag import is_chinese
 from rerank_plugins.demo.traps import Language, Trap
 from rerank_plugins.testing import WordOverlap
 

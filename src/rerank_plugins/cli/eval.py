@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rerank_plugins._internal.files import expand
-from rerank_plugins.demo.corpus import is_chinese, show_chinese_warnings
+from rerank_plugins.demo.rag import is_chinese, show_chinese_warnings
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.evaluation.results import METRICS, Evaluation, Interval, QueryChange, Ranking, Reranked
 from rerank_plugins.loading import DEFAULT_MODEL

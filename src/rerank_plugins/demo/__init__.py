@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rerank_plugins.demo.corpus import (
+from rerank_plugins.demo.rag import (
     BOX_RERANKER,
     Passage,
     example_corpus,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from rerank_plugins.demo import corpus as shared
+from rerank_plugins.demo import rag as shared
 from rerank_plugins.errors import MissingExtraError
 from rerank_plugins.highlights import check_highlight, written
 from rerank_plugins.loading import load_reranker

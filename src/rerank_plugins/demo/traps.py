@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rerank_plugins._internal.text import json_object, read_file, read_lines
-from rerank_plugins.demo.corpus import reads_chinese, show_chinese_warnings
+from rerank_plugins.demo.rag import reads_chinese, show_chinese_warnings
 from rerank_plugins.errors import InvalidInputError, MissingExtraError
 from rerank_plugins.loading import load_reranker
 from rerank_plugins.reranker import Reranker

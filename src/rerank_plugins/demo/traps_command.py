@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from rerank_plugins.demo import traps as shared
-from rerank_plugins.demo.corpus import BOX_RERANKER
+from rerank_plugins.demo.rag import BOX_RERANKER
 from rerank_plugins.retrieval.embedder import BOX_EMBEDDER
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from kept_scores import Open
+from score_cache_processes import Open
 from rerank_plugins.inference.score_cache import ScoreCache
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kept_scores import SCORED, Open, known, needs_fork, of, run, start
+from score_cache_processes import SCORED, Open, known, needs_fork, of, run, start
 from rerank_plugins import ScoredPair
 from rerank_plugins.inference.score_cache import FILE_NAME
 

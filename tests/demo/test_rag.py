@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from rerank_plugins import InvalidInputError
-from rerank_plugins.demo import corpus as demo
+from rerank_plugins.demo import rag as demo
 
 CHINESE = Path(__file__).parents[2] / "examples/data/chinese/corpus.jsonl"
 
