@@ -19,9 +19,8 @@ from hypothesis import strategies as st
 
 import example_evaluations as examples
 from rerank_plugins import InvalidInputError
-from rerank_plugins.evaluation.report import formatting as wording
-from rerank_plugins.evaluation.report import page as report
-from rerank_plugins.evaluation.report import write_report
+from rerank_plugins.evaluation.report import formatting, write_report
+from rerank_plugins.evaluation.report import page as page_module
 from rerank_plugins.evaluation.results import Evaluation, Interval, QueryChange
 
 VOID = {"meta", "br"}
@@ -103,9 +102,9 @@ def page(two: Evaluation, tmp_path_factory: pytest.TempPathFactory) -> Page:
 
 
 @cache
-def drawn() -> tuple[Evaluation, report._Drawings]:
+def drawings_of_a_loss() -> tuple[Evaluation, page_module._Drawings]:
     evaluation = with_a_loss(examples.evaluation(queries=3))
-    return evaluation, report._drawn(evaluation)
+    return evaluation, page_module._draw(evaluation)
 
 
 def test_the_file_stands_alone(page: Page) -> None:
@@ -186,14 +185,14 @@ def test_the_same_evaluation_gives_the_same_bytes(tmp_path: Path) -> None:
 @given(texts=st.lists(st.text(st.characters(exclude_categories=())) | st.just(HOSTILE), min_size=3, max_size=12))
 def test_no_text_breaks_out(texts: list[str]) -> None:
     """Whatever queries, passages and names are, the page has the same elements, can be written, and shows them."""
-    evaluation, drawings = drawn()
-    harmless = Page(report._filled(evaluation, drawings))
+    evaluation, drawings = drawings_of_a_loss()
+    harmless = Page(page_module._render(evaluation, drawings))
     given_texts = with_texts(evaluation, list(texts))
-    found = Page(report._filled(given_texts, drawings).encode().decode())
+    found = Page(page_module._render(given_texts, drawings).encode().decode())
     assert [tag for tag, _ in found.elements] == [tag for tag, _ in harmless.elements]
     change = given_texts.rerankers[0].changes[0]
     for text in (change.query, change.top_before, change.relevant, given_texts.rerankers[0].verdict):
-        assert wording.clean(text).strip() in " ".join(found.texts)
+        assert formatting.clean(text).strip() in " ".join(found.texts)
 
 
 def test_a_hostile_name_of_a_model_is_a_name(tmp_path: Path) -> None:
@@ -201,9 +200,9 @@ def test_a_hostile_name_of_a_model_is_a_name(tmp_path: Path) -> None:
     hostile = f"$x^2 {HOSTILE}"
     page = page_of(examples.evaluation(queries=3, models=(hostile, "中文/重排模型")), tmp_path)
     assert "script" not in {tag for tag, _ in page.elements}
-    assert wording.clean(hostile) in page.texts
+    assert formatting.clean(hostile) in page.texts
     assert "中文/重排模型" in page.texts
-    assert any(wording.clean(hostile) in label for label in page.labels)
+    assert any(formatting.clean(hostile) in label for label in page.labels)
 
 
 def test_a_long_text_is_cut_and_says_how_long_it_is(tmp_path: Path) -> None:

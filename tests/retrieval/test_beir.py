@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rerank_plugins.errors import InvalidInputError
-from rerank_plugins.retrieval import example_collection, read_collection
+from rerank_plugins.retrieval import example_collection, read_collection, read_corpus
 
 
 @pytest.fixture
@@ -35,12 +35,12 @@ def test_a_passage_is_its_title_and_its_text(folder: Path) -> None:
 
 def test_the_first_split_that_is_there_is_read(folder: Path) -> None:
     """Test before dev before train, with or without a header line; a split by name is read alone."""
-    assert read_collection(folder).judgements == {"q1": {"d1": 2, "2": 0}}
-    assert read_collection(folder, "train").judgements == {"q2": {"2": 1}}
+    assert read_collection(folder).qrels == {"q1": {"d1": 2, "2": 0}}
+    assert read_collection(folder, "train").qrels == {"q2": {"2": 1}}
     (folder / "qrels" / "test.tsv").unlink()
-    assert read_collection(folder).judgements == {"q2": {"2": 1}}
+    assert read_collection(folder).qrels == {"q2": {"2": 1}}
     (folder / "qrels" / "train.tsv").unlink()
-    assert read_collection(folder).judgements == {}
+    assert read_collection(folder).qrels == {}
 
 
 @pytest.mark.parametrize(
@@ -84,5 +84,17 @@ def test_a_split_that_is_not_there_is_an_error(folder: Path) -> None:
 def test_the_example_collections_are_judged(language: str, queries: int) -> None:
     """Every query of the two has a passage that answers it."""
     collection = read_collection(example_collection(language))  # type: ignore[arg-type]
-    answered = [query for query, grades in collection.judgements.items() if 2 in grades.values()]
+    answered = [query for query, grades in collection.qrels.items() if 2 in grades.values()]
     assert len(answered) == len(collection.queries) == queries
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [("{broken", "line 1 is not JSON"), ('{"title": "no text"}', "no string field 'text'"), ("\n", "is empty")],
+)
+def test_a_corpus_that_cannot_be_read_names_the_line(tmp_path: Path, lines: str, message: str) -> None:
+    """A file that is not JSON lines with text is an error that says where and what is wrong."""
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text(lines, encoding="utf-8")
+    with pytest.raises(InvalidInputError, match=message):
+        read_corpus(corpus)

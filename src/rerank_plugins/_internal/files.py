@@ -1,7 +1,8 @@
-"""Paths as people give them: ``~`` stands for the home folder, also where no shell has replaced it."""
+"""Paths as people give them: ``~`` expanded, and places for output checked before the work."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from rerank_plugins.errors import InvalidInputError
@@ -20,3 +21,11 @@ def expand(path: str | Path) -> Path:
             f"{path} begins with a home folder, and this machine knows none for that user. Give the path in full, or "
             f"set HOME."
         ) from exc
+
+
+def check_output_file(path: Path, option: str) -> None:
+    """Raise `InvalidInputError` if ``path``, given as ``option``, is a folder or is not in a writable one."""
+    if path.is_dir() or not os.access(path.absolute().parent, os.W_OK):
+        raise InvalidInputError(
+            f"{path} cannot be written. Name a file in a folder that exists and can be written to, with {option}."
+        )

@@ -7,7 +7,7 @@ from pathlib import Path
 from rerank_plugins._internal.files import expand
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.reranker import Reranker
-from rerank_plugins.retrieval.embedder import BOX_EMBEDDER
+from rerank_plugins.retrieval.embedder import BUNDLED_EMBEDDER
 from rerank_plugins.training.config import Recipe, check_minutes
 from rerank_plugins.training.results import Training
 from rerank_plugins.training.run import Sitting
@@ -21,7 +21,7 @@ def train_reranker(  # noqa: PLR0913 - data, models, recipe and how to go on: ev
     teacher: str | Path | Reranker | None = None,
     split: str | None = None,
     test_split: str | None = None,
-    embedder: str = BOX_EMBEDDER,
+    embedder: str = BUNDLED_EMBEDDER,
     run: str | Path | None = None,
     top_k: int = 50,
     list_size: int = 8,

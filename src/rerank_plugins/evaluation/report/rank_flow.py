@@ -1,4 +1,4 @@
-"""Where the best-ranked relevant passage of each query was, and where it is: bands between bins of ranks."""
+"""A plot of one model: the rank of each query's best relevant passage before and after, as bands between bins."""
 
 from __future__ import annotations
 
@@ -9,9 +9,22 @@ from matplotlib.axes import Axes
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 
-from rerank_plugins.evaluation.report.formatting import counted
-from rerank_plugins.evaluation.report.svg import DOWN, INK, MUTED, SAME, UP, WIDTH, Plot, finished, new_figure, say
+from rerank_plugins.evaluation.report.formatting import plural
+from rerank_plugins.evaluation.report.svg import (
+    DOWN,
+    INK,
+    MUTED,
+    SAME,
+    UP,
+    WIDTH,
+    Plot,
+    new_figure,
+    render,
+    render_empty,
+)
 from rerank_plugins.evaluation.results import QueryChange
+
+__all__ = ["rank_changes"]
 
 # The last rank of each bin.
 _LAST = (1, 3, 10, 30, 100, 300, 1000, 3000, 10_000)
@@ -21,52 +34,52 @@ _TOP, _BOTTOM, _GAP = 66, 8, 20
 _LEFT, _RIGHT, _BAR = 142, WIDTH - 142, 8
 
 _Flow = tuple[int, int]
-"""Bin before, bin after."""
+"""The bins before and after."""
 
 
-def rank_changes(changes: list[QueryChange], top_k: int, prefix: str) -> Plot:
-    """Bands as wide as there are queries, so that thousands read as well as five; the last bin ends at ``top_k``."""
-    found = [
+def rank_changes(changes: list[QueryChange], fetch_k: int, prefix: str) -> Plot:
+    """Each band is as wide as its share of the queries. The last bin ends at ``fetch_k``."""
+    ranks = [
         (change.first_relevant_before, change.first_relevant_after)
         for change in changes
         if change.first_relevant_before is not None and change.first_relevant_after is not None
     ]
     figure = new_figure(_HEIGHT)
-    if not found:
-        return say(figure, prefix, "No query has a relevant passage among its candidates.")
-    bins = _bins(max(top_k, *(max(ranks) for ranks in found)))
+    if not ranks:
+        return render_empty(figure, prefix, "No query has a relevant passage among its candidates.")
+    bins = _make_bins(max(fetch_k, *(max(pair) for pair in ranks)))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, WIDTH), ylim=(_HEIGHT, 0))
     axes.set_axis_off()
-    _draw(axes, Counter((_bin(before, bins), _bin(after, bins)) for before, after in found), bins)
-    return finished(figure, prefix, _says(found, len(changes)))
+    _draw(axes, Counter((_find_bin(before, bins), _find_bin(after, bins)) for before, after in ranks), bins)
+    return render(figure, prefix, _caption(ranks, len(changes)))
 
 
-def _bins(last: int) -> list[tuple[int, int]]:
-    """First and last rank of each."""
+def _make_bins(last: int) -> list[tuple[int, int]]:
+    """The first and the last rank of each bin."""
     ends = [end for end in _LAST if end < last] + [last]
     return [(before + 1, end) for before, end in pairwise([0, *ends])]
 
 
-def _bin(rank: int, bins: list[tuple[int, int]]) -> int:
+def _find_bin(rank: int, bins: list[tuple[int, int]]) -> int:
     return next(place for place, (first, last) in enumerate(bins) if first <= rank <= last)
 
 
-def _says(found: list[tuple[int, int]], queries: int) -> str:
-    up, down = (sum(after < before for before, after in found), sum(after > before for before, after in found))
-    first_before, first_after = (sum(ranks[side] == 1 for ranks in found) for side in (0, 1))
-    missing = queries - len(found)
+def _caption(ranks: list[tuple[int, int]], queries: int) -> str:
+    up, down = (sum(after < before for before, after in ranks), sum(after > before for before, after in ranks))
+    first_before, first_after = (sum(pair[side] == 1 for pair in ranks) for side in (0, 1))
+    missing = queries - len(ranks)
     return (
-        f"The first passage is relevant for {counted(first_after, 'query', 'queries')}; before reranking it was for "
+        f"The first passage is relevant for {plural(first_after, 'query', 'queries')}; before reranking it was for "
         f"{first_before:,}. The best-ranked relevant passage moved up for {up:,} and down for {down:,}."
-        + (f" {counted(missing, 'query has', 'queries have')} none among the candidates." if missing else "")
+        + (f" {plural(missing, 'query has', 'queries have')} none among the candidates." if missing else "")
     )
 
 
 def _draw(axes: Axes, flows: Counter[_Flow], bins: list[tuple[int, int]]) -> None:
     used = sorted({place for flow in flows for place in flow})
     scale = (_HEIGHT - _TOP - _BOTTOM - _GAP * (len(used) - 1)) / flows.total()
-    (before, nodes_before), (after, nodes_after) = (_stacked(flows, side, used, scale) for side in (0, 1))
+    (before, nodes_before), (after, nodes_after) = (_stack(flows, side, used, scale) for side in (0, 1))
     for flow in sorted(flows):
         color = UP if flow[1] < flow[0] else DOWN if flow[1] > flow[0] else SAME
         axes.add_patch(_band(before[flow], after[flow], flows[flow] * scale, color))
@@ -87,10 +100,10 @@ def _draw(axes: Axes, flows: Counter[_Flow], bins: list[tuple[int, int]]) -> Non
             axes.text(count_at, y + height / 2, f"{count:,}", ha=align, va="center")
 
 
-def _stacked(
+def _stack(
     flows: Counter[_Flow], side: int, used: list[int], scale: float
 ) -> tuple[dict[_Flow, float], dict[int, float]]:
-    """The upper edges on one side: of every flow, and of every bin."""
+    """The upper edges of every flow and of every bin, on one side."""
     edges, nodes, y = {}, {}, float(_TOP)
     for place in used:
         nodes[place] = y

@@ -1,4 +1,4 @@
-"""Matplotlib figures as SVG inside a page: its fonts, its colours in light and dark, no id twice."""
+"""Matplotlib figures as SVG in an HTML page: with the page's fonts and light and dark colours, and unique ids."""
 
 from __future__ import annotations
 
@@ -15,16 +15,36 @@ from matplotlib.figure import Figure
 from matplotlib.markers import MarkerStyle
 from matplotlib.path import Path
 
-WIDTH = 480
-"""Of every plot, in units that are pixels where the page shows it at its own size."""
+__all__ = [
+    "DOWN",
+    "INK",
+    "MUTED",
+    "SAME",
+    "UP",
+    "WIDTH",
+    "Plot",
+    "add_axes",
+    "inline_svg",
+    "new_figure",
+    "plot_style",
+    "render",
+    "render_empty",
+    "series_color",
+    "series_dashes",
+    "series_marker",
+    "swatch",
+]
 
-# Figures are drawn in colours that no figure would have; each stands for a variable of the page's style.
+WIDTH = 480
+"""The width of every plot, in CSS pixels."""
+
+# Placeholder colours, each of which is replaced by a CSS variable of the page.
 INK, MUTED, GRID, UP, DOWN, SAME = (f"#fe010{number}" for number in range(6))
 _VARIABLES = dict(zip((INK, MUTED, GRID, UP, DOWN, SAME), ("ink", "muted", "grid", "up", "down", "same"), strict=True))
 _SERIES = 8
 _VARIABLES |= {f"#fe020{number}": f"series-{number}" for number in range(_SERIES)}
 
-# Nine shapes beside eight colours: the first 72 models differ, the first nine by shape alone.
+# Nine shapes and eight colours: the first 72 models differ, the first nine by shape alone.
 _MARKERS = "os^DvPXp*"
 _DASHES: tuple[str | tuple[int, tuple[int, ...]], ...] = ("-", (0, (6, 2)), (0, (2, 2)), (0, (8, 2, 2, 2)))
 
@@ -59,31 +79,31 @@ _STYLE = {
 
 
 def series_color(number: int) -> str:
-    """The colour of the model of this number, from 0."""
+    """The colour of a model, by its number from 0."""
     return f"#fe020{number % _SERIES}"
 
 
 def series_marker(number: int) -> str:
-    """Its shape."""
+    """The marker of a model, by its number from 0."""
     return _MARKERS[number % len(_MARKERS)]
 
 
 def series_dashes(number: int) -> str | tuple[int, tuple[int, ...]]:
-    """The dashes of its line."""
+    """The line style of a model, by its number from 0."""
     return _DASHES[number % len(_DASHES)]
 
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A drawing, and what it says in words."""
+    """A plot as SVG, and its caption, which says the same in words."""
 
     svg: str
-    says: str
+    caption: str
 
 
 @contextmanager
 def plot_style() -> Iterator[None]:
-    """Draw in the report's style, whatever the process has set, and leave that as it was."""
+    """Plot in the report's style, and restore the process's own style at the end."""
     with matplotlib.style.context(["default", _STYLE]):
         yield
 
@@ -96,7 +116,7 @@ def new_figure(height: int) -> Figure:
 def add_axes(
     figure: Figure, *, x_label: str, y_label: str, top: int = 30, bottom: int = 50, left: int = 50, right: int = 24
 ) -> Axes:
-    """Axes with margins in the plots' units. What y means stands level above them, where it is read without tilting."""
+    """Axes with margins in the plots' units. The y label is horizontal, above them."""
     height = figure.get_figheight() * 72
     axes = figure.add_axes((left / WIDTH, bottom / height, 1 - (left + right) / WIDTH, 1 - (top + bottom) / height))
     axes.set_xlabel(x_label, labelpad=6)
@@ -104,19 +124,19 @@ def add_axes(
     return axes
 
 
-def finished(figure: Figure, prefix: str, says: str) -> Plot:
-    """The figure as a plot whose ids begin with ``prefix``."""
-    return Plot(inline_svg(figure, prefix), says)
+def render(figure: Figure, prefix: str, caption: str) -> Plot:
+    """The figure as a plot; every id in it begins with ``prefix``."""
+    return Plot(inline_svg(figure, prefix), caption)
 
 
-def say(figure: Figure, prefix: str, reason: str) -> Plot:
-    """A plot of nothing, for the ``reason`` that stands below it."""
+def render_empty(figure: Figure, prefix: str, reason: str) -> Plot:
+    """An empty plot; the caption is the ``reason``."""
     figure.text(0.5, 0.5, "nothing to draw", ha="center", va="center", color=MUTED)
-    return finished(figure, prefix, reason)
+    return render(figure, prefix, reason)
 
 
 def swatch(number: int) -> str:
-    """The model's marker as a picture in a line of text."""
+    """The model's marker as SVG, for a line of text."""
     marker = MarkerStyle(series_marker(number))
     path = marker.get_path().transformed(marker.get_transform())
     letters = {Path.MOVETO: "M", Path.LINETO: "L", Path.CURVE3: "Q", Path.CURVE4: "C", Path.CLOSEPOLY: "Z"}
@@ -133,13 +153,13 @@ def swatch(number: int) -> str:
 
 def inline_svg(figure: Figure, prefix: str) -> str:
     """The figure as an ``<svg>`` for a page of HTML; every id in it begins with ``prefix``."""
-    written = io.BytesIO()
-    figure.savefig(written, format="svg", metadata={"Date": None})
-    root = ET.fromstring(written.getvalue())  # noqa: S314 - matplotlib wrote it a moment ago
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    root = ET.fromstring(buffer.getvalue())  # noqa: S314 - written by matplotlib
     for element in root.iter():
         element.tag = _local(element.tag)
         for child in list(element):
-            # Who made the file, with addresses; and a style that would be the whole page's.
+            # Metadata with addresses, and a style element that would apply to the whole page.
             if _local(child.tag) in {"metadata", "style"}:
                 element.remove(child)
         element.attrib = {_local(name): _in_page_style(value) for name, value in element.attrib.items()}
@@ -158,7 +178,7 @@ def _local(name: str) -> str:
 
 
 def _in_page_style(value: str) -> str:
-    # Up to matplotlib 3.9 one property, from then on one each.
+    # matplotlib up to 3.9 writes one font property, later versions one each.
     value = re.sub(r"font: (\d+) ", r"font-weight: \1; font: ", value)
     value = re.sub(r"font: ([\d.]+px) [^;]*", r"font-size: \1", value)
     value = re.sub(r"font-family: [^;]*; ", "", value)
@@ -167,9 +187,10 @@ def _in_page_style(value: str) -> str:
 
 
 def _rename_ids(root: ET.Element, prefix: str) -> None:
-    """Keep the ids that something refers to: matplotlib counts the others from 1 in every figure."""
+    """Prefix the ids that are referred to, and drop the others, which matplotlib repeats in every figure."""
     referred = re.compile(r"^#(?P<href>\w+)$|url\(#(?P<url>\w+)\)")
-    used = {found["href"] or found["url"] for found in map(referred.search, _values(root)) if found}
+    values = (value for element in root.iter() for value in element.attrib.values())
+    used = {match["href"] or match["url"] for match in map(referred.search, values) if match}
     names: dict[str, str] = {}
     for element in root.iter():
         name = element.attrib.pop("id", "")
@@ -177,11 +198,6 @@ def _rename_ids(root: ET.Element, prefix: str) -> None:
             element.attrib["id"] = names[name] = f"{prefix}-{len(names)}"
     for element in root.iter():
         for attribute, value in element.attrib.items():
-            if found := referred.search(value):
-                name = found["href"] or found["url"]
+            if match := referred.search(value):
+                name = match["href"] or match["url"]
                 element.attrib[attribute] = value.replace(f"#{name}", f"#{names[name]}")
-
-
-def _values(root: ET.Element) -> Iterator[str]:
-    for element in root.iter():
-        yield from element.attrib.values()
