@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rerank_plugins.calibration import Calibration, Method
 from rerank_plugins.errors import InvalidInputError, MissingExtraError
@@ -64,7 +64,8 @@ def fit(method: Method, queries: Sequence[ScoredQuery]) -> Calibration:
             "Relevant documents have no higher scores than others, so no calibration of these scores can tell them "
             "apart. Check that the model reads the language, and that the qrels belong to the texts."
         )
-    return curve
+    metadata: dict[str, Any] = {"model": "", "fitted_on": "", "ece_before": 0.0, "ece_after": 0.0}
+    return Calibration(method=method, **metadata, **curve)
 
 
 def better_method(queries: Sequence[ScoredQuery]) -> tuple[Method, dict[str, float]]:
@@ -92,16 +93,14 @@ def better_method(queries: Sequence[ScoredQuery]) -> tuple[Method, dict[str, flo
 
 def _log_loss(curve: Calibration, queries: Sequence[ScoredQuery]) -> float:
     """The sum over all pairs, in nats."""
-    import numpy as np
+    from sklearn.metrics import log_loss
 
     scores, relevant = pool(queries)
-    probabilities = np.array([curve.probability(score) for score in scores.tolist()])
-    # Clipped, so that the loss of a pair is 36 and not infinite where Platt's curve is exactly 0 or 1.
-    chosen = np.clip(np.where(relevant, probabilities, 1 - probabilities), np.finfo(np.float64).eps, 1)
-    return float(-np.log(chosen).sum())
+    probabilities = [curve.probability(score) for score in scores.tolist()]
+    return float(log_loss(relevant, probabilities, labels=[False, True], normalize=False))
 
 
-def _platt(queries: Sequence[ScoredQuery]) -> Calibration | None:
+def _platt(queries: Sequence[ScoredQuery]) -> dict[str, Any] | None:
     """Logistic regression on the score, with the targets of Platt (1999), "Probabilistic Outputs for SVMs", 2.2.
 
     These are not quite 0 and 1, so that the slope stays finite where the scores separate the two perfectly.
@@ -125,10 +124,10 @@ def _platt(queries: Sequence[ScoredQuery]) -> Calibration | None:
     slope = float(regression.coef_[0, 0] / width)
     if slope <= 0:
         return None
-    return _curve("platt", slope=slope, intercept=float(regression.intercept_[0] - slope * middle))
+    return {"slope": slope, "intercept": float(regression.intercept_[0] - slope * middle)}
 
 
-def _isotonic(queries: Sequence[ScoredQuery]) -> Calibration | None:
+def _isotonic(queries: Sequence[ScoredQuery]) -> dict[str, Any] | None:
     import numpy as np
     from sklearn.isotonic import IsotonicRegression
 
@@ -140,25 +139,4 @@ def _isotonic(queries: Sequence[ScoredQuery]) -> Calibration | None:
     if values[0] == values[-1]:
         return None
     indices = np.unique(np.linspace(0, len(knots) - 1, _MAX_KNOTS).round().astype(int))
-    return _curve("isotonic", scores=tuple(knots[indices].tolist()), probabilities=tuple(values[indices].tolist()))
-
-
-def _curve(
-    method: Method,
-    *,
-    slope: float = 1.0,
-    intercept: float = 0.0,
-    scores: tuple[float, ...] = (),
-    probabilities: tuple[float, ...] = (),
-) -> Calibration:
-    return Calibration(
-        method=method,
-        slope=slope,
-        intercept=intercept,
-        scores=scores,
-        probabilities=probabilities,
-        model="",
-        fitted_on="",
-        ece_before=0.0,
-        ece_after=0.0,
-    )
+    return {"scores": tuple(knots[indices].tolist()), "probabilities": tuple(values[indices].tolist())}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -11,14 +10,13 @@ from rerank_plugins.errors import InvalidInputError, MissingExtraError
 try:
     import jinja2
 
-    from rerank_plugins.evaluation.report.plots import (
+    from rerank_plugins.evaluation.report._plots import (
         enough_candidates,
         milliseconds_per_query,
         quality_against_latency,
     )
-    from rerank_plugins.evaluation.report.query_plots import query_gains, score_distribution
-    from rerank_plugins.evaluation.report.rank_flow import rank_changes
-    from rerank_plugins.evaluation.report.svg import Plot, plot_style, swatch
+    from rerank_plugins.evaluation.report._query_plots import query_gains, rank_changes, score_distribution
+    from rerank_plugins.evaluation.report._svg import Plot, plot_style, swatch
 except ImportError as exc:
     raise MissingExtraError("eval", "The report of an evaluation", str(exc.name)) from exc
 from rerank_plugins._internal.files import expand
@@ -30,34 +28,6 @@ __all__ = ["write_report"]
 
 # The length of a text in the report, in characters.
 _MAX_LENGTH = 700
-
-
-@dataclass(frozen=True, slots=True)
-class _Figure:
-    """A plot with its title."""
-
-    title: str
-    plot: Plot
-    model: int | None = None
-    """The number of the model that it is about; None for all models."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Section:
-    """Plots of one kind, one a model, with an explanation."""
-
-    title: str
-    reading: str
-    figures: list[_Figure]
-
-
-@dataclass(frozen=True, slots=True)
-class _Drawings:
-    """All plots. They hold no text of the collection."""
-
-    overview: list[_Figure]
-    by_model: list[_Section]
-    swatches: list[str]
 
 
 def write_report(evaluation: Evaluation, path: str | Path) -> None:
@@ -81,53 +51,25 @@ def write_report(evaluation: Evaluation, path: str | Path) -> None:
         ) from exc
 
 
-def _draw(evaluation: Evaluation) -> _Drawings:
+def _draw(evaluation: Evaluation) -> dict[str, Plot]:
+    """All plots, by the prefix of their ids. They hold no text of the collection."""
     with plot_style():
-        return _Drawings(
-            overview=[
-                _Figure("Quality against latency", quality_against_latency(evaluation, "quality")),
-                _Figure("How many candidates are enough", enough_candidates(evaluation, "depth")),
-            ],
-            by_model=_draw_models(evaluation),
-            swatches=[swatch(number) for number in range(len(evaluation.rerankers))],
-        )
+        plots = {
+            "quality": quality_against_latency(evaluation, "quality"),
+            "depth": enough_candidates(evaluation, "depth"),
+        }
+        for number, reranked in enumerate(evaluation.rerankers):
+            plots[f"gain-{number}"] = query_gains(reranked, f"gain-{number}")
+            plots[f"rank-{number}"] = rank_changes(reranked.changes, f"rank-{number}")
+            plots[f"score-{number}"] = score_distribution(reranked, f"score-{number}")
+        return plots
 
 
-def _draw_models(evaluation: Evaluation) -> list[_Section]:
-    gains, ranks, scores = [], [], []
-    for number, reranked in enumerate(evaluation.rerankers):
-        gains.append(_Figure("Gain per query", query_gains(reranked, f"gain-{number}"), number))
-        flow = rank_changes(reranked.changes, evaluation.fetch_k, f"rank-{number}")
-        ranks.append(_Figure("Rank changes", flow, number))
-        scores.append(_Figure("Score distribution", score_distribution(reranked, f"score-{number}"), number))
-    return [
-        _Section(
-            "Gain per query",
-            "Every query is one bar: how much its nDCG@10 changed, the largest gain first. Bars above the line gained, "
-            "bars below lost. A mean can hide that a few queries pay for the others; this plot cannot.",
-            gains,
-        ),
-        _Section(
-            "Rank changes",
-            "Where the best-ranked relevant passage of each query was before reranking, and where it is after. "
-            "A band is as wide as it has queries; bands that rise moved up.",
-            ranks,
-        ),
-        _Section(
-            "Scores",
-            "The scores of the candidates that are judged relevant, and of all others. The further apart the two "
-            "lie, the better one threshold serves all queries.",
-            scores,
-        ),
-    ]
-
-
-def _render(evaluation: Evaluation, drawings: _Drawings) -> str:
+def _render(evaluation: Evaluation, plots: dict[str, Plot]) -> str:
     return _template().render(
         evaluation=evaluation,
-        overview=drawings.overview,
-        by_model=drawings.by_model,
-        swatches=drawings.swatches,
+        plots=plots,
+        swatches=[swatch(number) for number in range(len(evaluation.rerankers))],
         outcome=_outcome,
         milliseconds_per_query=milliseconds_per_query,
         losses_of=_losses,

@@ -7,33 +7,12 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from xml.etree import ElementTree as ET
 
 import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.markers import MarkerStyle
 from matplotlib.path import Path
-
-__all__ = [
-    "DOWN",
-    "INK",
-    "MUTED",
-    "SAME",
-    "UP",
-    "WIDTH",
-    "Plot",
-    "add_axes",
-    "inline_svg",
-    "new_figure",
-    "plot_style",
-    "render",
-    "render_empty",
-    "series_color",
-    "series_dashes",
-    "series_marker",
-    "swatch",
-]
 
 WIDTH = 480
 """The width of every plot, in CSS pixels."""
@@ -50,6 +29,7 @@ _DASHES: tuple[str | tuple[int, tuple[int, ...]], ...] = ("-", (0, (6, 2)), (0, 
 
 _STYLE = {
     "svg.fonttype": "none",
+    "svg.hashsalt": "",
     "font.size": 13,
     "axes.labelsize": 13,
     "axes.labelcolor": MUTED,
@@ -125,8 +105,22 @@ def add_axes(
 
 
 def render(figure: Figure, prefix: str, caption: str) -> Plot:
-    """The figure as a plot; every id in it begins with ``prefix``."""
-    return Plot(inline_svg(figure, prefix), caption)
+    """The figure as an ``<svg>`` for a page of HTML; every id in it begins with ``prefix``."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    svg = buffer.getvalue()
+    # Without metadata, which holds addresses, and without a style element, which would apply to the whole page.
+    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(
+        r'^.*?<svg[^>]*? viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" focusable="false">', svg, flags=re.DOTALL
+    )
+    svg = re.sub(r'( id="| xlink:href="#|url\(#)', rf"\g<1>{prefix}-", svg)
+    # matplotlib up to 3.9 writes one font property, later versions one each.
+    svg = re.sub(r"font: (\d+) ", r"font-weight: \1; font: ", svg)
+    svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", svg)
+    svg = re.sub(r"font-family: [^;\"]*; ", "", svg)
+    svg = re.sub(r"#fe0[12]0\d", lambda color: f"var(--{_VARIABLES[color[0]]})", svg)
+    return Plot(re.sub(r"\s+", " ", svg), caption)
 
 
 def render_empty(figure: Figure, prefix: str, reason: str) -> Plot:
@@ -149,55 +143,3 @@ def swatch(number: int) -> str:
         f'<svg class="swatch" viewBox="-8 -8 16 16" aria-hidden="true">'
         f'<path d="{"".join(steps)}" fill="var(--{color})"/></svg>'
     )
-
-
-def inline_svg(figure: Figure, prefix: str) -> str:
-    """The figure as an ``<svg>`` for a page of HTML; every id in it begins with ``prefix``."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    root = ET.fromstring(buffer.getvalue())  # noqa: S314 - written by matplotlib
-    for element in root.iter():
-        element.tag = _local(element.tag)
-        for child in list(element):
-            # Metadata with addresses, and a style element that would apply to the whole page.
-            if _local(child.tag) in {"metadata", "style"}:
-                element.remove(child)
-        element.attrib = {_local(name): _in_page_style(value) for name, value in element.attrib.items()}
-        if element.attrib.get("transform", "").startswith("rotate(-0 "):
-            del element.attrib["transform"]
-        if element.tag != "text":
-            element.text = None
-        element.tail = None
-    root.attrib = {"viewBox": root.attrib["viewBox"], "focusable": "false"}
-    _rename_ids(root, prefix)
-    return ET.tostring(root, encoding="unicode")
-
-
-def _local(name: str) -> str:
-    return name.rpartition("}")[2]
-
-
-def _in_page_style(value: str) -> str:
-    # matplotlib up to 3.9 writes one font property, later versions one each.
-    value = re.sub(r"font: (\d+) ", r"font-weight: \1; font: ", value)
-    value = re.sub(r"font: ([\d.]+px) [^;]*", r"font-size: \1", value)
-    value = re.sub(r"font-family: [^;]*; ", "", value)
-    value = re.sub(r"#fe0[12]0\d", lambda color: f"var(--{_VARIABLES[color[0]]})", value)
-    return " ".join(value.split())
-
-
-def _rename_ids(root: ET.Element, prefix: str) -> None:
-    """Prefix the ids that are referred to, and drop the others, which matplotlib repeats in every figure."""
-    referred = re.compile(r"^#(?P<href>\w+)$|url\(#(?P<url>\w+)\)")
-    values = (value for element in root.iter() for value in element.attrib.values())
-    used = {match["href"] or match["url"] for match in map(referred.search, values) if match}
-    names: dict[str, str] = {}
-    for element in root.iter():
-        name = element.attrib.pop("id", "")
-        if name in used:
-            element.attrib["id"] = names[name] = f"{prefix}-{len(names)}"
-    for element in root.iter():
-        for attribute, value in element.attrib.items():
-            if match := referred.search(value):
-                name = match["href"] or match["url"]
-                element.attrib[attribute] = value.replace(f"#{name}", f"#{names[name]}")

@@ -8,8 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from rerank_plugins.evaluation.report.formatting import milliseconds, number
-from rerank_plugins.evaluation.report.svg import (
+from rerank_plugins.evaluation.report._svg import (
     MUTED,
     Plot,
     add_axes,
@@ -19,9 +18,8 @@ from rerank_plugins.evaluation.report.svg import (
     series_dashes,
     series_marker,
 )
+from rerank_plugins.evaluation.report.formatting import milliseconds, number
 from rerank_plugins.evaluation.results import Evaluation, Interval, Reranked
-
-__all__ = ["enough_candidates", "milliseconds_per_query", "quality_against_latency"]
 
 # The largest ratio of two latencies on a linear axis.
 _MAX_RATIO = 20

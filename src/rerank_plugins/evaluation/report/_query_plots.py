@@ -1,4 +1,4 @@
-"""Plots of one model: the gain of every query, and the distribution of scores."""
+"""Plots of one model: the gain of every query, the ranks of relevant passages, and the distribution of scores."""
 
 from __future__ import annotations
 
@@ -8,15 +8,27 @@ from statistics import fmean
 import numpy as np
 from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, MaxNLocator
 
+from rerank_plugins.evaluation.report._svg import (
+    DOWN,
+    INK,
+    MUTED,
+    SAME,
+    UP,
+    Plot,
+    add_axes,
+    new_figure,
+    render,
+    render_empty,
+)
 from rerank_plugins.evaluation.report.formatting import number, plural, signed
-from rerank_plugins.evaluation.report.svg import DOWN, INK, MUTED, UP, Plot, add_axes, new_figure, render, render_empty
-from rerank_plugins.evaluation.results import Reranked
-
-__all__ = ["query_gains", "score_distribution"]
+from rerank_plugins.evaluation.results import QueryChange, Reranked
 
 # The most bars in the plot of gains, which is about as many pixels wide.
 _MAX_BARS = 400
 _BINS = 20
+
+# The last rank of each bar in the plot of ranks.
+_LAST_RANKS = (1, 3, 10, 30, 100, 300, 1000, 3000, 10_000)
 
 
 def query_gains(reranked: Reranked, prefix: str) -> Plot:
@@ -55,6 +67,43 @@ def query_gains(reranked: Reranked, prefix: str) -> Plot:
         figure,
         prefix,
         f"{plural(reranked.better, 'query', 'queries')} better, {reranked.worse:,} worse, {equal:,} equal.",
+    )
+
+
+def rank_changes(changes: list[QueryChange], prefix: str) -> Plot:
+    """The number of queries by the rank of their first relevant passage, before and after reranking."""
+    ranks = [
+        (change.first_relevant_before, change.first_relevant_after)
+        for change in changes
+        if change.first_relevant_before is not None and change.first_relevant_after is not None
+    ]
+    figure = new_figure(340)
+    if not ranks:
+        return render_empty(figure, prefix, "No query has a relevant passage among its candidates.")
+    highest = max(max(pair) for pair in ranks)
+    last = [rank for rank in _LAST_RANKS if rank < highest] + [highest]
+    first = [1, *(rank + 1 for rank in last[:-1])]
+    axes = add_axes(figure, x_label="queries", y_label="rank of the first relevant passage", left=100)
+    for side, color in ((0, SAME), (1, UP)):
+        counts = np.bincount(np.searchsorted(last, [pair[side] for pair in ranks]), minlength=len(last))
+        axes.barh(np.arange(len(last)) + 0.4 * side - 0.2, counts, height=0.36, color=color)
+    labels = [f"{low:,}" if low == high else f"{low:,}–{high:,}" for low, high in zip(first, last, strict=True)]
+    axes.set_yticks(range(len(last)), labels)
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    axes.grid(axis="x")
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
+    return render(figure, prefix, _caption_ranks(ranks, len(changes)))
+
+
+def _caption_ranks(ranks: list[tuple[int, int]], queries: int) -> str:
+    up, down = (sum(after < before for before, after in ranks), sum(after > before for before, after in ranks))
+    top_before, top_after = (sum(pair[side] == 1 for pair in ranks) for side in (0, 1))
+    missing = queries - len(ranks)
+    return (
+        f"The first passage is relevant for {plural(top_after, 'query', 'queries')}; before reranking it was for "
+        f"{top_before:,}. The best-ranked relevant passage moved up for {up:,} and down for {down:,}."
+        + (f" {plural(missing, 'query has', 'queries have')} none among the candidates." if missing else "")
     )
 
 
