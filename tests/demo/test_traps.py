@@ -97,7 +97,7 @@ def test_the_rerankers_order_is_taken_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "model", "languages", "said"),
+    ("language", "model", "languages", "said"),
     [
         ("en", "rerank-mini-en", ["en"], ""),
         ("all", "rerank-mini-en", ["en"], "The Chinese traps are left out; --language zh shows them all the same."),
@@ -105,10 +105,10 @@ def test_the_rerankers_order_is_taken_as_it_is() -> None:
         ("all", "BAAI/bge-reranker-v2-m3", ["en", "zh"], "embed-static-en knows Chinese by single characters only"),
     ],
 )
-def test_chinese_is_left_out_where_it_is_not_read(asked: str, model: str, languages: list[str], said: str) -> None:
+def test_chinese_is_left_out_where_it_is_not_read(language: str, model: str, languages: list[str], said: str) -> None:
     """Unless it is asked for by name; and what a bundled model cannot do is said."""
     screen, printed = console()
-    assert traps.choose_languages(asked, model, "embed-static-en", screen) == languages
+    assert traps.choose_languages(language, model, "embed-static-en", screen) == languages
     assert said in printed.getvalue().replace("\n", " ")
     assert bool(said) is bool(printed.getvalue())
 

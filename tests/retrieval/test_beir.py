@@ -67,7 +67,7 @@ def test_a_line_that_cannot_be_read_is_named(folder: Path, name: str, content: s
 
 
 @pytest.mark.parametrize("name", ["corpus.jsonl", "queries.jsonl"])
-def test_a_folder_that_lacks_a_file_is_told_the_layout(folder: Path, name: str) -> None:
+def test_a_missing_file_is_an_error_that_describes_the_layout(folder: Path, name: str) -> None:
     """Which file is missing, and what the layout is."""
     (folder / name).unlink()
     with pytest.raises(InvalidInputError, match=rf"has no {name}. Expected a folder in BEIR layout"):

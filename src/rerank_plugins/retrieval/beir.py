@@ -116,18 +116,8 @@ def read_corpus(path: Path) -> list[Passage]:
 
     A passage without an id gets its line number, one without a title the beginning of its text.
     """
-    lines: dict[str, int] = {}
-    passages = []
-    for number, row in read_json_lines(path):
-        name = str(number if row.get("_id") is None else row["_id"])
-        if name in lines:
-            raise InvalidInputError(
-                f"{path}, line {number} has the _id {name!r} of line {lines[name]}. Give every passage its own, or "
-                f"none."
-            )
-        lines[name] = number
-        passages.append(Passage(name, str(row.get("title") or row["text"][:60]), row["text"]))
-    return passages
+    rows = _read_rows(path, ids_required=False)
+    return [Passage(name, str(row.get("title") or row["text"][:60]), row["text"]) for name, row in rows.items()]
 
 
 def read_json_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
@@ -143,13 +133,21 @@ def read_json_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
     return rows
 
 
-def _read_texts(path: Path) -> dict[str, str]:
-    texts: dict[str, str] = {}
+def _read_rows(path: Path, *, ids_required: bool) -> dict[str, dict[str, Any]]:
+    """The rows of a file by their ids, or by their line numbers if they need none."""
+    rows: dict[str, dict[str, Any]] = {}
     for number, row in read_json_lines(path):
-        name = row.get("_id")
-        if name is None or str(name) in texts:
-            problem = "has no _id" if name is None else f"has the _id {name!r} a second time"
-            raise InvalidInputError(f"{path}, line {number} {problem}. Give every line an _id of its own.")
-        title = str(row.get("title") or "")
-        texts[str(name)] = f"{title}. {row['text']}" if title else row["text"]
-    return texts
+        if row.get("_id") is None and ids_required:
+            raise InvalidInputError(f"{path}, line {number} has no _id. Give every line an _id of its own.")
+        name = str(number if row.get("_id") is None else row["_id"])
+        if name in rows:
+            raise InvalidInputError(
+                f"{path}, line {number} has the _id {name!r} a second time. Give every line an _id of its own."
+            )
+        rows[name] = row
+    return rows
+
+
+def _read_texts(path: Path) -> dict[str, str]:
+    rows = _read_rows(path, ids_required=True)
+    return {name: f"{row['title']}. {row['text']}" if row.get("title") else row["text"] for name, row in rows.items()}
