@@ -79,7 +79,7 @@ def test_what_the_corpus_does_not_hold_returns_nothing(mini: Reranker, found: di
 
 @pytest.mark.slow
 def test_the_sigmoid_would_have_returned_something(mini: Reranker, found: dict[str, list[str]]) -> None:
-    """Without the calibration the same threshold lets what shoe polish is made of pass for how long it keeps."""
+    """Without the calibration the same threshold returns a passage for a question without an answer."""
     assert Reranker(mini.scorer).rerank(NO_ANSWERS[-1], found[NO_ANSWERS[-1]], score_threshold=0.5) != []
 
 
@@ -114,7 +114,7 @@ def test_json_is_one_document(tmp_path: Path) -> None:
 
 
 def test_an_output_file_that_cannot_be_written_is_an_error_first(tmp_path: Path) -> None:
-    """Before anything is read, let alone scored."""
+    """The error comes before anything is read or scored."""
     for out in (tmp_path / "not" / "there.json", tmp_path):
         result = CliRunner().invoke(app, ["calibrate", str(tmp_path / "no-collection"), "--output-file", str(out)])
         assert isinstance(result.exception, InvalidInputError)

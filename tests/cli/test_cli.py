@@ -174,9 +174,9 @@ def test_doctor_says_what_this_machine_will_use_and_why(tmp_path: Path) -> None:
 
 
 def test_doctor_asks_no_hub_when_offline(tmp_path: Path) -> None:
-    """With HF_HUB_OFFLINE=1 the hub is not asked, and doctor says so."""
+    """With HF_HUB_OFFLINE=1 the hub is not used, and doctor says so."""
     done = run("doctor", HF_HUB_CACHE=str(tmp_path), HF_HUB_OFFLINE="1")
-    assert "not asked: HF_HUB_OFFLINE is set" in done.stdout
+    assert "not used: HF_HUB_OFFLINE is set" in done.stdout
 
 
 @pytest.mark.slow

@@ -148,7 +148,7 @@ def test_several_models_are_several_rows(capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.mark.slow
 def test_chinese_queries_and_english_models_are_warned_of(here: Here, tmp_path: Path) -> None:
-    """Numbers of models that do not read the language are not left to speak for themselves."""
+    """Chinese queries print a warning for each model that does not read Chinese."""
     folder = write_folder(tmp_path / "zh", {"a": "苹果手机", "b": "海洋"}, {"q": "手机"}, {"q": {"a": 1}})
     done = here("eval", folder, *MODEL)
     assert done.returncode == 0
@@ -170,7 +170,7 @@ def test_chinese_queries_and_english_models_are_warned_of(here: Here, tmp_path: 
 def test_errors_are_one_message_and_status_2(
     here: Here, folder: Path, arguments: tuple[str, ...], message: str
 ) -> None:
-    """What a person can get wrong ends with a message that helps, and no traceback."""
+    """A wrong argument ends with a helpful message, without a traceback."""
     done = here("eval", *[argument.format(folder=folder) for argument in arguments], *MODEL)
     assert done.returncode == 2
     assert message in done.stderr

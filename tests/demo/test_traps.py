@@ -52,7 +52,7 @@ def test_words_mislead_in_every_trap() -> None:
 
 
 def test_terms_are_words_and_pairs_of_chinese_characters() -> None:
-    """What lies between is left out; a single Chinese character stays one."""
+    """Punctuation is left out; a single Chinese character is a term."""
     assert traps.split_terms("The iPhone_15 Pro's 钛合金边框, 新!") == [
         *("the", "iphone", "15", "pro", "s", "钛合", "合金", "金边", "边框", "新")
     ]
@@ -106,7 +106,7 @@ def test_the_rerankers_order_is_taken_as_it_is() -> None:
     ],
 )
 def test_chinese_is_left_out_where_it_is_not_read(language: str, model: str, languages: list[str], said: str) -> None:
-    """Unless it is asked for by name; and what a bundled model cannot do is said."""
+    """Chinese traps are left out for an English model unless asked for by name, always with a warning."""
     screen, printed = console()
     assert traps.choose_languages(language, model, "embed-static-en", screen) == languages
     assert said in printed.getvalue().replace("\n", " ")
@@ -114,13 +114,13 @@ def test_chinese_is_left_out_where_it_is_not_read(language: str, model: str, lan
 
 
 def test_another_language_is_an_error_before_anything_is_loaded() -> None:
-    """It names those that there are."""
+    """The error lists the languages."""
     with pytest.raises(InvalidInputError, match="language must be one of en, zh, all; got 'fr'"):
         traps.run_traps("fr", "no/such-model", "no/such-embedder", console()[0])
 
 
 def test_a_narrow_terminal_shows_what_is_right() -> None:
-    """The passage is cut, of Chinese as well, and neither the mark nor the numbers."""
+    """The passage is shortened to the width, in Chinese too; the mark and the numbers are not."""
     trap = traps.read_traps("zh")[0]
     order = traps.Order(tuple(range(len(trap.passages))), (1.0,) * len(trap.passages), 0.0)
     printed = io.StringIO()

@@ -47,12 +47,12 @@ def run(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def toy() -> Evaluation:
-    """The toy engine, real but for its model, over 20 of the English example's queries."""
+    """An evaluation of the toy reranker on 20 queries of the English example."""
     return evaluate(ENGLISH, [toy_reranker()], fetch_k=12, max_queries=20, seed=5)
 
 
 def test_ndcg_is_ir_measures_on_the_raw_logits(toy: Evaluation) -> None:
-    """Where no logits are equal, the result is what ir-measures makes of the logits by hand."""
+    """Without equal logits, the metrics are those of ir-measures on the logits."""
     collection = read_collection(ENGLISH)
     stage = retrieve(collection, load_embedder("embed-static-en"), name="", fetch_k=12)
     reranker = toy_reranker()
@@ -103,7 +103,7 @@ def test_a_seed_draws_the_same_queries_for_every_reranker(toy: Evaluation) -> No
 
 
 def test_a_run_file_is_reranked_query_by_query(small: Path, run: Path) -> None:
-    """What changed is told by query: ranks, texts, and scores in the first stage's order."""
+    """Ranks, texts and scores of every query are those of the run file's candidates."""
     found = evaluate(small, [Reranker(WordOverlap())], run_file=run)
     (reranked,) = found.rerankers
     assert (found.queries, found.first_stage, found.recall) == (2, "first.run", 0.5)
@@ -119,7 +119,7 @@ def test_a_run_file_is_reranked_query_by_query(small: Path, run: Path) -> None:
 
 
 def test_equal_scores_change_nothing(small: Path, tmp_path: Path) -> None:
-    """A reranker that tells nothing apart leaves the first stage's order, whatever the ids are."""
+    """A reranker that gives all passages one score keeps the first stage's order, whatever the ids are."""
     for order in (["a", "b", "c"], ["c", "b", "a"]):
         run = write_run(tmp_path / "tied.run", {"q": order})
         (reranked,) = evaluate(small, [Reranker(Fixed(dict.fromkeys(PASSAGES.values(), 1.0)))], run_file=run).rerankers
@@ -128,7 +128,7 @@ def test_equal_scores_change_nothing(small: Path, tmp_path: Path) -> None:
 
 
 def test_each_query_is_one_call_after_one_that_does_not_count(small: Path, run: Path) -> None:
-    """Latency is that of a call as production makes it: all candidates of one query, blank ones left out."""
+    """Each measured call scores all candidates of one query without the blank ones, as in production."""
     scorer = Fixed({"the red fox": 1.0, "a red house": 0.5, "the blue sea": 0.0})
     evaluate(small, [Reranker(scorer)], run_file=run)
     asked = [[passage for _, passage in pairs] for pairs in scorer.asked]
@@ -144,7 +144,7 @@ def test_probabilities_stay_what_they_are(small: Path, run: Path) -> None:
 
 
 def test_a_loss_is_a_verdict(tmp_path: Path) -> None:
-    """A reranker that puts the right passage last, for enough queries, is told to hurt."""
+    """A reranker that ranks the relevant passage last for enough queries gets the verdict "hurts"."""
     queries = {f"q{number}": f"word{number}" for number in range(12)}
     passages = {**queries, "other": "something else"}
     folder = write_folder(tmp_path / "lost", passages, queries, {name: {name: 1} for name in queries})
@@ -156,7 +156,7 @@ def test_a_loss_is_a_verdict(tmp_path: Path) -> None:
 
 
 def test_several_rerankers_share_the_candidates(small: Path, run: Path) -> None:
-    """Rerankers are told apart by name, those of the same name by number."""
+    """Rerankers of the same name get numbers."""
     found = evaluate(small, [Reranker(WordOverlap()), toy_reranker(), Reranker(WordOverlap())], run_file=run)
     assert [one.model for one in found.rerankers] == ["WordOverlap", "CrossEncoderScorer", "WordOverlap (2)"]
     assert found.rerankers[0].ranking == found.rerankers[2].ranking
@@ -171,7 +171,7 @@ def test_a_model_that_is_nowhere_costs_no_work(small: Path, run: Path) -> None:
 
 
 def test_queries_that_the_run_lacks_are_named(small: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A run without one of the judged queries is evaluated without it, and that is said."""
+    """A run without one of the judged queries is evaluated without it, with a warning."""
     run = write_run(tmp_path / "part.run", {"q": ["a"]})
     with caplog.at_level(logging.WARNING, "rerank_plugins"):
         assert evaluate(small, [Reranker(WordOverlap())], run_file=run).queries == 1

@@ -25,7 +25,7 @@ def gain(grades: list[int]) -> float:
     st.integers(1, 40),
 )
 def test_ndcg_is_that_of_our_order_also_among_ties(rows: list[tuple[int, float]], depth: int) -> None:
-    """Whatever is tied, nDCG@10 is the textbook's sum over the order that reranking gives."""
+    """With ties too, nDCG@10 is the textbook's sum over the reranked order."""
     grades = {f"p{number}": grade for number, (grade, _) in enumerate(rows)} | {"elsewhere": 2}
     query = judged(grades, [f"p{number}" for number in range(len(rows))])
     order = order_by_score([score for _, score in rows], depth)
@@ -45,7 +45,7 @@ def test_metrics_are_ir_measures_own_where_nothing_is_tied() -> None:
 
 
 def test_a_query_without_a_relevant_candidate_is_zero_and_stays() -> None:
-    """What the first stage missed counts, in every metric and in the recall."""
+    """A query without a relevant candidate counts as 0 in every metric and in the recall."""
     queries = [judged({"a": 1}, ["a", "b"], "found"), judged({"z": 1}, ["a", "b"], "missed")]
     found = compute_metrics(queries, [[0, 1], [0, 1]])
     assert found == {name: {"found": 1.0, "missed": 0.0} for name in ("nDCG@10", "RR@10", "R@10")}
@@ -60,7 +60,7 @@ def test_an_unjudged_passage_is_not_relevant() -> None:
 
 
 def test_only_the_first_candidates_are_reranked() -> None:
-    """To a depth of 2 the others follow as they were; blank ones come last of those reranked."""
+    """Candidates beyond the depth keep their order; blank ones come last of the reranked ones."""
     assert order_by_score([1.0, 2.0, 9.0, 3.0], 2) == [1, 0, 2, 3]
     assert order_by_score([None, 2.0, 2.0, 3.0], 3) == [1, 2, 0, 3]
     assert order_by_score([1.0, 2.0], 50) == [1, 0]

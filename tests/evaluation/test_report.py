@@ -108,7 +108,7 @@ def plots_of_a_loss() -> tuple[Evaluation, dict[str, Any]]:
 
 
 def test_the_file_stands_alone(page: Page) -> None:
-    """Nothing is fetched: no address, no script, no image, no font, and what is referred to is in the page."""
+    """The page has no address, script, image or font to fetch, and every reference is to an id of the page."""
     assert not re.search(r"https?:|//\w|@import|@font-face", page.source)
     assert not {"script", "link", "img", "iframe", "object", "base"} & {tag for tag, _ in page.elements}
     assert page.attributes("src") == []
@@ -119,7 +119,7 @@ def test_the_file_stands_alone(page: Page) -> None:
 
 
 def test_no_two_plots_share_an_id(page: Page) -> None:
-    """An id of one plot that another had too would clip it with the wrong rectangle."""
+    """All ids of the page differ: a repeated one would clip a plot with the wrong rectangle."""
     ids = page.attributes("id")
     assert len(ids) == len(set(ids)) > 8
 
@@ -162,7 +162,7 @@ def test_the_table_has_the_numbers(page: Page, two: Evaluation) -> None:
 
 
 def test_every_colour_is_defined_for_light_and_for_dark(page: Page) -> None:
-    """The page follows the reader's scheme, and the plots with it: they have no colours of their own."""
+    """Page and plots use colours that are defined for light and dark, and no others."""
     light, dark = re.split(r"@media \(prefers-color-scheme: dark\)", page.source, maxsplit=1)
     used = set(re.findall(r"var\((--[\w-]+)\)", page.source))
     assert used
@@ -172,7 +172,7 @@ def test_every_colour_is_defined_for_light_and_for_dark(page: Page) -> None:
 
 
 def test_the_same_evaluation_gives_the_same_bytes(tmp_path: Path) -> None:
-    """Also where the process has set other styles for its own plots, which stay set."""
+    """Matplotlib settings of the process change nothing in the report, and stay set."""
     evaluation = examples.evaluation(queries=3)
     write_report(evaluation, tmp_path / "first.html")
     with mpl.rc_context({"font.size": 30, "svg.fonttype": "path", "xtick.direction": "in"}):
@@ -196,7 +196,7 @@ def test_no_text_breaks_out(texts: list[str]) -> None:
 
 
 def test_a_hostile_name_of_a_model_is_a_name(tmp_path: Path) -> None:
-    """Names come into labels and sentences as well, and never into a plot, where $ or no glyph would matter."""
+    """Names of models are in labels and sentences, and never in a plot, where $ or a missing glyph would matter."""
     hostile = f"$x^2 {HOSTILE}"
     page = page_of(examples.evaluation(queries=3, models=(hostile, "中文/重排模型")), tmp_path)
     assert "script" not in {tag for tag, _ in page.elements}
@@ -206,7 +206,7 @@ def test_a_hostile_name_of_a_model_is_a_name(tmp_path: Path) -> None:
 
 
 def test_a_long_text_is_cut_and_says_how_long_it_is(tmp_path: Path) -> None:
-    """A passage of 100,000 characters is not a page of its own."""
+    """Of a passage of 100,000 characters the first 700 are shown, and the number of all."""
     page = page_of(with_texts(with_a_loss(examples.evaluation(queries=3)), ["長" * 100_000]), tmp_path)
     assert f"{'長' * 700} … (100,000 characters in all)" in page.texts
 
@@ -276,7 +276,7 @@ def test_five_thousand_queries_make_no_large_file(tmp_path: Path) -> None:
     ],
 )
 def test_edges_have_every_plot(evaluation: Evaluation, tmp_path: Path) -> None:
-    """What has nothing to draw says so in its place."""
+    """A plot without data says so."""
     page = page_of(evaluation, tmp_path)
     assert len(page.labels) == 2 + 3 * len(evaluation.rerankers)
     if not any(relevant for pairs in evaluation.rerankers[0].scores.values() for _, relevant in pairs):
@@ -310,7 +310,7 @@ def test_a_number_that_is_none_is_a_dash(tmp_path: Path) -> None:
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    """A folder that is not there is the caller's to make."""
+    """A missing folder is an error that names the file."""
     with pytest.raises(
         InvalidInputError, match=r"missing.*report\.html cannot be written \(No such file or directory\)"
     ):
@@ -318,7 +318,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 def test_an_evaluation_of_no_model_is_refused(tmp_path: Path) -> None:
-    """There would be nothing to compare."""
+    """An evaluation without rerankers is an error."""
     with pytest.raises(InvalidInputError, match="no reranker"):
         write_report(replace(examples.evaluation(queries=1), rerankers=[]), tmp_path / "report.html")
 

@@ -99,7 +99,7 @@ def test_a_killed_evaluation_continues_where_it_stopped(reranker: Reranker, fres
 
 
 def test_half_a_line_is_dropped_and_computed_again(reranker: Reranker, folder: Path, run: Path, tmp_path: Path) -> None:
-    """What a kill left of a line is cut off; the lines before it are used."""
+    """An incomplete last line is removed; the lines before it are used."""
     work = tmp_path / "work"
     computed(reranker, folder, run, work)
     (kept,) = files(work)
@@ -130,7 +130,7 @@ def test_a_damaged_line_is_computed_again(
 def test_other_texts_never_get_these_scores(
     reranker: Reranker, folder: Path, run: Path, tmp_path: Path, changed: str
 ) -> None:
-    """A query, a passage or an order that changed under its old ids is computed anew; what stayed is not."""
+    """A query, passage or order that changed under the same ids is scored again, and only that."""
     work = tmp_path / "work"
     whole = computed(reranker, folder, run, work)
     passages, queries, candidates = dict(PASSAGES), dict(QUERIES), dict(CANDIDATES)
@@ -157,7 +157,7 @@ def test_qrels_may_change(reranker: Reranker, folder: Path, run: Path, tmp_path:
 def test_another_model_under_the_same_name_never_gets_these_scores(
     reranker: Reranker, fresh_ir: Path, folder: Path, run: Path, tmp_path: Path
 ) -> None:
-    """Weights that changed in place are another model, and so are other settings."""
+    """Other files in the same folder, and other loading options, have logs of their own."""
     work = tmp_path / "work"
     whole = computed(reranker, folder, run, work)
     with load(fresh_ir, max_length=8) as shorter:

@@ -38,7 +38,7 @@ def coarser(published: PublishedScore, computed: Computed) -> float:
 
 
 class GivesPublished:
-    """Gives every published score, moved by ``noise`` tolerances, on the scale it is told."""
+    """Gives every published score, moved by ``noise`` tolerances, on the given scale."""
 
     def __init__(self, name: str, computed: Computed, scale: Scale, noise: list[float]) -> None:
         self.scale = scale
@@ -65,7 +65,7 @@ names = st.sampled_from(sorted(PUBLISHED))
 
 @given(names, computed_in, scales, noise)
 def test_scores_within_their_tolerance_pass(name: str, computed: Computed, scale: Scale, noise: list[float]) -> None:
-    """Whatever moves within the tolerances, on either scale, is what was published, in order too."""
+    """Scores within the tolerances pass on either scale, and so do their orders."""
     result = verify(Reranker(GivesPublished(name, computed, scale, noise)), name, precision=computed)
     assert result.ok
     assert all(one.ok for one in (*result.scores, *result.orders))
@@ -92,7 +92,7 @@ def test_one_score_beyond_its_tolerance_is_found(
 
 
 def test_passages_that_changed_places_are_found() -> None:
-    """The best passage of a query scoring least is another order, and is shown as it is here."""
+    """If the best passage of a query scores lowest, the order fails, and both orders are in the result."""
     scorer = GivesPublished(NAME, "fp32", "logit", [0.0] * 11)
     best, worst = PUBLISHED[NAME][4], PUBLISHED[NAME][5]
     one, other = ((published.query, published.passage) for published in (best, worst))
@@ -113,7 +113,7 @@ def test_a_scorer_that_says_nothing_is_held_to_fp32() -> None:
 
 
 def test_a_probability_of_one_has_a_finite_logit() -> None:
-    """A scorer that saturates is off by a number, not by infinity, which JSON does not have."""
+    """A score of exactly 1 differs by a finite number, because JSON has no infinity."""
 
     class Sure:
         scale: Scale = "probability"
@@ -136,7 +136,7 @@ def test_the_table_is_whole() -> None:
 
 @pytest.mark.parametrize("model", ["BAAI/bge-reranker-v2-m3", "models/bge-reranker-v2-m3", "bge-reranker-v2-m3/"])
 def test_the_last_part_of_a_name_says_which_scores_apply(model: str) -> None:
-    """For names on the hub and for folders; another folder is told with --as."""
+    """For names on the hub and for folders; a folder of another name needs --as."""
     assert published_name(model) == NAME
     assert published_name("exported-int8", NAME) == NAME
 
@@ -158,7 +158,7 @@ def test_unknown_names_and_precisions_are_errors_that_list_the_known_ones() -> N
 
 
 def test_random_weights_under_the_right_name_fail_loudly(bert_folder: Path, tmp_path: Path) -> None:
-    """Status 1, the table with what is off, and on standard error what to look at."""
+    """The exit status is 1, the table marks what is off, and standard error says what to check."""
     folder = tmp_path / NAME
     folder.symlink_to(bert_folder)
     done = CliRunner().invoke(app, ["verify", str(folder), "--precision", "fp32", "--device", "cpu"])
@@ -190,7 +190,7 @@ def test_json_has_every_number(bert_folder: Path) -> None:
 def test_a_real_model_that_gives_its_published_scores_ends_with_0(
     bert_openvino: CrossEncoderScorer, bert_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What OpenVINO once computed for a model is what the torch engine computes, and the command says so."""
+    """Scores that OpenVINO computed are the published ones for the torch engine, and the command says so."""
     pairs = [(query, passage) for query in QUERIES for passage in PASSAGES]
     scores = bert_openvino.score(pairs)
     table = [PublishedScore(*pair, score, "logit", "fp32", "a test") for pair, score in zip(pairs, scores, strict=True)]
@@ -214,7 +214,7 @@ def test_a_real_model_that_gives_its_published_scores_ends_with_0(
 def test_what_a_person_can_get_wrong_is_our_error(
     arguments: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An error of ours, which `rerank-plugins` makes a message and status 2 (tests/test_cli.py shows it)."""
+    """An InvalidInputError, which `rerank-plugins` turns into a message and status 2 (see tests/cli/test_cli.py)."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     done = CliRunner().invoke(app, ["verify", *arguments])
     assert message in str(done.exception)

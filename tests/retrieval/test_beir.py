@@ -13,7 +13,7 @@ from rerank_plugins.retrieval import example_collection, read_collection, read_c
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two passages, two queries, test and train judgements."""
+    """Two passages, two queries, and qrels of test and train."""
     rows = {
         "corpus": [{"_id": "d1", "title": "A title", "text": "a text"}, {"_id": 2, "title": "", "text": "no title"}],
         "queries": [{"_id": "q1", "text": "first"}, {"_id": "q2", "text": "second"}],
@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_passage_is_its_title_and_its_text(folder: Path) -> None:
-    """As a retriever would index them; ids are strings."""
+    """The text of a passage begins with its title; ids become strings."""
     collection = read_collection(folder)
     assert collection.passages == {"d1": "A title. a text", "2": "no title"}
     assert collection.queries == {"q1": "first", "q2": "second"}
@@ -75,7 +75,7 @@ def test_a_missing_file_is_an_error_that_describes_the_layout(folder: Path, name
 
 
 def test_a_split_that_is_not_there_is_an_error(folder: Path) -> None:
-    """Silence would read as unjudged."""
+    """A split that does not exist is an error, not an empty collection of qrels."""
     with pytest.raises(InvalidInputError, match=r"no qrels/dev\.tsv"):
         read_collection(folder, "dev")
 

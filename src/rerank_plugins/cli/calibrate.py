@@ -50,12 +50,12 @@ def calibrate(  # noqa: PLR0913, PLR0917 - one parameter an option
     json_output: Annotated[bool, typer.Option("--json", help="Print all numbers as one JSON object.")] = False,
 ) -> None:
     """Fit scores to judged queries, so that they are probabilities of relevance, and measure it on other queries."""
-    from rerank_plugins import evaluation
+    from rerank_plugins.evaluation.calibration.run import calibrate as run_calibration
 
     output_file = expand(output_file)
     # Before scoring, which may take an hour.
     check_output_file(output_file, "--output-file")
-    result = evaluation.calibrate(
+    result = run_calibration(
         folder,
         model,
         method=method.value,

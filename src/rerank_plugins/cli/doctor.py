@@ -89,7 +89,7 @@ def _conversion(folder: Path, choice: EngineChoice) -> str:
 def describe_hub() -> str:
     """Whether the hub is disabled, reachable, or unreachable and why. Waits three seconds at most."""
     if constants.HF_HUB_OFFLINE:
-        return "not asked: HF_HUB_OFFLINE is set"
+        return "not used: HF_HUB_OFFLINE is set"
     try:
         response = httpx.head(constants.ENDPOINT, timeout=3, follow_redirects=True)
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as exc:

@@ -51,14 +51,14 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter an option
     json_output: Annotated[bool, typer.Option("--json", help="Print all numbers as one JSON object.")] = False,
 ) -> None:
     """Compare the order of a first stage with that of rerankers, on judged queries: nDCG@10, RR@10, recall, time."""
-    from rerank_plugins import evaluation as package
+    from rerank_plugins.evaluation.run import evaluate as run_evaluation
 
     if report is not None:
         # Before the evaluation, which may take an hour: a missing extra or folder is reported at once.
         from rerank_plugins.evaluation.report import write_report
 
         check_output_file(expand(report), "--report")
-    evaluation = package.evaluate(
+    evaluation = run_evaluation(
         folder,
         model or [DEFAULT_MODEL],
         embedder=embedder,

@@ -54,7 +54,7 @@ def find_candidates(
 ) -> FirstStage:
     """The candidates of the run file, or without one of the embedder. A `FirstStage` is cut to ``fetch_k``."""
     if isinstance(run_file, FirstStage):
-        return FirstStage(run_file.name, {query: found[:fetch_k] for query, found in run_file.candidates.items()})
+        return FirstStage(run_file.name, {query: ids[:fetch_k] for query, ids in run_file.candidates.items()})
     if run_file is not None:
         return read_run_file(expand(run_file), collection, fetch_k=fetch_k)
     task = bar.add_task(f"embedding with {embedder}", total=None)

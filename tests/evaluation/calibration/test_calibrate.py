@@ -33,7 +33,7 @@ def calibrated(folder: Path, scorer: Reads | None = None, **options: Any) -> Cal
 
 
 def test_the_error_falls_on_queries_that_were_not_fitted_on(tmp_path: Path) -> None:
-    """Judged by a curve that is not the sigmoid, the held-out half is off before and nearly right after."""
+    """If relevance follows another curve than the sigmoid, the error on the held-out half falls to a fifth."""
     result = calibrated(write(tmp_path / "drawn", judged_queries(logistic, 100)))
     calibration = result.calibration
     assert calibration.ece_after < calibration.ece_before / 5
@@ -47,7 +47,7 @@ def test_the_error_falls_on_queries_that_were_not_fitted_on(tmp_path: Path) -> N
 
 
 def test_what_is_held_out_does_not_move_the_curve(tmp_path: Path) -> None:
-    """Other judgements of the held-out half change what is measured and nothing that is fitted."""
+    """Other qrels of the held-out half change the measurement and not the curve."""
     queries = judged_queries(logistic, 60, 20)
     scorer = Reads()
     before = calibrated(write(tmp_path / "before", queries), scorer)
@@ -71,7 +71,7 @@ def test_the_seed_determines_the_halves(tmp_path: Path) -> None:
 
 
 def test_a_scorer_of_probabilities_is_calibrated_from_its_own_numbers(tmp_path: Path) -> None:
-    """Without a calibration its scores are taken as they are, so its error before is theirs."""
+    """The error before is that of the scores as they are, without a sigmoid."""
     chance = random.Random(0)
     rows = [[chance.random() for _ in range(20)] for _ in range(60)]
     folder = write(
@@ -83,7 +83,7 @@ def test_a_scorer_of_probabilities_is_calibrated_from_its_own_numbers(tmp_path: 
 
 
 def test_blank_passages_are_left_out(tmp_path: Path) -> None:
-    """They never reach the model in a `Reranker`, so they say nothing about its scores."""
+    """A `Reranker` does not score blank passages, so they are no pairs to fit on."""
     folder = write(tmp_path / "drawn", judged_queries(logistic, 60, 20))
     corpus = folder / "corpus.jsonl"
     lines = corpus.read_text().splitlines()
@@ -115,7 +115,7 @@ def test_wrong_options_are_refused(tmp_path: Path, options: dict[str, Any], mess
 
 
 def test_collections_that_cannot_serve_are_refused(tmp_path: Path) -> None:
-    """Without judgements, without a relevant candidate, or with nothing else, it says what to give."""
+    """Missing qrels, no relevant candidate, or only relevant ones are errors that say what to give."""
     for name, relevant, message in (
         ("none", [False] * 4, "0 have a relevant passage.*Give more judged queries"),
         ("all", [True] * 4, "all 80 candidates of the 20 queries to fit on are relevant"),
@@ -146,7 +146,7 @@ def test_too_few_queries_are_an_error_before_scoring(tmp_path: Path) -> None:
 
 
 def test_qrels_of_other_queries_are_an_error_before_embedding(tmp_path: Path) -> None:
-    """A collection whose judged ids are not in queries.jsonl is not embedded to find out."""
+    """Qrels whose query ids are not in queries.jsonl are an error before anything is embedded."""
     folder = write_folder(tmp_path / "odd", {"b": "text"}, {"q": "query"}, {"elsewhere": {"b": 1}})
     with pytest.raises(InvalidInputError, match=r"None of the 1 judged queries of odd has a text in queries\.jsonl"):
         calibrate(folder, Reranker(Never()))

@@ -13,8 +13,8 @@ def stairs(score: float) -> float:
     return 0.02 if score < -1 else 0.5 if score < 4 else 0.95
 
 
-def test_platt_finds_the_curve_that_the_judgements_follow() -> None:
-    """Of 5,000 pairs judged by a logistic curve, slope and intercept come back."""
+def test_platt_recovers_a_logistic_curve() -> None:
+    """Slope and intercept of a logistic curve are recovered from 5,000 pairs."""
     found = fit("platt", judged_queries(logistic, 100))
     assert (found.slope, found.intercept) == pytest.approx((0.7, -3.0), abs=0.15)
 
@@ -28,7 +28,7 @@ def test_platt_stays_finite_where_scores_separate_perfectly() -> None:
 
 
 def test_an_isotonic_curve_follows_stairs_and_is_never_certain() -> None:
-    """Any non-decreasing curve is found; 0 and 1 are not said after so many pairs; its file stays small."""
+    """A step function is fitted; probabilities are never exactly 0 or 1; the number of knots is limited."""
     found = fit("isotonic", judged_queries(stairs, 400))
     for score in (-5.0, 1.5, 7.0):
         assert found.probability(score) == pytest.approx(stairs(score), abs=0.06)
@@ -38,7 +38,7 @@ def test_an_isotonic_curve_follows_stairs_and_is_never_certain() -> None:
 
 @pytest.mark.parametrize(("curve", "queries", "method"), [(logistic, 40, "platt"), (stairs, 100, "isotonic")])
 def test_auto_takes_what_predicts_better(curve: Curve, queries: int, method: str) -> None:
-    """A logistic truth seen seldom gives Platt's curve, stairs the isotonic one."""
+    """Few pairs of a logistic curve choose Platt's method, a step function the isotonic one."""
     chosen, losses = better_method(judged_queries(curve, queries))
     assert chosen == method == min(losses, key=lambda name: losses[name])
 

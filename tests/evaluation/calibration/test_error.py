@@ -12,7 +12,7 @@ from rerank_plugins.evaluation.calibration.error import BINS, brier_score, calib
 
 
 def test_the_calibration_error_is_the_distance_in_bins_of_equal_size() -> None:
-    """Two bins' worth of truth: what is said of a bin, less what happened in it, by the share of pairs."""
+    """The error is the difference of mean probability and share of relevant pairs, weighted by bin size."""
     scores = [float(number) for number in range(4 * BINS)]
     queries = [ScoredQuery([score], [score % 4 == 0]) for score in scores]
     assert calibration_error(queries, lambda _: 0.25) == pytest.approx(0.0)  # one of four in every bin

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from math import floor, isfinite, log10
+from math import isfinite
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from rerank_plugins.evaluation.report._svg import (
     MUTED,
@@ -134,35 +134,29 @@ def _quality_axis(axes: Axes, values: list[Interval]) -> None:
 def _latency_axis(axes: Axes, latencies: list[float]) -> None:
     """Linear from 0, or logarithmic if the slowest model takes many times as long as the fastest."""
     longest, shortest = max(latencies, default=1.0), min(latencies, default=1.0)
-    formatter = FuncFormatter(lambda value, _: f"{value:,g}" if value < 1 else f"{value:,.0f}")
     if shortest <= 0 or longest / shortest <= _MAX_RATIO:
         axes.set_xlim(0, 1.12 * longest or 1)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
     else:
-        first = floor(log10(shortest))
-        axes.set_xscale("symlog", linthresh=10.0**first, linscale=0.5)
-        axes.set_xlim(0, 1.6 * longest)
-        axes.xaxis.set_major_locator(
-            FixedLocator([0, *(10.0**power for power in range(first, floor(log10(longest)) + 1))])
-        )
+        axes.set_xscale("log")
+        axes.set_xlim(shortest / 1.6, 1.6 * longest)
         axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(formatter)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}" if value < 1 else f"{value:,.0f}"))
 
 
 def _depth_axis(axes: Axes, depths: list[int]) -> None:
     """A logarithmic axis with ticks at the depths that were measured, as many as fit."""
     if not depths:
         return
-    axes.set_xscale("symlog", base=2, linthresh=1, linscale=1)
-    axes.set_xlim(max(0.8 * depths[0], 0) if depths[0] else -0.1, 1.06 * depths[-1])
-    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(0.8 * depths[0], 1.06 * depths[-1])
     places = axes.transData.transform([(depth, 0) for depth in depths])[:, 0]
     ticks: list[int] = []
     last = float("inf")
     # From the deepest down, so that the depth that is used is never left out.
     for depth, place in sorted(zip(depths, places, strict=True), reverse=True):
         if last - place >= _TICK_DISTANCE:
-            ticks.insert(0, depth)
+            ticks.append(depth)
             last = place
-    axes.xaxis.set_major_locator(FixedLocator(ticks))
-    axes.xaxis.set_major_formatter(FixedFormatter([f"{depth:,}" for depth in ticks]))
+    axes.set_xticks(ticks, [f"{depth:,}" for depth in ticks])
+    axes.xaxis.set_minor_locator(NullLocator())
