@@ -18,7 +18,7 @@ from pathlib import Path
 from stand_ins import QUERY
 
 from rerank_plugins import load_reranker
-from rerank_plugins.demo import example_corpus, read_corpus
+from rerank_plugins.retrieval import example_corpus, read_corpus
 
 SIZES = (50, 200, 1000, 3000, 10_000)
 

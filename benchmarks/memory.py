@@ -20,7 +20,7 @@ from pathlib import Path
 from stand_ins import write_model
 
 from rerank_plugins import load_reranker
-from rerank_plugins.demo import example_corpus, read_corpus
+from rerank_plugins.retrieval import example_corpus, read_corpus
 
 CASES = ("openvino int8", "openvino bf16", "openvino fp32", "torch fp32")
 SHOWN = (1, 50, 200, 500, 1000, 1500, 2000)

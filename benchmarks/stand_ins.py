@@ -11,8 +11,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from rerank_plugins.demo import example_corpus, read_corpus
 from rerank_plugins.hub import find_model
+from rerank_plugins.retrieval import example_corpus, read_corpus
 
 QUERY = "how should coffee beans be stored so that they stay fresh"
 SHAPES = ("mini", "standin-6", "standin-24")

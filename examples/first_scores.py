@@ -2,10 +2,8 @@
 
 import argparse
 
-from rich.console import Console
-
 from rerank_plugins import RerankError, load_reranker, sigmoid
-from rerank_plugins.demo import BUNDLED_RERANKER, reads_chinese, show_chinese_warnings
+from rerank_plugins.retrieval.language import BUNDLED_RERANKER, chinese_warnings, reads_chinese
 
 PAIRS = [
     ("What is Apple's phone made of?", "The iPhone 15 Pro has a frame of titanium."),
@@ -13,9 +11,10 @@ PAIRS = [
     ("How do I keep bread fresh?", "A loaf stays soft longest in a wooden or clay box, at room temperature."),
 ]
 parser = argparse.ArgumentParser()
-parser.add_argument("--model", default=BUNDLED_RERANKER, help="a folder, a model in the box, or a name on the hub")
+parser.add_argument("--model", default=BUNDLED_RERANKER, help="a folder, a bundled model, or a name on the hub")
 model = parser.parse_args().model
-show_chinese_warnings(Console(), model, embedder="")
+for warning in chinese_warnings(model, embedder=""):
+    print(warning)
 chinese = [("苹果公司最新发布的手机", "iPhone 15 Pro 支持钛合金边框")] if reads_chinese(model) else []
 try:
     scores = load_reranker(model).score(PAIRS + chinese)

@@ -23,7 +23,7 @@ from langchain_core.retrievers import BaseRetriever
 from rich.console import Console
 
 from rerank_plugins import RerankError, load_reranker
-from rerank_plugins.demo import corpus as demo
+from rerank_plugins.demo import rag as demo
 from rerank_plugins.langchain import RerankCompressor
 from rerank_plugins.retrieval import load_embedder
 
@@ -40,7 +40,7 @@ class FaissRetriever(BaseRetriever):
 
     documents: list[Document]
     embedder: Any
-    k: int = demo.CANDIDATES
+    k: int = demo.FETCH_K
     index: Any = None
 
     def model_post_init(self, context: object, /) -> None:
@@ -89,7 +89,7 @@ def main() -> None:
     documents = [Document(p.text, id=p.id, metadata={"title": p.title}) for p in options.passages]
     retriever = FaissRetriever(documents=documents, embedder=load_embedder(options.embedder))
     reranker = load_reranker(options.model)
-    compressor = RerankCompressor(reranker=reranker, top_n=demo.KEPT, highlight=True)
+    compressor = RerankCompressor(reranker=reranker, top_n=demo.TOP_N, highlight=True)
     # In a chain the two are one: ContextualCompressionRetriever(base_compressor=compressor,
     # base_retriever=retriever). Here they run one after the other, to be timed and shown.
     console.print(f"Question: {options.query}\n", markup=False)
@@ -100,7 +100,7 @@ def main() -> None:
     reranked = time.perf_counter()
 
     position = {document.id: place for place, document in enumerate(candidates)}
-    placed = [demo.Placed(position[d.id], d.metadata["relevance_score"]) for d in best]
+    placed = [demo.Placement(position[d.id], d.metadata["relevance_score"]) for d in best]
     demo.show_comparison(console, [d.metadata["title"] for d in candidates], placed)
     demo.show_timings(console, retrieval=retrieved - start, reranking_with_highlights=reranked - retrieved)
     sources = [demo.Source(d.metadata["title"], d.metadata["highlight"]) for d in best]

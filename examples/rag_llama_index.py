@@ -21,7 +21,7 @@ from llama_index.vector_stores.faiss import FaissVectorStore
 from rich.console import Console
 
 from rerank_plugins import RerankError, load_reranker
-from rerank_plugins.demo import corpus as demo
+from rerank_plugins.demo import rag as demo
 from rerank_plugins.llama_index import RerankPostprocessor
 from rerank_plugins.retrieval import load_embedder
 
@@ -80,10 +80,10 @@ def main() -> None:
     store = FaissVectorStore(faiss_index=faiss.IndexFlatIP(len(embedding.get_text_embedding("dimensions"))))
     storage = StorageContext.from_defaults(vector_store=store)
     retriever = VectorStoreIndex(nodes, storage_context=storage, embed_model=embedding).as_retriever(
-        similarity_top_k=min(demo.CANDIDATES, len(nodes))
+        similarity_top_k=min(demo.FETCH_K, len(nodes))
     )
     reranker = load_reranker(options.model)
-    postprocessor = RerankPostprocessor(reranker=reranker, top_n=demo.KEPT, highlight=True)
+    postprocessor = RerankPostprocessor(reranker=reranker, top_n=demo.TOP_N, highlight=True)
     # In a query engine the two are one: index.as_query_engine(similarity_top_k=50,
     # node_postprocessors=[postprocessor]). Here they run one after the other, to be timed and shown.
     console.print(f"Question: {options.query}\n", markup=False)
@@ -94,7 +94,7 @@ def main() -> None:
     reranked = time.perf_counter()
 
     position = {node.node_id: place for place, node in enumerate(candidates)}
-    placed = [demo.Placed(position[node.node_id], node.get_score()) for node in best]
+    placed = [demo.Placement(position[node.node_id], node.get_score()) for node in best]
     demo.show_comparison(console, [node.metadata["title"] for node in candidates], placed)
     demo.show_timings(console, retrieval=retrieved - start, reranking_with_highlights=reranked - retrieved)
     sources = [demo.Source(node.metadata["title"], node.metadata["highlight"]) for node in best]

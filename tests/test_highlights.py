@@ -22,8 +22,8 @@ from rerank_plugins import (
     load_reranker,
 )
 from rerank_plugins._internal.deadline import Deadline, deadline_from_now
-from rerank_plugins.demo import corpus as demo
 from rerank_plugins.highlights import MAX_SENTENCES, sentence_spans
+from rerank_plugins.retrieval import example_corpus, read_corpus
 from rerank_plugins.testing import SlowEngine, WordOverlap, toy_reranker
 from scorers import ByLength, Gives
 
@@ -185,7 +185,7 @@ ANSWERS = {
 
 def test_the_bundled_model_finds_the_answer(bundled: Reranker) -> None:
     """Of passages of the example corpus that answer a question, it marks the sentence that does."""
-    passages = [passage.text for passage in demo.read_corpus(demo.example_corpus())]
+    passages = [passage.text for passage in read_corpus(example_corpus())]
     for question, answer in ANSWERS.items():
         (passage,) = [text for text in passages if answer in text]
         assert len(sentence_spans(passage)) > 1

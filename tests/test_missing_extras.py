@@ -31,11 +31,12 @@ def run(program: str, *blocked: str, **environment: str) -> subprocess.Completed
     [
         ("import rerank_plugins.langchain", "langchain_core", "langchain"),
         ("import rerank_plugins.llama_index", "llama_index.core", "llama-index"),
-        ("from rerank_plugins.demo.demo_command import demo; demo()", "faiss", "faiss"),
-        ("from rerank_plugins.demo import traps; traps.by_bm25(traps.read_traps('en'))", "bm25s", "faiss"),
+        ("from rerank_plugins.demo.rag import demo; demo()", "faiss", "faiss"),
+        ("from rerank_plugins.demo import traps; traps.order_by_bm25(traps.read_traps('en'))", "bm25s", "faiss"),
         ("from rerank_plugins.evaluation import evaluate", "ir_measures", "eval"),
         ("from rerank_plugins.evaluation import evaluate", "scipy.stats", "eval"),
-        ("from rerank_plugins.demo.demo_command import demo; demo()", "sentencex", "highlight"),
+        ("from rerank_plugins.evaluation.calibration.curves import fit; fit('platt', [])", "sklearn", "eval"),
+        ("from rerank_plugins.demo.rag import demo; demo()", "sentencex", "highlight"),
         (
             "from rerank_plugins.retrieval import load_embedder; load_embedder('embed-static-en')",
             "model2vec",

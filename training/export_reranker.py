@@ -20,7 +20,7 @@ from rerank_plugins.export.calibration_data import Question
 from rerank_plugins.export.fidelity import compare
 from rerank_plugins.hub.folder import OPENVINO_FILE, OPENVINO_INT8_FILE
 from rerank_plugins.retrieval import Collection, load_embedder
-from rerank_plugins.retrieval.first_stage import embedded
+from rerank_plugins.retrieval.first_stage import retrieve
 from rerank_plugins.scorers import Pair
 from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
 from rerank_plugins.tokenization.pair_encoder import PairEncoder
@@ -102,13 +102,13 @@ def questions(data: Path, embedder: Path) -> tuple[list[Pair], list[Question]]:
         collection = training_collection(data, name)
         few = chance.sample(sorted(collection.queries), (CALIBRATION_PAIRS + COMPARED_QUERIES) // len(SETS))
         asked = {query: collection.queries[query] for query in few}
-        judged = {query: collection.judgements[query] for query in few}
+        judged = {query: collection.qrels[query] for query in few}
         part = Collection(name, collection.passages, asked, judged)
-        found = embedded(part, load_embedder(str(embedder)), name="static", top_k=CANDIDATES).candidates
+        found = retrieve(part, load_embedder(str(embedder)), name="static", fetch_k=CANDIDATES).candidates
         apart = COMPARED_QUERIES // len(SETS)
         for query in few[:apart]:
             documents = {passage: collection.passages[passage] for passage, _ in found[query]}
-            compared.append(Question(query, asked[query], documents, collection.judgements[query]))
+            compared.append(Question(query, asked[query], documents, collection.qrels[query]))
         pairs += [(asked[query], collection.passages[chance.choice(found[query])[0]]) for query in few[apart:]]
     return pairs, compared
 

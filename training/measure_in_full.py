@@ -19,7 +19,7 @@ from late_interaction import LateInteractionCrossEncoder
 from matching import unit
 from measure import COLLECTIONS, EXAMPLE, SEED
 from minilm import minilm_folder
-from rerank_plugins.evaluation.queries import sampled
+from rerank_plugins.evaluation.queries import sample_queries
 from rerank_plugins.evaluation.significance import interval, p_value
 from rerank_plugins.retrieval import Collection, example_collection, read_collection
 from token_states import load_tokenizer, states_of
@@ -34,9 +34,9 @@ WAYS = ("before", "signals", "reranked")
 def material_of(collection: Collection, model: LateInteractionCrossEncoder, work: Path) -> Material:
     """The test queries as if they were held out."""
     tokenizer = load_tokenizer(minilm_folder())
-    part = sampled(collection, None if collection.name in WHOLE else MOST, SEED)
-    judged = {query: collection.queries[query] for query in part.judgements}
-    part = Collection(collection.name, collection.passages, judged, part.judgements)
+    part = sample_queries(collection, None if collection.name in WHOLE else MOST, SEED)
+    judged = {query: collection.queries[query] for query in part.qrels}
+    part = Collection(collection.name, collection.passages, judged, part.qrels)
     queries = states_of(model, tokenizer, judged.values(), work / "queries", queries=True)
     passages = states_of(model, tokenizer, collection.passages.values(), work / "passages", queries=False)
     asked = [query for query in with_candidates(part, queries, passages, 0, 0) if query.relevant]

@@ -26,7 +26,7 @@ from torch.nn import functional
 from late_interaction import LateInteractionCrossEncoder, from_minilm
 from matching import SIGNALS
 from minilm import minilm_folder
-from rerank_plugins.evaluation.metrics import measured
+from rerank_plugins.evaluation.metrics import compute_metrics
 from rerank_plugins.evaluation.queries import JudgedQuery
 from training_sets import POOL, SEED, SETS, Material, Query, prepare
 
@@ -153,7 +153,7 @@ def ndcg(queries: Sequence[Query], rows: Sequence[Tensor]) -> list[float]:
         for number, query in enumerate(queries)
     ]
     orders = [row.argsort(descending=True, stable=True).tolist() for row in rows]
-    return list(measured(asked, orders, ["nDCG@10"])["nDCG@10"].values())
+    return list(compute_metrics(asked, orders, ["nDCG@10"])["nDCG@10"].values())
 
 
 def _by_name(grades: dict[int, int]) -> dict[str, int]:

@@ -54,10 +54,10 @@ class Material:
 def training_collection(data: Path, name: str) -> Collection:
     """One set; only judged passages are used, as squad-dev-en's corpus holds the test articles too."""
     found = read_collection(data / name, "train")
-    judged = {passage for grades in found.judgements.values() for passage in grades}
+    judged = {passage for grades in found.qrels.values() for passage in grades}
     passages = {passage: text for passage, text in found.passages.items() if passage in judged}
-    queries = {query: text for query, text in found.queries.items() if query in found.judgements}
-    return Collection(name, passages, queries, found.judgements)
+    queries = {query: text for query, text in found.queries.items() if query in found.qrels}
+    return Collection(name, passages, queries, found.qrels)
 
 
 def prepare(data: Path, work: Path, model: LateInteractionCrossEncoder) -> Material:
@@ -111,7 +111,7 @@ def with_candidates(
             collection.name,
             first_query + number,
             [first_passage + row for row in pools[number]],
-            {position[p]: grade for p, grade in collection.judgements[name].items() if grade > 0 and p in position},
+            {position[p]: grade for p, grade in collection.qrels[name].items() if grade > 0 and p in position},
         )
         for number, name in enumerate(collection.queries)
     ]
@@ -120,7 +120,7 @@ def with_candidates(
 def _held_out(collection: Collection) -> list[str]:
     """The queries of whole titles (an article, a disease): nothing about them is learned from."""
     by_title: dict[str, list[str]] = {}
-    for query, grades in collection.judgements.items():
+    for query, grades in collection.qrels.items():
         title = next((collection.passages[p].partition(". ")[0] for p in grades if p in collection.passages), "")
         by_title.setdefault(title, []).append(query)
     chosen: list[str] = []

@@ -108,10 +108,10 @@ def test_evaluations_and_calibrations_take_paths_in_the_home_folder(home: Path) 
     """Collection, model, embedder, run, work folder and report."""
     assert read_collection("~/data").passages == TEXTS
     assert load_embedder("~/embedder")(["a frame"]).shape[0] == 1
-    evaluation = evaluate("~/data", ["~/mine"], embedder="~/embedder", work_folder="~/work", top_k=3)
-    assert evaluate("~/data", ["~/mine"], run="~/data.run", top_k=3).first_stage == "data.run"
+    evaluation = evaluate("~/data", ["~/mine"], embedder="~/embedder", work_folder="~/work", fetch_k=3)
+    assert evaluate("~/data", ["~/mine"], run_file="~/data.run", fetch_k=3).first_stage == "data.run"
     write_report(evaluation, "~/report.html")
-    assert calibrate("~/data", "~/mine", run="~/data.run", method="platt").calibration.model == "~/mine"
+    assert calibrate("~/data", "~/mine", run_file="~/data.run", method="platt").calibration.model == "~/mine"
     assert (home / "report.html").is_file()
     assert any((home / "work").iterdir())
 
@@ -119,11 +119,21 @@ def test_evaluations_and_calibrations_take_paths_in_the_home_folder(home: Path) 
 COMMANDS: list[tuple[list[str], list[str]]] = [
     (["rank", "frame", "--documents=~/documents.txt", "--model=~/mine", "--calibration=~/calibration.json"], []),
     (
-        ["eval", "~/data", "--model=~/mine", "--run=~/data.run", "--out=~/out", "--report=~/report.html"],
+        ["eval", "~/data", "--model=~/mine", "--run-file=~/data.run", "--work-folder=~/out", "--report=~/report.html"],
         ["out/evaluation.json", "report.html"],
     ),
     (["eval", "~/data", "--model=~/mine", "--embedder=~/embedder"], []),
-    (["calibrate", "~/data", "--model=~/mine", "--run=~/data.run", "--method=platt", "--out=~/new.json"], ["new.json"]),
+    (
+        [
+            "calibrate",
+            "~/data",
+            "--model=~/mine",
+            "--run-file=~/data.run",
+            "--method=platt",
+            "--output-file=~/new.json",
+        ],
+        ["new.json"],
+    ),
     (["demo", "--model=~/mine"], []),
     (["traps", "--model=~/mine", "--embedder=~/embedder", "--language=en"], []),
 ]

@@ -208,7 +208,7 @@ def test_a_collection_may_be_packed(tmp_path: Path) -> None:
     for name, content in files.items():
         (tmp_path / name).write_bytes(gzip.compress(content.encode()))
     found = read_collection(tmp_path)
-    assert (found.passages, found.queries, found.judgements) == ({"d": "a text"}, {"q": "a query"}, {"q": {"d": 1}})
+    assert (found.passages, found.queries, found.qrels) == ({"d": "a text"}, {"q": "a query"}, {"q": {"d": 1}})
     (tmp_path / "corpus.jsonl").write_text('[{"_id": "d", "text": "a text"}]', encoding="utf-8")
     with pytest.raises(InvalidInputError, match=r"corpus\.jsonl, line 1 is a JSON list. Expected one object a line"):
         read_collection(tmp_path)

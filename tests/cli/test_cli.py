@@ -156,7 +156,7 @@ def test_a_model_that_is_nowhere_is_one_message_and_status_2() -> None:
 
 
 def test_models_lists_what_is_here_and_how_to_get_the_default(tmp_path: Path) -> None:
-    """The model in the box is listed, the embedder is not, and the default's download command is given."""
+    """The bundled model is listed, the embedder is not, and the default's download command is given."""
     done = run("models", HF_HUB_CACHE=str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert "rerank-mini-en" in done.stdout
@@ -169,14 +169,14 @@ def test_doctor_says_what_this_machine_will_use_and_why(tmp_path: Path) -> None:
     done = run("doctor", HF_HUB_CACHE=str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert "openvino 20" in done.stdout
-    assert "rerank-mini-en (in the box): openvino, int8 on cpu, because" in done.stdout
+    assert "rerank-mini-en (bundled): openvino, int8 on cpu, because" in done.stdout
     assert "cannot be reached (ConnectError)" in done.stdout
 
 
 def test_doctor_asks_no_hub_when_offline(tmp_path: Path) -> None:
-    """With HF_HUB_OFFLINE=1 the hub is not asked, and doctor says so."""
+    """With HF_HUB_OFFLINE=1 the hub is not used, and doctor says so."""
     done = run("doctor", HF_HUB_CACHE=str(tmp_path), HF_HUB_OFFLINE="1")
-    assert "not asked: HF_HUB_OFFLINE is set" in done.stdout
+    assert "not used: HF_HUB_OFFLINE is set" in done.stdout
 
 
 @pytest.mark.slow

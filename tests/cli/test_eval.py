@@ -12,7 +12,7 @@ import pytest
 
 from beir_folders import write_folder, write_run
 from rerank_plugins.cli import main
-from rerank_plugins.cli.eval import show
+from rerank_plugins.cli.eval import print_evaluation
 from rerank_plugins.evaluation import Evaluation, evaluate
 from rerank_plugins.evaluation.results import Interval, QueryChange, Ranking, Reranked
 from rerank_plugins.retrieval import example_collection
@@ -45,7 +45,7 @@ def folder(tmp_path: Path) -> Path:
 def test_the_table_has_a_row_a_model_and_the_verdict_follows(here: Here, folder: Path, tmp_path: Path) -> None:
     """First stage and model side by side, what the candidates hold, the machine, the verdict."""
     run = write_run(tmp_path / "bm25.run", {"q": ["c", "b", "a"], "r": ["c", "b"]})
-    done = here("eval", folder, "--run", run, *MODEL)
+    done = here("eval", folder, "--run-file", run, *MODEL)
     assert done.returncode == 0, done.stderr
     assert "small: 2 judged queries over 3 passages" in done.stdout
     assert "candidates of bm25.run, 50 at most, hold 100.0% of what is relevant" in done.stdout
@@ -53,12 +53,14 @@ def test_the_table_has_a_row_a_model_and_the_verdict_follows(here: Here, folder:
     assert before.split()[:2] == ["bm25.run", "0.565"]
     assert after.split()[:4] == ["rerank-mini-en", "1.000", "+0.435", "0.500"]
     assert "Whether reranking helps cannot be told from 2 queries" in done.stdout
-    assert "What lost most" not in done.stdout
+    assert "largest losses" not in done.stdout
 
 
 def test_json_is_the_whole_evaluation(here: Here, folder: Path, tmp_path: Path) -> None:
-    """--json prints one object with the fields of `Evaluation`; --out keeps the same, and the scores."""
-    done = here("eval", folder, *MODEL, "--json", "--out", tmp_path / "work", "--top-k", "2", "--precision", "int8")
+    """--json prints one object with the fields of `Evaluation`; --work-folder keeps the same, and the scores."""
+    done = here(
+        "eval", folder, *MODEL, "--json", "--work-folder", tmp_path / "work", "--fetch-k", "2", "--precision", "int8"
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert list(found) == [
@@ -66,7 +68,7 @@ def test_json_is_the_whole_evaluation(here: Here, folder: Path, tmp_path: Path) 
         "passages",
         "queries",
         "first_stage",
-        "top_k",
+        "fetch_k",
         "recall",
         "before",
         "rerankers",
@@ -92,8 +94,8 @@ def change(number: int, before: float, after: float) -> QueryChange:
     )
 
 
-def test_what_lost_most_is_shown_with_its_texts(capsys: pytest.CaptureFixture[str]) -> None:
-    """The three queries that lost most, worst first, shortened, as they are; what gained is not among them."""
+def test_the_largest_losses_are_printed_with_their_texts(capsys: pytest.CaptureFixture[str]) -> None:
+    """The three queries with the largest losses, worst first, shortened, without those that gained."""
     mean = Interval(0.5, 0.4, 0.6)
     ranking = Ranking(dict.fromkeys(("nDCG@10", "RR@10", "R@10"), mean), {})
     changes = [change(number, 1.0, number / 10) for number in range(5)] + [change(5, 0.5, 1.0)]
@@ -112,7 +114,7 @@ def test_what_lost_most_is_shown_with_its_texts(capsys: pytest.CaptureFixture[st
         scores={},
         verdict="Reranking hurts: and so on.",
     )
-    show(Evaluation("c", 10, 6, "stage", 50, 0.9, ranking, [reranked], "a processor, 2 threads"))
+    print_evaluation(Evaluation("c", 10, 6, "stage", 50, 0.9, ranking, [reranked], "a processor, 2 threads"))
     printed = capsys.readouterr().out
     lines = printed.splitlines()
     row = next(line for line in lines if "-0.100" in line)
@@ -121,8 +123,8 @@ def test_what_lost_most_is_shown_with_its_texts(capsys: pytest.CaptureFixture[st
     assert "[-0.200, -0.050]" in printed
     assert "[0.400, 0.600]" in printed
     assert "Reranking hurts: and so on." in lines
-    assert "What lost most, 3 of 5:" in lines
-    worst = lines.index("What lost most, 3 of 5:") + 1
+    assert "The largest losses, 3 of 5:" in lines
+    worst = lines.index("The largest losses, 3 of 5:") + 1
     for number in range(3):
         assert lines[worst + 4 * number].startswith(f"  1.000 → 0.{number}00  query {number} long")
     assert lines[worst].endswith("…")
@@ -135,7 +137,9 @@ def test_what_lost_most_is_shown_with_its_texts(capsys: pytest.CaptureFixture[st
 
 def test_several_models_are_several_rows(capsys: pytest.CaptureFixture[str]) -> None:
     """Each reranker has its row and its verdict."""
-    show(evaluate(example_collection("english"), [toy_reranker(), toy_reranker()], top_k=5, queries=10))
+    print_evaluation(
+        evaluate(example_collection("english"), [toy_reranker(), toy_reranker()], fetch_k=5, max_queries=10)
+    )
     printed = capsys.readouterr().out
     assert printed.count("CrossEncoderScorer (openvino, fp32)") == 1
     assert printed.count("CrossEncoderScorer (2) (openvino, fp32)") == 1
@@ -144,7 +148,7 @@ def test_several_models_are_several_rows(capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.mark.slow
 def test_chinese_queries_and_english_models_are_warned_of(here: Here, tmp_path: Path) -> None:
-    """Numbers of models that do not read the language are not left to speak for themselves."""
+    """Chinese queries print a warning for each model that does not read Chinese."""
     folder = write_folder(tmp_path / "zh", {"a": "苹果手机", "b": "海洋"}, {"q": "手机"}, {"q": {"a": 1}})
     done = here("eval", folder, *MODEL)
     assert done.returncode == 0
@@ -156,17 +160,17 @@ def test_chinese_queries_and_english_models_are_warned_of(here: Here, tmp_path: 
     ("arguments", "message"),
     [
         (("missing",), "missing has no corpus.jsonl"),
-        (("{folder}", "--top-k", "0"), "top_k must be a whole number of at least 1, got 0"),
+        (("{folder}", "--fetch-k", "0"), "fetch_k must be a whole number of at least 1, got 0"),
         (("{folder}", *MODEL), "rerank-mini-en is given twice"),
         (("{folder}", "--engine", "onnx"), "onnx"),
-        (("{folder}", "--run", "missing.run"), "no file missing.run"),
+        (("{folder}", "--run-file", "missing.run"), "no file missing.run"),
         (("{folder}", "--split", "train"), "has no qrels/train.tsv"),
     ],
 )
 def test_errors_are_one_message_and_status_2(
     here: Here, folder: Path, arguments: tuple[str, ...], message: str
 ) -> None:
-    """What a person can get wrong ends with a message that helps, and no traceback."""
+    """A wrong argument ends with a helpful message, without a traceback."""
     done = here("eval", *[argument.format(folder=folder) for argument in arguments], *MODEL)
     assert done.returncode == 2
     assert message in done.stderr

@@ -16,8 +16,8 @@ from doc_pages import DOCS
 from rerank_plugins import InvalidInputError, Reranker
 from rerank_plugins.cli import app
 from rerank_plugins.demo import traps
-from rerank_plugins.demo.corpus import is_chinese
 from rerank_plugins.demo.traps import Language, Trap
+from rerank_plugins.retrieval.language import is_chinese
 from rerank_plugins.testing import WordOverlap
 
 SMALL = Trap("a", "en", "homonym", "red apple", "", ("green pear", "a red apple", "red car"), (1,))
@@ -45,15 +45,15 @@ def test_every_trap_has_one_or_two_right_passages_none_of_them_first(language: L
 def test_words_mislead_in_every_trap() -> None:
     """Each right passage has fewer of the query's terms than some wrong one: there is a trap to fall into."""
     for trap in (*traps.read_traps("en"), *traps.read_traps("zh")):
-        asked = set(traps.terms(trap.query))
-        shared = [len(asked & set(traps.terms(passage))) for passage in trap.passages]
+        asked = set(traps.split_terms(trap.query))
+        shared = [len(asked & set(traps.split_terms(passage))) for passage in trap.passages]
         wrong = max(count for place, count in enumerate(shared) if place not in trap.right)
         assert max(shared[place] for place in trap.right) < wrong
 
 
 def test_terms_are_words_and_pairs_of_chinese_characters() -> None:
-    """What lies between is left out; a single Chinese character stays one."""
-    assert traps.terms("The iPhone_15 Pro's 钛合金边框, 新!") == [
+    """Punctuation is left out; a single Chinese character is a term."""
+    assert traps.split_terms("The iPhone_15 Pro's 钛合金边框, 新!") == [
         *("the", "iphone", "15", "pro", "s", "钛合", "合金", "金边", "边框", "新")
     ]
 
@@ -63,14 +63,14 @@ def test_terms_are_words_and_pairs_of_chinese_characters() -> None:
 def test_bm25_orders_any_text(query: str, passages: list[str]) -> None:
     """Whatever the texts are, every passage has a finite score and one place."""
     words = Trap("b", "en", "number", query, "", (*passages, "word"), (1,))
-    (order,) = traps.by_bm25([words])
+    (order,) = traps.order_by_bm25([words])
     assert sorted(order.positions) == list(range(len(words.passages)))
     assert all(0 <= score < float("inf") for score in order.scores)
 
 
 def test_bm25_prefers_shared_words_and_ties_stay_in_order() -> None:
     """The passage with both words first; without one in common all have 0 and keep their places."""
-    first, second = traps.by_bm25([SMALL, Trap("c", "en", "number", "nothing known", "", ("x", "y"), (1,))])
+    first, second = traps.order_by_bm25([SMALL, Trap("c", "en", "number", "nothing known", "", ("x", "y"), (1,))])
     assert first.positions == (1, 2, 0)
     assert first.scores[0] == 0
     assert (second.positions, second.scores) == ((0, 1), (0, 0))
@@ -79,22 +79,25 @@ def test_bm25_prefers_shared_words_and_ties_stay_in_order() -> None:
 def test_each_trap_gets_its_own_order() -> None:
     """Of several traps each one's passages are ordered for its query."""
     other = Trap("d", "en", "synonym", "blue car", "", ("red train", "a train", "the car", "a blue car"), (3,))
-    for orders in (traps.by_bm25([SMALL, other]), traps.by_reranker([SMALL, other], Reranker(WordOverlap()))):
+    for orders in (
+        traps.order_by_bm25([SMALL, other]),
+        traps.order_by_reranker([SMALL, other], Reranker(WordOverlap())),
+    ):
         assert [order.positions for order in orders] == [(1, 2, 0), (3, 2, 0, 1)]
 
 
 def test_the_rerankers_order_is_taken_as_it_is() -> None:
     """Positions best first, scores in the order of the trap, and whether the first one answers."""
-    (order,) = traps.by_reranker([SMALL], Reranker(WordOverlap()))
+    (order,) = traps.order_by_reranker([SMALL], Reranker(WordOverlap()))
     assert order.positions == (1, 2, 0)
     assert order.scores == pytest.approx((0.018, 0.982, 0.5), abs=1e-3)
     outcome = traps.Outcome(SMALL, order, traps.Order((0, 1, 2), (1, 0, 0), 0.0), order)
-    assert [outcome.solved(stage) for stage in traps.STAGES] == [True, False, True]
-    assert traps.summary([outcome])["embedding"] == {"solved": 0, "traps": 1, "milliseconds": 0.0}
+    assert [outcome.is_solved(stage) for stage in traps.STAGES] == [True, False, True]
+    assert traps.summarize([outcome])["embedding"] == {"solved": 0, "traps": 1, "milliseconds": 0.0}
 
 
 @pytest.mark.parametrize(
-    ("asked", "model", "languages", "said"),
+    ("language", "model", "languages", "said"),
     [
         ("en", "rerank-mini-en", ["en"], ""),
         ("all", "rerank-mini-en", ["en"], "The Chinese traps are left out; --language zh shows them all the same."),
@@ -102,22 +105,22 @@ def test_the_rerankers_order_is_taken_as_it_is() -> None:
         ("all", "BAAI/bge-reranker-v2-m3", ["en", "zh"], "embed-static-en knows Chinese by single characters only"),
     ],
 )
-def test_chinese_is_left_out_where_it_is_not_read(asked: str, model: str, languages: list[str], said: str) -> None:
-    """Unless it is asked for by name; and what a model in the box cannot do is said."""
+def test_chinese_is_left_out_where_it_is_not_read(language: str, model: str, languages: list[str], said: str) -> None:
+    """Chinese traps are left out for an English model unless asked for by name, always with a warning."""
     screen, printed = console()
-    assert traps.languages(asked, model, "embed-static-en", screen) == languages
+    assert traps.choose_languages(language, model, "embed-static-en", screen) == languages
     assert said in printed.getvalue().replace("\n", " ")
     assert bool(said) is bool(printed.getvalue())
 
 
 def test_another_language_is_an_error_before_anything_is_loaded() -> None:
-    """It names those that there are."""
+    """The error lists the languages."""
     with pytest.raises(InvalidInputError, match="language must be one of en, zh, all; got 'fr'"):
-        traps.run("fr", "no/such-model", "no/such-embedder", console()[0])
+        traps.run_traps("fr", "no/such-model", "no/such-embedder", console()[0])
 
 
 def test_a_narrow_terminal_shows_what_is_right() -> None:
-    """The passage is cut, of Chinese as well, and neither the mark nor the numbers."""
+    """The passage is shortened to the width, in Chinese too; the mark and the numbers are not."""
     trap = traps.read_traps("zh")[0]
     order = traps.Order(tuple(range(len(trap.passages))), (1.0,) * len(trap.passages), 0.0)
     printed = io.StringIO()
@@ -129,7 +132,7 @@ def test_a_narrow_terminal_shows_what_is_right() -> None:
 
 def test_a_trap_shows_three_places_a_bar_and_what_is_right() -> None:
     """Passages stand as the reranker has them; BM25 has no place for one without a word of the query."""
-    (bm25,), (order,) = traps.by_bm25([SMALL]), traps.by_reranker([SMALL], Reranker(WordOverlap()))
+    (bm25,), (order,) = traps.order_by_bm25([SMALL]), traps.order_by_reranker([SMALL], Reranker(WordOverlap()))
     screen, printed = console()
     traps.show_outcome(screen, traps.Outcome(SMALL, bm25, traps.Order((2, 1, 0), (0, 1, 2), 0.002), order))
     lines = printed.getvalue().splitlines()
@@ -147,8 +150,8 @@ def test_a_trap_shows_three_places_a_bar_and_what_is_right() -> None:
     assert "fell into it: embedding" in printed.getvalue()
 
 
-def test_the_page_says_what_the_models_in_the_box_solve() -> None:
-    """docs/traps.md has the counts that `rerank-plugins traps --json` prints, few as they are."""
+def test_json_counts_the_traps_that_each_stage_solves() -> None:
+    """docs/traps.md has the counts that `rerank-plugins traps --json` prints."""
     done = CliRunner().invoke(app, ["traps", "--json"])
     assert done.exit_code == 0, done.output
     assert "left out" in done.stderr
@@ -163,7 +166,7 @@ def test_the_page_says_what_the_models_in_the_box_solve() -> None:
 
 @pytest.mark.slow  # the choice is shown above, and the command in English
 def test_chinese_asked_for_by_name_is_shown_with_a_warning() -> None:
-    """All six, by the model in the box too, which says that its scores mean nothing."""
+    """All six, by the bundled model too, which says that its scores mean nothing."""
     done = CliRunner().invoke(app, ["traps", "--language", "zh"])
     assert done.exit_code == 0, done.output
     assert "reads English only" in done.stderr

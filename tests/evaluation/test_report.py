@@ -17,11 +17,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import made_evaluations as made
+import example_evaluations as examples
 from rerank_plugins import InvalidInputError
-from rerank_plugins.evaluation.report import formatting as wording
-from rerank_plugins.evaluation.report import page as report
-from rerank_plugins.evaluation.report import write_report
+from rerank_plugins.evaluation.report import formatting, write_report
+from rerank_plugins.evaluation.report import page as page_module
 from rerank_plugins.evaluation.results import Evaluation, Interval, QueryChange
 
 VOID = {"meta", "br"}
@@ -94,7 +93,7 @@ def with_a_loss(evaluation: Evaluation) -> Evaluation:
 
 @pytest.fixture(scope="module")
 def two() -> Evaluation:
-    return made.evaluation(models=("rerank-mini-en", "BAAI/bge-reranker-v2-m3"))
+    return examples.evaluation(models=("rerank-mini-en", "BAAI/bge-reranker-v2-m3"))
 
 
 @pytest.fixture(scope="module")
@@ -103,13 +102,13 @@ def page(two: Evaluation, tmp_path_factory: pytest.TempPathFactory) -> Page:
 
 
 @cache
-def drawn() -> tuple[Evaluation, report._Drawings]:
-    evaluation = with_a_loss(made.evaluation(queries=3))
-    return evaluation, report._drawn(evaluation)
+def plots_of_a_loss() -> tuple[Evaluation, dict[str, Any]]:
+    evaluation = with_a_loss(examples.evaluation(queries=3))
+    return evaluation, page_module._draw(evaluation)
 
 
 def test_the_file_stands_alone(page: Page) -> None:
-    """Nothing is fetched: no address, no script, no image, no font, and what is referred to is in the page."""
+    """The page has no address, script, image or font to fetch, and every reference is to an id of the page."""
     assert not re.search(r"https?:|//\w|@import|@font-face", page.source)
     assert not {"script", "link", "img", "iframe", "object", "base"} & {tag for tag, _ in page.elements}
     assert page.attributes("src") == []
@@ -120,7 +119,7 @@ def test_the_file_stands_alone(page: Page) -> None:
 
 
 def test_no_two_plots_share_an_id(page: Page) -> None:
-    """An id of one plot that another had too would clip it with the wrong rectangle."""
+    """All ids of the page differ: a repeated one would clip a plot with the wrong rectangle."""
     ids = page.attributes("id")
     assert len(ids) == len(set(ids)) > 8
 
@@ -137,7 +136,7 @@ def test_every_plot_is_there_and_says_what_it_shows(page: Page, two: Evaluation)
         "candidates reranked per query",
         "change of nDCG@10",
         "queries, the largest gain first",
-        "rank",
+        "rank of the first relevant passage",
         "queries",
         "score",
         "share of 40 relevant candidates, %",
@@ -163,7 +162,7 @@ def test_the_table_has_the_numbers(page: Page, two: Evaluation) -> None:
 
 
 def test_every_colour_is_defined_for_light_and_for_dark(page: Page) -> None:
-    """The page follows the reader's scheme, and the plots with it: they have no colours of their own."""
+    """Page and plots use colours that are defined for light and dark, and no others."""
     light, dark = re.split(r"@media \(prefers-color-scheme: dark\)", page.source, maxsplit=1)
     used = set(re.findall(r"var\((--[\w-]+)\)", page.source))
     assert used
@@ -173,8 +172,8 @@ def test_every_colour_is_defined_for_light_and_for_dark(page: Page) -> None:
 
 
 def test_the_same_evaluation_gives_the_same_bytes(tmp_path: Path) -> None:
-    """Also where the process has set other styles for its own plots, which stay set."""
-    evaluation = made.evaluation(queries=3)
+    """Matplotlib settings of the process change nothing in the report, and stay set."""
+    evaluation = examples.evaluation(queries=3)
     write_report(evaluation, tmp_path / "first.html")
     with mpl.rc_context({"font.size": 30, "svg.fonttype": "path", "xtick.direction": "in"}):
         write_report(evaluation, tmp_path / "second.html")
@@ -186,35 +185,35 @@ def test_the_same_evaluation_gives_the_same_bytes(tmp_path: Path) -> None:
 @given(texts=st.lists(st.text(st.characters(exclude_categories=())) | st.just(HOSTILE), min_size=3, max_size=12))
 def test_no_text_breaks_out(texts: list[str]) -> None:
     """Whatever queries, passages and names are, the page has the same elements, can be written, and shows them."""
-    evaluation, drawings = drawn()
-    harmless = Page(report._filled(evaluation, drawings))
+    evaluation, plots = plots_of_a_loss()
+    harmless = Page(page_module._render(evaluation, plots))
     given_texts = with_texts(evaluation, list(texts))
-    found = Page(report._filled(given_texts, drawings).encode().decode())
+    found = Page(page_module._render(given_texts, plots).encode().decode())
     assert [tag for tag, _ in found.elements] == [tag for tag, _ in harmless.elements]
     change = given_texts.rerankers[0].changes[0]
     for text in (change.query, change.top_before, change.relevant, given_texts.rerankers[0].verdict):
-        assert wording.clean(text).strip() in " ".join(found.texts)
+        assert formatting.clean(text).strip() in " ".join(found.texts)
 
 
 def test_a_hostile_name_of_a_model_is_a_name(tmp_path: Path) -> None:
-    """Names come into labels and sentences as well, and never into a plot, where $ or no glyph would matter."""
+    """Names of models are in labels and sentences, and never in a plot, where $ or a missing glyph would matter."""
     hostile = f"$x^2 {HOSTILE}"
-    page = page_of(made.evaluation(queries=3, models=(hostile, "中文/重排模型")), tmp_path)
+    page = page_of(examples.evaluation(queries=3, models=(hostile, "中文/重排模型")), tmp_path)
     assert "script" not in {tag for tag, _ in page.elements}
-    assert wording.clean(hostile) in page.texts
+    assert formatting.clean(hostile) in page.texts
     assert "中文/重排模型" in page.texts
-    assert any(wording.clean(hostile) in label for label in page.labels)
+    assert any(formatting.clean(hostile) in label for label in page.labels)
 
 
 def test_a_long_text_is_cut_and_says_how_long_it_is(tmp_path: Path) -> None:
-    """A passage of 100,000 characters is not a page of its own."""
-    page = page_of(with_texts(with_a_loss(made.evaluation(queries=3)), ["長" * 100_000]), tmp_path)
+    """Of a passage of 100,000 characters the first 700 are shown, and the number of all."""
+    page = page_of(with_texts(with_a_loss(examples.evaluation(queries=3)), ["長" * 100_000]), tmp_path)
     assert f"{'長' * 700} … (100,000 characters in all)" in page.texts
 
 
 def test_queries_that_lost_most_come_first_and_no_more_than_ten(tmp_path: Path) -> None:
     """Ten a model, the greatest loss first, with what was first before and after and what is relevant."""
-    one = made.evaluation().rerankers[0]
+    one = examples.evaluation().rerankers[0]
     changes = [
         QueryChange(
             str(n),
@@ -229,7 +228,7 @@ def test_queries_that_lost_most_come_first_and_no_more_than_ten(tmp_path: Path) 
         )
         for n in range(15)
     ]
-    evaluation = replace(made.evaluation(), rerankers=[replace(one, changes=changes[::-1])])
+    evaluation = replace(examples.evaluation(), rerankers=[replace(one, changes=changes[::-1])])
     page = page_of(evaluation, tmp_path)
     shown = [text for text in page.texts if re.fullmatch(r"(query|before|after|relevant) \d+", text)]
     assert shown == [f"{what} {n}" for n in range(10) for what in ("query", "before", "after", "relevant")]
@@ -238,21 +237,20 @@ def test_queries_that_lost_most_come_first_and_no_more_than_ten(tmp_path: Path) 
 
 def test_rank_changes_are_counted(tmp_path: Path) -> None:
     """Of four queries one rose to the first rank, one fell from it, one stayed, one has no relevant candidate."""
-    one = made.evaluation(queries=3).rerankers[0]
+    one = examples.evaluation(queries=3).rerankers[0]
     ranks = ((4, 1), (1, 12), (5, 5), (None, None))
     changes = [QueryChange(str(n), "q", 0.5, 0.5, *rank, "b", "a", "r") for n, rank in enumerate(ranks)]
-    page = page_of(replace(made.evaluation(queries=3), rerankers=[replace(one, changes=changes)]), tmp_path)
+    page = page_of(replace(examples.evaluation(queries=3), rerankers=[replace(one, changes=changes)]), tmp_path)
     assert (
         "The first passage is relevant for 1 query; before reranking it was for 1. The best-ranked relevant passage "
         "moved up for 1 and down for 1. 1 query has none among the candidates."
     ) in page.says
-    assert {"1", "4–10", "11–30"} <= set(page.texts)
-    assert "31–50" not in page.texts
+    assert {"1", "2–3", "4–10", "11–12"} <= set(page.texts)
 
 
 def test_the_depth_that_is_enough_is_the_first_with_95_percent_of_the_gain(tmp_path: Path) -> None:
     """Of a gain of .2 with 50 candidates, .19 is enough and .189 is not; without a gain there is no such depth."""
-    base = made.evaluation(queries=3, models=("gains", "loses"))
+    base = examples.evaluation(queries=3, models=("gains", "loses"))
     before = replace(base.before, means={**base.before.means, "nDCG@10": Interval(0.5, 0.5, 0.5)})
     gains, loses = base.rerankers
     gains = replace(gains, by_depth={50: 0.7, 5: 0.689, 10: 0.6901, 20: 0.72})
@@ -263,7 +261,7 @@ def test_the_depth_that_is_enough_is_the_first_with_95_percent_of_the_gain(tmp_p
 
 def test_five_thousand_queries_make_no_large_file(tmp_path: Path) -> None:
     """Plots of many queries have no more elements than those of few."""
-    page = page_of(made.evaluation(queries=5000), tmp_path)
+    page = page_of(examples.evaluation(queries=5000), tmp_path)
     assert len(page.source.encode()) < 150_000
     assert len(page.elements) < 1500
 
@@ -271,14 +269,14 @@ def test_five_thousand_queries_make_no_large_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "evaluation",
     [
-        pytest.param(made.evaluation(queries=1), id="one query"),
-        pytest.param(made.evaluation(gain=0.0), id="all differences zero"),
-        pytest.param(made.evaluation(relevant=False), id="no relevant candidate"),
-        pytest.param(made.evaluation(queries=3, models=tuple("abcdefgh")), id="eight models"),
+        pytest.param(examples.evaluation(queries=1), id="one query"),
+        pytest.param(examples.evaluation(gain=0.0), id="all differences zero"),
+        pytest.param(examples.evaluation(relevant=False), id="no relevant candidate"),
+        pytest.param(examples.evaluation(queries=3, models=tuple("abcdefgh")), id="eight models"),
     ],
 )
 def test_edges_have_every_plot(evaluation: Evaluation, tmp_path: Path) -> None:
-    """What has nothing to draw says so in its place."""
+    """A plot without data says so."""
     page = page_of(evaluation, tmp_path)
     assert len(page.labels) == 2 + 3 * len(evaluation.rerankers)
     if not any(relevant for pairs in evaluation.rerankers[0].scores.values() for _, relevant in pairs):
@@ -292,7 +290,7 @@ def test_edges_have_every_plot(evaluation: Evaluation, tmp_path: Path) -> None:
 
 def test_a_number_that_is_none_is_a_dash(tmp_path: Path) -> None:
     """NaN and infinity are neither shown nor drawn."""
-    evaluation = made.evaluation(queries=3)
+    evaluation = examples.evaluation(queries=3)
     bad = Interval(math.nan, -math.inf, math.inf)
     one = evaluation.rerankers[0]
     one = replace(
@@ -312,17 +310,17 @@ def test_a_number_that_is_none_is_a_dash(tmp_path: Path) -> None:
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    """A folder that is not there is the caller's to make."""
+    """A missing folder is an error that names the file."""
     with pytest.raises(
         InvalidInputError, match=r"missing.*report\.html cannot be written \(No such file or directory\)"
     ):
-        write_report(made.evaluation(queries=1), tmp_path / "missing" / "report.html")
+        write_report(examples.evaluation(queries=1), tmp_path / "missing" / "report.html")
 
 
 def test_an_evaluation_of_no_model_is_refused(tmp_path: Path) -> None:
-    """There would be nothing to compare."""
+    """An evaluation without rerankers is an error."""
     with pytest.raises(InvalidInputError, match="no reranker"):
-        write_report(replace(made.evaluation(queries=1), rerankers=[]), tmp_path / "report.html")
+        write_report(replace(examples.evaluation(queries=1), rerankers=[]), tmp_path / "report.html")
 
 
 def test_drawing_opens_no_display() -> None:

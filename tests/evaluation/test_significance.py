@@ -27,7 +27,7 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
 
 
 def test_the_same_seed_gives_the_same_interval_and_p() -> None:
-    """A report can be repeated, and another seed resamples anew."""
+    """The same seed gives the same numbers, another seed others."""
     assert interval(NORMAL, seed=3) == interval(NORMAL, seed=3)
     assert interval(NORMAL, seed=3) != interval(NORMAL, seed=4)
     values = NORMAL - 0.1
@@ -59,7 +59,7 @@ def test_p_of_many_queries_is_near_the_t_test() -> None:
 
 
 def test_a_single_query_proves_nothing() -> None:
-    """One value has no spread, and one difference could as well have had the other sign."""
+    """The interval of one value is the value, and the p of one difference is 1."""
     found = interval([0.4], seed=0)
     assert (found.mean, found.low, found.high) == (0.4, 0.4, 0.4)
     assert p_value([0.4], seed=0) == 1.0

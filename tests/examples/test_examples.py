@@ -16,7 +16,7 @@ from llm_server import ANSWER, chat_server
 ROOT = Path(__file__).parents[2]
 CORPUS = ROOT / "examples/data/english/corpus.jsonl"
 SCRIPTS = ("rag_langchain.py", "rag_llama_index.py")
-# What both scripts have from rerank_plugins.demo.corpus is shown by one of them, and by both under `make test-slow`.
+# What both scripts have from rerank_plugins.demo.rag is shown by one of them, and by both under `make test-slow`.
 SHARED = (SCRIPTS[0], pytest.param(SCRIPTS[1], marks=pytest.mark.slow))
 
 

@@ -17,7 +17,7 @@ from openvino.passes import ConstantFolding, Manager
 from folder_hub import link_into_cache, serving
 from rerank_plugins import ModelLoadError, Pair, load_reranker
 from rerank_plugins.backends import choose_engine, load_engine
-from rerank_plugins.cli.models import found_models
+from rerank_plugins.cli.models import list_models
 from rerank_plugins.export import export_model
 from rerank_plugins.export.quantization import nncf_module
 from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
@@ -83,7 +83,7 @@ def test_a_model_in_the_root_is_listed(fresh_ir: Path, tmp_path: Path, monkeypat
     """By `rerank-plugins models`."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(to_root(fresh_ir), tmp_path / "models" / "mine")
-    assert "mine" in {name for name, _, _ in found_models()}
+    assert "mine" in {name for name, _, _ in list_models()}
 
 
 def test_int8_in_the_root_is_loaded(fresh_ir: Path) -> None:

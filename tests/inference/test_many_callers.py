@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from heartbeat import longest_gap
 from rerank_plugins import RankedResult, Reranker, load_reranker
 from rerank_plugins._internal.blank import is_blank
-from rerank_plugins.demo import example_corpus, read_corpus
+from rerank_plugins.retrieval import example_corpus, read_corpus
 from rerank_plugins.testing import toy_reranker
 
 

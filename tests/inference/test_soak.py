@@ -13,7 +13,7 @@ import pytest
 
 from rerank_plugins import load_reranker
 from rerank_plugins.backends.cpu import has_bf16
-from rerank_plugins.demo import example_corpus, read_corpus
+from rerank_plugins.retrieval import example_corpus, read_corpus
 from stand_in_models import write_bert
 
 REQUESTS, WARM_UP = 13_000, 3_000

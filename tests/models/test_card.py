@@ -45,7 +45,7 @@ def _cells(line: str) -> list[str]:
 def test_the_first_stage_is_the_cards(collection: Path) -> None:
     """Sample, candidates and metrics are those of the card, to its three digits."""
     row = card(collection.name)
-    found = evaluate(collection, [Reranker(WordOverlap())], queries=int(row["queries"]), seed=SEED)
+    found = evaluate(collection, [Reranker(WordOverlap())], max_queries=int(row["queries"]), seed=SEED)
     assert found.queries == row["queries"]
     assert found.recall == pytest.approx(row["recall@50"], abs=0.0006)
     assert found.before.means["nDCG@10"].mean == pytest.approx(row["nDCG@10"], abs=0.0006)
@@ -56,7 +56,7 @@ def test_the_first_stage_is_the_cards(collection: Path) -> None:
 def test_reranking_gains_what_the_card_says(collection: Path) -> None:
     """nDCG@10 and RR@10 of rerank-mini-en are the card's within .01, on the card's queries: processors round apart."""
     row = card(collection.name)
-    found = evaluate(collection, ["rerank-mini-en"], queries=int(row["queries"]), seed=SEED)
+    found = evaluate(collection, ["rerank-mini-en"], max_queries=int(row["queries"]), seed=SEED)
     (reranked,) = found.rerankers
     assert reranked.ranking.means["nDCG@10"].mean == pytest.approx(row["nDCG@10 reranked"], abs=0.01)
     assert reranked.ranking.means["RR@10"].mean == pytest.approx(row["MRR@10 reranked"], abs=0.01)

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from rerank_plugins.errors import InvalidInputError
-from rerank_plugins.retrieval import example_collection, read_collection
+from rerank_plugins.retrieval import example_collection, read_collection, read_corpus
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two passages, two queries, test and train judgements."""
+    """Two passages, two queries, and qrels of test and train."""
     rows = {
         "corpus": [{"_id": "d1", "title": "A title", "text": "a text"}, {"_id": 2, "title": "", "text": "no title"}],
         "queries": [{"_id": "q1", "text": "first"}, {"_id": "q2", "text": "second"}],
@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_passage_is_its_title_and_its_text(folder: Path) -> None:
-    """As a retriever would index them; ids are strings."""
+    """The text of a passage begins with its title; ids become strings."""
     collection = read_collection(folder)
     assert collection.passages == {"d1": "A title. a text", "2": "no title"}
     assert collection.queries == {"q1": "first", "q2": "second"}
@@ -35,12 +35,12 @@ def test_a_passage_is_its_title_and_its_text(folder: Path) -> None:
 
 def test_the_first_split_that_is_there_is_read(folder: Path) -> None:
     """Test before dev before train, with or without a header line; a split by name is read alone."""
-    assert read_collection(folder).judgements == {"q1": {"d1": 2, "2": 0}}
-    assert read_collection(folder, "train").judgements == {"q2": {"2": 1}}
+    assert read_collection(folder).qrels == {"q1": {"d1": 2, "2": 0}}
+    assert read_collection(folder, "train").qrels == {"q2": {"2": 1}}
     (folder / "qrels" / "test.tsv").unlink()
-    assert read_collection(folder).judgements == {"q2": {"2": 1}}
+    assert read_collection(folder).qrels == {"q2": {"2": 1}}
     (folder / "qrels" / "train.tsv").unlink()
-    assert read_collection(folder).judgements == {}
+    assert read_collection(folder).qrels == {}
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_a_line_that_cannot_be_read_is_named(folder: Path, name: str, content: s
 
 
 @pytest.mark.parametrize("name", ["corpus.jsonl", "queries.jsonl"])
-def test_a_folder_that_lacks_a_file_is_told_the_layout(folder: Path, name: str) -> None:
+def test_a_missing_file_is_an_error_that_describes_the_layout(folder: Path, name: str) -> None:
     """Which file is missing, and what the layout is."""
     (folder / name).unlink()
     with pytest.raises(InvalidInputError, match=rf"has no {name}. Expected a folder in BEIR layout"):
@@ -75,7 +75,7 @@ def test_a_folder_that_lacks_a_file_is_told_the_layout(folder: Path, name: str) 
 
 
 def test_a_split_that_is_not_there_is_an_error(folder: Path) -> None:
-    """Silence would read as unjudged."""
+    """A split that does not exist is an error, not an empty collection of qrels."""
     with pytest.raises(InvalidInputError, match=r"no qrels/dev\.tsv"):
         read_collection(folder, "dev")
 
@@ -84,5 +84,17 @@ def test_a_split_that_is_not_there_is_an_error(folder: Path) -> None:
 def test_the_example_collections_are_judged(language: str, queries: int) -> None:
     """Every query of the two has a passage that answers it."""
     collection = read_collection(example_collection(language))  # type: ignore[arg-type]
-    answered = [query for query, grades in collection.judgements.items() if 2 in grades.values()]
+    answered = [query for query, grades in collection.qrels.items() if 2 in grades.values()]
     assert len(answered) == len(collection.queries) == queries
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [("{broken", "line 1 is not JSON"), ('{"title": "no text"}', "no string field 'text'"), ("\n", "is empty")],
+)
+def test_a_corpus_that_cannot_be_read_names_the_line(tmp_path: Path, lines: str, message: str) -> None:
+    """A file that is not JSON lines with text is an error that says where and what is wrong."""
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text(lines, encoding="utf-8")
+    with pytest.raises(InvalidInputError, match=message):
+        read_corpus(corpus)

@@ -10,15 +10,15 @@ def write_folder(
     folder: Path,
     passages: dict[str, str],
     queries: dict[str, str],
-    judgements: dict[str, dict[str, int]] | None,
+    qrels: dict[str, dict[str, int]] | None,
 ) -> Path:
-    """``folder``, with qrels/test.tsv unless ``judgements`` is None."""
+    """Write a collection, with qrels/test.tsv unless ``qrels`` is None."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, texts in (("corpus", passages), ("queries", queries)):
         lines = [json.dumps({"_id": key, "text": text}) for key, text in texts.items()]
         (folder / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    if judgements is not None:
-        rows = [f"{query}\t{passage}\t{grade}" for query, of in judgements.items() for passage, grade in of.items()]
+    if qrels is not None:
+        rows = [f"{query}\t{passage}\t{grade}" for query, of in qrels.items() for passage, grade in of.items()]
         (folder / "qrels").mkdir(exist_ok=True)
         (folder / "qrels" / "test.tsv").write_text("\n".join(["query-id\tcorpus-id\tscore", *rows]), encoding="utf-8")
     return folder

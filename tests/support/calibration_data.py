@@ -1,4 +1,4 @@
-"""Scored and judged queries whose curve is known, as a collection."""
+"""Queries with random scores and qrels that follow a known curve."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def logistic(score: float) -> float:
 
 
 class Reads:
-    """The score of a passage is the number in it; remembers the queries in their order."""
+    """Scores a passage by the number in its text; remembers the queries in their order."""
 
     def __init__(self) -> None:
         self.queries: list[str] = []
@@ -29,15 +29,15 @@ class Reads:
         return [float(passage) for _, passage in pairs]
 
 
-def drawn(curve: Curve, queries: int, candidates: int = 50) -> list[ScoredQuery]:
-    """Queries whose candidates are relevant as often as the curve says."""
+def judged_queries(curve: Curve, queries: int, candidates: int = 50) -> list[ScoredQuery]:
+    """Queries whose candidates are relevant with the probability of the curve."""
     chance = random.Random(0)
     scores = [[chance.gauss(0, 3) for _ in range(candidates)] for _ in range(queries)]
     return [ScoredQuery(row, [chance.random() < curve(score) for score in row]) for row in scores]
 
 
 def write(folder: Path, queries: list[ScoredQuery]) -> Path:
-    """They as a collection for `Reads`, with ``run``, which has all candidates of each query."""
+    """Write the queries as a collection for `Reads`, with a file ``run`` of all candidates."""
     lines: dict[str, list[str]] = {"corpus.jsonl": [], "queries.jsonl": [], "qrels/test.tsv": [], "run": []}
     for number, query in enumerate(queries):
         lines["queries.jsonl"].append(json.dumps({"_id": f"q{number}", "text": f"q{number}"}))
@@ -47,6 +47,6 @@ def write(folder: Path, queries: list[ScoredQuery]) -> Path:
             lines["qrels/test.tsv"].append(f"q{number}\t{name}\t{int(relevant)}")
             lines["run"].append(f"q{number} Q0 {name} {place} {-place} test")
     (folder / "qrels").mkdir(parents=True)
-    for name, written in lines.items():
-        (folder / name).write_text("\n".join(written))
+    for name, rows in lines.items():
+        (folder / name).write_text("\n".join(rows))
     return folder

@@ -8,7 +8,7 @@ import pytest
 
 from collections_to_learn import Made, made
 from rerank_plugins import InvalidInputError
-from rerank_plugins.retrieval.first_stage import from_run_file
+from rerank_plugins.retrieval.first_stage import read_run_file
 from rerank_plugins.training.dataset import Material, TrainingQuery, gathered
 from rerank_plugins.training.splits import divide
 
@@ -16,7 +16,7 @@ from rerank_plugins.training.splits import divide
 def material(collection: Made, folder: Path, *, unjudged: bool = False) -> Material:
     collection.write(folder)
     division = divide(folder, split=None, test_split=None, development=0.1, seed=0, drop_leaks=False, unjudged=unjudged)
-    return gathered(division, from_run_file(folder.with_suffix(".run"), division.all_judged))
+    return gathered(division, read_run_file(folder.with_suffix(".run"), division.all_judged))
 
 
 def of(found: Material, name: str) -> TrainingQuery:

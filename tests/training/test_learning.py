@@ -12,7 +12,7 @@ import pytest
 from collections_to_learn import KINDS, Prefers, learn, made, weights
 from rerank_plugins import InvalidInputError, Reranker, TrainingError, load_reranker
 from rerank_plugins.evaluation.candidates import progress_bar
-from rerank_plugins.evaluation.systems import contenders
+from rerank_plugins.evaluation.systems import load_systems
 from rerank_plugins.retrieval import read_collection
 from rerank_plugins.training import CurvePoint, Training
 from rerank_plugins.training.distillation import taught
@@ -99,7 +99,7 @@ def test_every_pair_is_asked_for_once(tmp_path: Path) -> None:
     teacher = Prefers("bread")
     collection = made()
     folder = collection.write(tmp_path / "data")
-    with contenders([Reranker(teacher)], load_reranker) as (one,), progress_bar(shown=False) as bar:
+    with load_systems([Reranker(teacher)]) as (one,), progress_bar(visible=False) as bar:
         found = taught(one, read_collection(folder), LISTS, tmp_path, bar)
     assert found == {"q1": {"p1a": -5.0, "p1b": 5.0, "p1c": -5.0}}
     assert len(teacher.asked) == 3
@@ -114,7 +114,7 @@ def test_a_teachers_probabilities_become_logits(tmp_path: Path) -> None:
 
     folder = made().write(tmp_path / "data")
     sure = Reranker(Sure("bread"), scale="probability")
-    with contenders([sure], load_reranker) as (one,), progress_bar(shown=False) as bar:
+    with load_systems([sure]) as (one,), progress_bar(visible=False) as bar:
         found = taught(one, read_collection(folder), LISTS, tmp_path, bar)
     assert found["q1"]["p1b"] == pytest.approx(13.8, abs=0.1)
     assert found["q1"]["p1a"] == pytest.approx(-13.8, abs=0.1)
@@ -127,7 +127,7 @@ def test_a_teachers_scores_are_kept(bert_openvino: object, fresh_ir: Path, tmp_p
     with load_reranker(fresh_ir, engine="openvino", precision="fp32") as teacher:
         found = []
         for _ in range(2):
-            with contenders([teacher], load_reranker) as (one,), progress_bar(shown=False) as bar:
+            with load_systems([teacher]) as (one,), progress_bar(visible=False) as bar:
                 found.append(taught(one, read_collection(folder), LISTS, tmp_path, bar))
             rows = teacher.stats().rows
         assert found[0] == found[1]

@@ -16,7 +16,7 @@ from rerank_plugins.errors import InvalidInputError
 if TYPE_CHECKING:
     from tempfile import TemporaryDirectory
 
-__all__ = ["acquire_lock", "expand", "free_bytes", "make_scratch_folder", "write_atomically"]
+__all__ = ["acquire_lock", "check_output_file", "expand", "free_bytes", "make_scratch_folder", "write_atomically"]
 
 _ONE_DAY = 24 * 3600
 
@@ -98,3 +98,11 @@ def free_bytes(folder: Path) -> int:
 
     existing = next(place for place in (folder, *folder.parents) if place.exists())
     return shutil.disk_usage(existing).free
+
+
+def check_output_file(path: Path, option: str) -> None:
+    """Raise `InvalidInputError` if ``path``, given as ``option``, is a folder or is not in a writable one."""
+    if path.is_dir() or not os.access(path.absolute().parent, os.W_OK):
+        raise InvalidInputError(
+            f"{path} cannot be written. Name a file in a folder that exists and can be written to, with {option}."
+        )

@@ -15,8 +15,8 @@ from rerank_plugins.cli.models import models
 from rerank_plugins.cli.rank import rank
 from rerank_plugins.cli.train import train
 from rerank_plugins.cli.verify import verify
-from rerank_plugins.demo.demo_command import demo
-from rerank_plugins.demo.traps_command import traps
+from rerank_plugins.demo.rag import demo
+from rerank_plugins.demo.traps import traps
 from rerank_plugins.errors import RerankError
 
 app = typer.Typer(

@@ -1,9 +1,8 @@
-"""`rerank-plugins calibrate`: scores that are probabilities, so that a threshold means something."""
+"""`rerank-plugins calibrate`: fits a calibration, so that scores are probabilities."""
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 from dataclasses import asdict
 from enum import StrEnum
@@ -14,8 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from rerank_plugins._internal.files import expand
-from rerank_plugins.errors import InvalidInputError
+from rerank_plugins._internal.files import check_output_file, expand
 from rerank_plugins.loading import DEFAULT_MODEL
 from rerank_plugins.retrieval.embedder import BUNDLED_EMBEDDER
 
@@ -29,57 +27,57 @@ class _Method(StrEnum):
     ISOTONIC = "isotonic"
 
 
-def calibrate(  # noqa: PLR0913, PLR0917 - one an option
-    folder: Annotated[Path, typer.Argument(help="A folder in BEIR layout, with judgements in qrels/.")],
+def calibrate(  # noqa: PLR0913, PLR0917 - one parameter an option
+    folder: Annotated[Path, typer.Argument(help="A folder in BEIR layout, with qrels/.")],
     model: Annotated[str, typer.Option(help="A folder, rerank-mini-en, or a name on the hub.")] = DEFAULT_MODEL,
     method: Annotated[_Method, typer.Option(help="auto cross-validates both, from 1,000 pairs on.")] = _Method.AUTO,
-    embedder: Annotated[str, typer.Option(help="First stage; or a sentence-transformers model.")] = BUNDLED_EMBEDDER,
-    run: Annotated[Path | None, typer.Option(help="A TREC run file of your retriever, instead of --embedder.")] = None,
-    top_k: Annotated[int, typer.Option(help="Candidates a query.")] = 50,
+    embedder: Annotated[
+        str, typer.Option(help="The first stage; or a sentence-transformers model.")
+    ] = BUNDLED_EMBEDDER,
+    run_file: Annotated[
+        Path | None, typer.Option(help="A TREC run file of your retriever, instead of --embedder.")
+    ] = None,
+    fetch_k: Annotated[int, typer.Option(help="Candidates a query.")] = 50,
     split: Annotated[str | None, typer.Option(help="qrels/SPLIT.tsv; the first there is of test, dev, train.")] = None,
-    queries: Annotated[int | None, typer.Option(help="A random sample of so many; all without it.")] = None,
+    max_queries: Annotated[int | None, typer.Option(help="The size of a random sample; all without it.")] = None,
     seed: Annotated[int, typer.Option(help="Of the sample, and of the half that is held out.")] = 0,
     engine: Annotated[str, typer.Option(help="auto, openvino or torch.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16 or int8.")] = "auto",
-    out: Annotated[Path, typer.Option(help="The file to write; one that is there is replaced.")] = Path(
+    output_file: Annotated[Path, typer.Option(help="The file to write; an existing one is replaced.")] = Path(
         "calibration.json"
     ),
     *,
     json_output: Annotated[bool, typer.Option("--json", help="Print all numbers as one JSON object.")] = False,
 ) -> None:
     """Fit scores to judged queries, so that they are probabilities of relevance, and measure it on other queries."""
-    from rerank_plugins.evaluation import calibrate as calibrated
+    from rerank_plugins.evaluation.calibration.run import calibrate as run_calibration
 
-    out = expand(out)
-    _check_place(out)
-    result = calibrated(
+    output_file = expand(output_file)
+    # Before scoring, which may take an hour.
+    check_output_file(output_file, "--output-file")
+    result = run_calibration(
         folder,
         model,
         method=method.value,
         embedder=embedder,
-        run=run,
-        top_k=top_k,
+        run_file=run_file,
+        fetch_k=fetch_k,
         split=split,
-        queries=queries,
+        max_queries=max_queries,
         seed=seed,
         progress=sys.stderr.isatty(),
         engine=engine,
         precision=precision,
     )
-    result.calibration.write(out)
+    result.calibration.write(output_file)
     if json_output:
-        print(json.dumps({"file": str(out), **asdict(result)}))  # noqa: T201 - the result goes to standard output as it is
+        report = json.dumps({"file": str(output_file), **asdict(result)})
+        print(report)  # noqa: T201 - the result goes to standard output as it is
         return
-    _show(Console(soft_wrap=True, highlight=False), result, out)
+    _show(Console(soft_wrap=True, highlight=False), result, output_file)
 
 
-def _check_place(out: Path) -> None:
-    """Asked first, because scoring may take an hour."""
-    if out.is_dir() or not os.access(out.absolute().parent, os.W_OK):
-        raise InvalidInputError(f"{out} cannot be written. Name a file in a folder that is there, with --out.")
-
-
-def _show(console: Console, result: CalibrationResult, out: Path) -> None:
+def _show(console: Console, result: CalibrationResult, output_file: Path) -> None:
     calibration, held_out = result.calibration, result.held_out
     console.print(
         f"{calibration.model}, {calibration.method}, fitted on {calibration.fitted_on}\n"
@@ -95,11 +93,12 @@ def _show(console: Console, result: CalibrationResult, out: Path) -> None:
     console.print()
     console.print(_thresholds(result))
     console.print(
-        "precision: of what is kept, this much is relevant. recall: of the relevant candidates, this much is kept.\n"
-        "kept: documents a query. none: queries with a relevant candidate that return nothing. none without: queries\n"
-        "that return nothing when their relevant candidates are taken out. What nobody judged is not relevant.\n"
+        "precision: the share of the kept documents that are relevant. recall: the share of the relevant candidates\n"
+        "that are kept. kept: documents a query. none: queries with a relevant candidate that return nothing. none\n"
+        "without: queries that return nothing when their relevant candidates are removed. Unjudged documents count as\n"
+        "not relevant.\n"
     )
-    console.print(f"load_reranker({calibration.model!r}, calibration={str(out)!r})", markup=False)
+    console.print(f"load_reranker({calibration.model!r}, calibration={str(output_file)!r})", markup=False)
 
 
 def _thresholds(result: CalibrationResult) -> Table:

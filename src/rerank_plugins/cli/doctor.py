@@ -1,4 +1,4 @@
-"""`rerank-plugins doctor`: versions, engines, what this machine will use and why."""
+"""`rerank-plugins doctor`: versions, engines, and what this machine will use and why."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.text import Text
 
 from rerank_plugins._internal.extras import torch_installed
+from rerank_plugins._internal.machine import processor_name
 from rerank_plugins.backends.auto import EngineChoice, choose_engine
 from rerank_plugins.backends.cpu import count_affinity_cpus, count_usable_cpus
-from rerank_plugins.cli.models import found_models
+from rerank_plugins.cli.models import list_models
 from rerank_plugins.errors import RerankError
 from rerank_plugins.hub import folder as model_folder
 from rerank_plugins.hub.cache_dirs import cache_root, conversion_folder
@@ -36,7 +37,7 @@ _PACKAGES = {
 
 
 def doctor() -> None:
-    """Say what is installed, what will be used, what was found, and whether the hub answers."""
+    """Show what is installed, which engine is used for which model, and whether the hub answers."""
     console = Console(soft_wrap=True, highlight=False)
 
     def heading(text: str) -> None:
@@ -56,7 +57,7 @@ def doctor() -> None:
     )
     console.print(f"  {_cache()}", markup=False)
     heading("Models, and the engine each would run on")
-    for name, where, folder in found_models():
+    for name, where, folder in list_models():
         try:
             choice = choose_engine(folder)
         except RerankError as error:
@@ -65,12 +66,12 @@ def doctor() -> None:
             plan = f"{choice.engine}, {choice.precision} on {choice.device}, because {choice.why}"
             console.print(f"  {name} ({where}): {plan}{_conversion(folder, choice)}", markup=False)
     heading("Hugging Face hub")
-    console.print(f"  {hub_state()}", markup=False)
+    console.print(f"  {describe_hub()}", markup=False)
 
 
 def _cache() -> str:
     try:
-        return f"what is made of models of the hub is kept in {cache_root()}; RERANK_PLUGINS_CACHE moves it"
+        return f"files converted from models of the hub are cached in {cache_root()}; RERANK_PLUGINS_CACHE moves it"
     except RerankError as error:
         return str(error)
 
@@ -81,13 +82,15 @@ def _conversion(folder: Path, choice: EngineChoice) -> str:
     place = conversion_folder(folder)
     if (place / model_folder.OPENVINO_FILE).is_file() and not conversion_is_stale(folder, place):
         return f"; converted in {place}"
-    return "; converted at its first use" + ("" if torch_installed() else ", for which the extra torch is missing")
+    return "; will be converted at its first use" + (
+        "" if torch_installed() else ", for which the extra torch is missing"
+    )
 
 
-def hub_state() -> str:
-    """One line: offline by choice, reachable, or not and why. Waits three seconds at most."""
+def describe_hub() -> str:
+    """Whether the hub is disabled, reachable, or unreachable and why. Waits three seconds at most."""
     if constants.HF_HUB_OFFLINE:
-        return "not asked: HF_HUB_OFFLINE is set"
+        return "not used: HF_HUB_OFFLINE is set"
     try:
         response = httpx.head(constants.ENDPOINT, timeout=3, follow_redirects=True)
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as exc:
@@ -105,20 +108,17 @@ def _version(package: str) -> str | None:
 
 
 def _processors() -> str:
-    """How many this process may use."""
+    """The number of processors that this process may use."""
     given, usable = count_affinity_cpus(), count_usable_cpus()
     quota = f", of which the container's quota leaves {usable}" if usable < given else ""
     return f"{given} processors for this process{quota}"
 
 
 def _processor() -> str:
-    import openvino
-
     from rerank_plugins.backends.cpu import has_bf16, has_bf16_instructions, int8_is_exact
 
-    name = openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")
     wrong = " that OpenVINO multiplies wrongly" if has_bf16_instructions() and not has_bf16() else ""
     return (
-        f"{name}, {'with' if has_bf16_instructions() else 'without'} bf16{wrong}, "
+        f"{processor_name()}, {'with' if has_bf16_instructions() else 'without'} bf16{wrong}, "
         f"{'with int8' if int8_is_exact() else 'without int8 that is exact'}"
     )

@@ -1,84 +1,87 @@
-"""`rerank-plugins eval`: does reranking help on these queries, and how sure is that."""
+"""`rerank-plugins eval`: rerankers compared with a first stage on judged queries."""
 
 from __future__ import annotations
 
 import json
-import os
 import sys
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median, quantiles
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rerank_plugins._internal.files import expand
-from rerank_plugins.demo.corpus import is_chinese, show_chinese_warnings
+from rerank_plugins._internal.files import check_output_file, expand
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.evaluation.results import METRICS, Evaluation, Interval, QueryChange, Ranking, Reranked
 from rerank_plugins.loading import DEFAULT_MODEL
 from rerank_plugins.retrieval.embedder import BUNDLED_EMBEDDER
+from rerank_plugins.retrieval.language import chinese_warnings, is_chinese
 
-if TYPE_CHECKING:
-    from rerank_plugins.backends.base import EngineName, Precision
-
-# Queries that lost most, and characters of a text, that are printed; --json and --report have all of them.
-_SHOWN, _WIDTH = 3, 100
+# Queries with the largest losses that are printed, and characters of each text; --json and --report have all of them.
+_MAX_LOSSES, _MAX_CHARACTERS = 3, 100
 
 
-def evaluate(  # noqa: PLR0913, PLR0917 - one an option
-    folder: Annotated[Path, typer.Argument(help="A folder in BEIR layout, with judgements in qrels/.")],
+def evaluate(  # noqa: PLR0913, PLR0917 - one parameter an option
+    folder: Annotated[Path, typer.Argument(help="A folder in BEIR layout, with qrels/.")],
     model: Annotated[
         list[str] | None,
         typer.Option(help=f"A folder, rerank-mini-en, or a name on the hub; several are compared. [{DEFAULT_MODEL}]"),
     ] = None,
-    embedder: Annotated[str, typer.Option(help="First stage; or a sentence-transformers model.")] = BUNDLED_EMBEDDER,
-    run: Annotated[Path | None, typer.Option(help="A TREC run file of your retriever, instead of --embedder.")] = None,
-    top_k: Annotated[int, typer.Option(help="Candidates a query.")] = 50,
+    embedder: Annotated[
+        str, typer.Option(help="The first stage; or a sentence-transformers model.")
+    ] = BUNDLED_EMBEDDER,
+    run_file: Annotated[
+        Path | None, typer.Option(help="A TREC run file of your retriever, instead of --embedder.")
+    ] = None,
+    fetch_k: Annotated[int, typer.Option(help="Candidates a query.")] = 50,
     split: Annotated[str | None, typer.Option(help="qrels/SPLIT.tsv; the first there is of test, dev, train.")] = None,
-    queries: Annotated[int | None, typer.Option(help="A random sample of so many; all without it.")] = None,
+    max_queries: Annotated[int | None, typer.Option(help="The size of a random sample; all without it.")] = None,
     seed: Annotated[int, typer.Option(help="Of the sample, the intervals and the test.")] = 0,
     engine: Annotated[str, typer.Option(help="auto, openvino or torch.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16 or int8.")] = "auto",
-    out: Annotated[
-        Path | None, typer.Option(help="Keep scores here as they come: a run that was stopped goes on.")
+    work_folder: Annotated[
+        Path | None, typer.Option(help="Write scores here as they are computed, to continue after a stop.")
     ] = None,
-    report: Annotated[Path | None, typer.Option(help="Write the whole as one HTML file.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write a report as one HTML file.")] = None,
     *,
     json_output: Annotated[bool, typer.Option("--json", help="Print all numbers as one JSON object.")] = False,
 ) -> None:
     """Compare the order of a first stage with that of rerankers, on judged queries: nDCG@10, RR@10, recall, time."""
-    from rerank_plugins.evaluation import evaluate as evaluated
+    from rerank_plugins.evaluation.run import evaluate as run_evaluation
 
-    write = None if report is None else _writer(report)
-    evaluation = evaluated(
+    if report is not None:
+        # Before the evaluation, which may take an hour: a missing extra or folder is reported at once.
+        from rerank_plugins.evaluation.report import write_report
+
+        check_output_file(expand(report), "--report")
+    evaluation = run_evaluation(
         folder,
         model or [DEFAULT_MODEL],
         embedder=embedder,
-        run=run,
-        top_k=top_k,
+        run_file=run_file,
+        fetch_k=fetch_k,
         split=split,
-        queries=queries,
+        max_queries=max_queries,
         seed=seed,
-        work_folder=out,
+        work_folder=work_folder,
         progress=sys.stderr.isatty(),
-        engine=cast("EngineName", engine),
-        precision=cast("Precision", precision),
+        engine=engine,
+        precision=precision,
     )
-    whole = json.dumps(asdict(evaluation))
-    if out is not None:
-        _write(expand(out) / "evaluation.json", f"{whole}\n")
-    if report is not None and write is not None:
-        write(evaluation, report)
+    result = json.dumps(asdict(evaluation))
+    if work_folder is not None:
+        _write(expand(work_folder) / "evaluation.json", f"{result}\n")
+    if report is not None:
+        write_report(evaluation, report)
     if json_output:
-        print(whole)  # noqa: T201 - the result goes to standard output as it is
+        print(result)  # noqa: T201 - the result goes to standard output as it is
         return
-    _warn_of_chinese(evaluation)
-    show(evaluation)
+    _warn_about_chinese(evaluation)
+    print_evaluation(evaluation)
 
 
 def _write(path: Path, text: str) -> None:
@@ -86,33 +89,25 @@ def _write(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
     except OSError as exc:
         raise InvalidInputError(
-            f"{path} cannot be written ({exc.strerror}). The scores are kept: make room and give the command again."
+            f"{path} cannot be written ({exc.strerror}). The scores are kept: free disk space and repeat the command."
         ) from exc
 
 
-def _writer(report: Path) -> Callable[[Evaluation, Path], None]:
-    """What writes the report; asked for first, because an evaluation may take an hour."""
-    from rerank_plugins.evaluation.report.page import write_report
-
-    place = expand(report)
-    if place.is_dir() or not os.access(place.absolute().parent, os.W_OK):
-        raise InvalidInputError(f"The report {report} cannot be written. Name a file in a folder that is there.")
-    return write_report
-
-
-def _warn_of_chinese(evaluation: Evaluation) -> None:
+def _warn_about_chinese(evaluation: Evaluation) -> None:
     if any(is_chinese(change.query) for change in evaluation.rerankers[0].changes):
-        for reranked in evaluation.rerankers:
-            show_chinese_warnings(Console(stderr=True), reranked.model, evaluation.first_stage)
+        models = [reranked.model for reranked in evaluation.rerankers]
+        warnings = [one for model in models for one in chinese_warnings(model, evaluation.first_stage)]
+        for warning in dict.fromkeys(warnings):
+            Console(stderr=True).print(warning, style="yellow", soft_wrap=True)
 
 
-def show(evaluation: Evaluation) -> None:
-    """Print the table, the verdicts, and what lost most."""
+def print_evaluation(evaluation: Evaluation) -> None:
+    """Print the table, the verdicts, and the queries with the largest losses."""
     console = Console(soft_wrap=True, highlight=False)
     console.print(
         f"{evaluation.collection}: {evaluation.queries} judged queries over {evaluation.passages} passages. The "
-        f"candidates of {evaluation.first_stage}, {evaluation.top_k} at most, hold {evaluation.recall:.1%} of what is "
-        f"relevant; no reranker can find the others.\n",
+        f"candidates of {evaluation.first_stage}, {evaluation.fetch_k} at most, hold {evaluation.recall:.1%} of what "
+        f"is relevant; no reranker can find the others.\n",
         markup=False,
     )
     console.print(_table(evaluation))
@@ -122,15 +117,15 @@ def show(evaluation: Evaluation) -> None:
     for reranked in evaluation.rerankers:
         console.print(Text(f"\n{reranked.model} ({reranked.engine}, {reranked.precision})", style="bold"))
         console.print(Text(reranked.verdict))
-        lost = [change for change in reranked.changes if change.after < change.before][:_SHOWN]
-        if lost:
-            console.print(Text(f"What lost most, {len(lost)} of {reranked.worse}:"))
-        for change in lost:
-            console.print(_lost(change))
+        losses = [change for change in reranked.changes if change.after < change.before][:_MAX_LOSSES]
+        if losses:
+            console.print(Text(f"The largest losses, {len(losses)} of {reranked.worse}:"))
+        for change in losses:
+            console.print(_describe(change))
 
 
 def _table(evaluation: Evaluation) -> Table:
-    # Narrow, so that it fits 80 columns; a model's name may break, a number may not.
+    # Narrow, so that it fits 80 columns; a model's name may wrap, a number may not.
     table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column("", overflow="fold")
     for heading in ("nDCG@10", "difference", "p", "RR@10", "R@10", "ms", "p95"):
@@ -138,52 +133,42 @@ def _table(evaluation: Evaluation) -> Table:
     table.add_row(Text(evaluation.first_stage), *_means(evaluation.before, "", ""))
     for reranked in evaluation.rerankers:
         difference = f"{reranked.difference.mean:+.3f}\n{_bounds(reranked.difference, '+.3f')}"
-        table.add_row(
-            Text(reranked.model), *_means(reranked.ranking, difference, _p(reranked.p_value)), *_times(reranked)
-        )
+        p_value = "<.001" if reranked.p_value < 0.001 else f"{reranked.p_value:.3f}"
+        table.add_row(Text(reranked.model), *_means(reranked.ranking, difference, p_value), *_milliseconds(reranked))
     return table
 
 
-def _means(ranking: Ranking, difference: str, p: str) -> list[str | Text]:
+def _means(ranking: Ranking, difference: str, p_value: str) -> list[str | Text]:
     ndcg, rr, recall = (ranking.means[metric] for metric in METRICS)
-    # Text: rich would read what is in brackets as its markup.
-    return [
-        Text(f"{ndcg.mean:.3f}\n{_bounds(ndcg, '.3f')}"),
-        Text(difference),
-        p,
-        f"{rr.mean:.3f}",
-        f"{recall.mean:.3f}",
-    ]
-
-
-def _p(p_value: float) -> str:
-    return "<.001" if p_value < 0.001 else f"{p_value:.3f}"
+    # Text objects, because rich would read the brackets as markup.
+    interval = Text(f"{ndcg.mean:.3f}\n{_bounds(ndcg, '.3f')}")
+    return [interval, Text(difference), p_value, f"{rr.mean:.3f}", f"{recall.mean:.3f}"]
 
 
 def _bounds(interval: Interval, form: str) -> str:
     return f"[{interval.low:{form}}, {interval.high:{form}}]"
 
 
-def _times(reranked: Reranked) -> list[str]:
-    """Median and 95th percentile, in milliseconds."""
+def _milliseconds(reranked: Reranked) -> list[str]:
+    """Median and 95th percentile."""
     seconds = list(reranked.seconds.values())
     high = quantiles(seconds, n=20, method="inclusive")[-1] if len(seconds) > 1 else seconds[0]
     return [f"{1000 * median(seconds):.0f}", f"{1000 * high:.0f}"]
 
 
-def _lost(change: QueryChange) -> Text:
+def _describe(change: QueryChange) -> Text:
     lines = [
-        f"  {change.before:.3f} → {change.after:.3f}  {_short(change.query)}",
-        f"    first before: {_short(change.top_before)}",
-        f"    first after:  {_short(change.top_after)}",
+        f"  {change.before:.3f} → {change.after:.3f}  {_shorten(change.query)}",
+        f"    first before: {_shorten(change.top_before)}",
+        f"    first after:  {_shorten(change.top_after)}",
     ]
     if change.first_relevant_before is not None:
-        # After, another relevant passage may be the best-ranked one.
+        # After reranking, another relevant passage may be the best-ranked one.
         ranks = f"rank {change.first_relevant_before}; now the best relevant one has {change.first_relevant_after}"
-        lines.append(f"    relevant, {ranks}: {_short(change.relevant)}")
+        lines.append(f"    relevant, {ranks}: {_shorten(change.relevant)}")
     return Text("\n".join(lines))
 
 
-def _short(text: str) -> str:
+def _shorten(text: str) -> str:
     line = " ".join(text.split())
-    return line if len(line) <= _WIDTH else f"{line[: _WIDTH - 1]}…"
+    return line if len(line) <= _MAX_CHARACTERS else f"{line[: _MAX_CHARACTERS - 1]}…"

@@ -1,4 +1,4 @@
-"""`rerank-plugins models`: what can be loaded without a download."""
+"""`rerank-plugins models`: lists the models that can be loaded without a download."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ from rerank_plugins.hub.lookup import is_folder, list_bundled_models
 from rerank_plugins.loading import DEFAULT_MODEL
 
 
-def found_models() -> list[tuple[str, str, Path]]:
-    """(name, where, folder) of every complete cross-encoder on this machine that a name leads to."""
-    found = [(folder.name, "in the box", folder) for folder in list_bundled_models() if _is_reranker(folder)]
+def list_models() -> list[tuple[str, str, Path]]:
+    """(name, where, folder) of every complete cross-encoder on this machine that can be loaded by its name."""
+    models = [(folder.name, "bundled", folder) for folder in list_bundled_models() if _is_reranker(folder)]
     local = Path("models")
     if is_folder(local):
-        found += [
+        models += [
             (folder.relative_to(local).as_posix(), "models/", folder)
             for folder in sorted([*local.glob("*"), *local.glob("*/*")])
             if _is_reranker(folder)
         ]
-    # In a source checkout the models in the box are also under models/: the first place wins.
-    places = {folder.resolve(): (name, where, folder) for name, where, folder in reversed([*found, *_cached()])}
+    # In a source checkout the bundled models are also under models/: the first place wins.
+    models += _list_cached()
+    places = {folder.resolve(): (name, where, folder) for name, where, folder in reversed(models)}
     return list(reversed(places.values()))
 
 
-def _cached() -> list[tuple[str, str, Path]]:
+def _list_cached() -> list[tuple[str, str, Path]]:
     try:
         cache = scan_cache_dir()
     except (CacheNotFound, OSError, RuntimeError, ValueError):
-        return []  # none, or not this user's to read; a user without a home folder has none
+        return []  # no cache, no access to it, or a user without a home folder
     return [
         (repo.repo_id, "Hugging Face cache", revision.snapshot_path)
         for repo in sorted(cache.repos, key=lambda repo: repo.repo_id)
@@ -67,12 +68,12 @@ def models() -> None:
     table = Table(box=None, pad_edge=False)
     for heading in ("model", "where", "files"):
         table.add_column(heading, overflow="fold")
-    found = found_models()
-    for name, where, folder in found:
+    rows = list_models()
+    for name, where, folder in rows:
         table.add_row(name, where, _files(folder))
     console = Console()
     console.print(table)
     last = DEFAULT_MODEL.rsplit("/", maxsplit=1)[-1]
-    if not any(name.rsplit("/", maxsplit=1)[-1] == last for name, _, _ in found):
+    if not any(name.rsplit("/", maxsplit=1)[-1] == last for name, _, _ in rows):
         console.print(f"\nThe default, {DEFAULT_MODEL}, is not here yet (2.3 GB). To get it:")
         console.print(f"  hf download {DEFAULT_MODEL} --local-dir models/{last}", soft_wrap=True)

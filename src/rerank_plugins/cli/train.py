@@ -28,7 +28,9 @@ def train(  # noqa: PLR0913, PLR0917 - one an option
     teacher: Annotated[str, typer.Option(help="A reranker whose scores are learned too; or none.")] = "none",
     split: Annotated[str | None, typer.Option(help="qrels/SPLIT.tsv to learn from; first of train, dev, test.")] = None,
     test_split: Annotated[str | None, typer.Option(help="To evaluate on; the first other of test, dev.")] = None,
-    embedder: Annotated[str, typer.Option(help="First stage; or a sentence-transformers model.")] = BUNDLED_EMBEDDER,
+    embedder: Annotated[
+        str, typer.Option(help="The first stage; or a sentence-transformers model.")
+    ] = BUNDLED_EMBEDDER,
     run: Annotated[Path | None, typer.Option(help="A TREC run file of your retriever, instead of --embedder.")] = None,
     top_k: Annotated[int, typer.Option(help="Candidates a query.")] = 50,
     list_size: Annotated[int, typer.Option(help="Passages in a list, one of them relevant.")] = 8,
@@ -86,7 +88,7 @@ def _show(training: Training) -> None:
     evaluation, data = training.evaluation, training.data
     console.print(
         f"{data.collection}: {evaluation.queries} queries that were not learned from. The candidates of "
-        f"{evaluation.first_stage}, {evaluation.top_k} at most, hold {evaluation.recall:.1%} of what is relevant.\n",
+        f"{evaluation.first_stage}, {evaluation.fetch_k} at most, hold {evaluation.recall:.1%} of what is relevant.\n",
         markup=False,
     )
     console.print(_table(training))

@@ -1,4 +1,4 @@
-"""`rerank-plugins verify`: published scores beside what this installation computes."""
+"""`rerank-plugins verify`: published scores compared with those that this installation computes."""
 
 from __future__ import annotations
 
@@ -35,41 +35,41 @@ def verify(
 ) -> None:
     """Compare a model's published scores with those computed here. Ends with 1 if any is off."""
     name = published_name(model, published_as)
-    # Names that do not exist are an InvalidInputError, which the command line makes a message.
+    # load_reranker refuses unknown names of engines and precisions.
     reranker = load_reranker(
         model, engine=cast("EngineName", engine), precision=cast("Precision", precision), device=device
     )
     with reranker:
-        found = verify_scores(reranker, name)
+        result = verify_scores(reranker, name)
     if json_output:
-        # ASCII, so that no terminal's encoding can end the output half way.
-        print(json.dumps({"model": model, "ok": found.ok, **asdict(found)}))  # noqa: T201 - the result
+        # json.dumps writes ASCII, which every terminal can encode.
+        print(json.dumps({"model": model, "ok": result.ok, **asdict(result)}))  # noqa: T201 - the result
     else:
-        _show(Console(highlight=False), found)
-    if not found.ok:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(explain(found, model), markup=False)
+        _show(Console(highlight=False), result)
+    if not result.ok:
+        Console(stderr=True, soft_wrap=True, highlight=False).print(explain(result, model), markup=False)
         raise typer.Exit(1)
 
 
-def _show(console: Console, found: Verification) -> None:
-    console.print(f"{found.published_as}: {found.engine}, {found.precision} on {found.device}\n", style="bold")
-    order_ok = {order.query: order.ok for order in found.orders}
-    for number, (query, scores) in enumerate(groupby(found.scores, key=lambda one: one.published.query)):
+def _show(console: Console, result: Verification) -> None:
+    console.print(f"{result.published_as}: {result.engine}, {result.precision} on {result.device}\n", style="bold")
+    order_ok = {order.query: order.ok for order in result.orders}
+    for number, (query, scores) in enumerate(groupby(result.scores, key=lambda one: one.published.query)):
         console.print(Text(query, style="bold"), soft_wrap=True)
         console.print(_table(console.width, list(scores), show_header=number == 0))
         if query in order_ok:
-            kept = order_ok[query]
-            console.print("  order as published" if kept else "  the order is another one", style="" if kept else "red")
+            ok = order_ok[query]
+            console.print("  order as published" if ok else "  the order is another one", style="" if ok else "red")
     console.print()
-    for precision, source in dict.fromkeys((one.published.precision, one.published.source) for one in found.scores):
+    for precision, source in dict.fromkeys((one.published.precision, one.published.source) for one in result.scores):
         console.print(f"Published in {precision}: {source}", markup=False, style="dim", soft_wrap=True)
-    if found.ok:
-        console.print(f"All {len(found.scores)} scores are what was published.", style="green")
+    if result.ok:
+        console.print(f"All {len(result.scores)} scores are what was published.", style="green")
 
 
 def _table(width: int, scores: list[Comparison], *, show_header: bool) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0), show_header=show_header)
-    # One table a query, with columns of one width: the text gets what is left of the terminal.
+    # One table a query, all with the same column widths: the text gets the rest of the terminal.
     left = max(16, width - sum(wide + 1 for wide in _WIDTHS.values()) - 1)
     table.add_column("  passage", width=left, no_wrap=True, overflow="ellipsis")
     for heading, wide in _WIDTHS.items():

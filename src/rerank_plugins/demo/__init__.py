@@ -1,14 +1,1 @@
-"""The demo and the keyword traps: what `rerank-plugins demo`, `rerank-plugins traps` and `examples/` share."""
-
-from __future__ import annotations
-
-from rerank_plugins.demo.corpus import (
-    BUNDLED_RERANKER,
-    Passage,
-    example_corpus,
-    read_corpus,
-    reads_chinese,
-    show_chinese_warnings,
-)
-
-__all__ = ["BUNDLED_RERANKER", "Passage", "example_corpus", "read_corpus", "reads_chinese", "show_chinese_warnings"]
+"""The demo and the keyword traps: the commands, and what `examples/` shares with them."""

@@ -1,38 +1,41 @@
-"""Queries whose keywords mislead: how BM25, an embedder and a reranker order the same few passages."""
+"""`rerank-plugins traps`: how BM25, an embedder and a reranker order passages whose keywords mislead."""
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from dataclasses import asdict, dataclass
+from typing import Annotated, Literal, get_args
 
+import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rerank_plugins._internal.text import json_object, read_file, read_lines
-from rerank_plugins.demo.corpus import reads_chinese, show_chinese_warnings
+from rerank_plugins.demo.rag import show_chinese_warnings
 from rerank_plugins.errors import InvalidInputError, MissingExtraError
 from rerank_plugins.loading import load_reranker
 from rerank_plugins.reranker import Reranker
 from rerank_plugins.results import rank
-from rerank_plugins.retrieval.beir import example_folder
-from rerank_plugins.retrieval.embedder import Embedder, load_embedder
+from rerank_plugins.retrieval.beir import example_folder, read_json_lines
+from rerank_plugins.retrieval.embedder import BUNDLED_EMBEDDER, Embedder, load_embedder
+from rerank_plugins.retrieval.language import BUNDLED_RERANKER, reads_chinese
+
+__all__ = ["LANGUAGES", "STAGES", "Language", "Order", "Outcome", "Trap", "read_traps", "run_traps", "traps"]
 
 Language = Literal["en", "zh"]
 LANGUAGES: dict[Language, str] = {"en": "english", "zh": "chinese"}
-"""Of the traps, and the names of their files."""
+"""The languages of the traps, and the names of their files."""
 
 STAGES = {"bm25": "BM25", "embedding": "embedding", "reranking": "reranking"}
-"""The three ways to order, as fields of `Outcome`, and how they are printed."""
+"""The three ways to order the passages: the fields of `Outcome`, and how they are printed."""
 
-_BAR = 12
-_NUMBERS = 4 * 6 + _BAR + 1 + 1
-"""Width of the columns before the passage."""
-_CHINESE_RUN = re.compile("[\u3400-\u9fff]+")
-_RUN = re.compile(r"[\u3400-\u9fff]+|[^\W_\u3400-\u9fff]+")
+_BAR_WIDTH = 12
+# The width of the columns before the passage.
+_NUMBERS_WIDTH = 4 * 6 + _BAR_WIDTH + 1 + 1
+_TERMS = re.compile(r"(?P<chinese>[\u3400-\u9fff]+)|[^\W_\u3400-\u9fff]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,22 +48,22 @@ class Trap:
     """``"homonym"``, ``"negation"``, ``"synonym"`` or ``"number"``."""
     query: str
     note: str
-    """What misleads."""
+    """Why the keywords mislead."""
     passages: tuple[str, ...]
     right: tuple[int, ...]
-    """Positions of those that answer, from 0; never the first, so that a tie solves nothing."""
+    """Positions of the passages that answer, from 0; never the first, so that a tie solves nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One way to order a trap's passages."""
+    """One ordering of a trap's passages."""
 
     positions: tuple[int, ...]
-    """Best first; equal scores in the order of the trap."""
+    """Best first; equal scores keep the order of the trap."""
     scores: tuple[float, ...]
-    """One a passage, in the order of the trap: BM25's, cosines, or in [0, 1] the reranker's."""
+    """One score a passage, in the order of the trap: BM25's, a cosine, or the reranker's in [0, 1]."""
     seconds: float
-    """For this one query. BM25's index and the vectors of the passages were made before."""
+    """The time of this query, without building BM25's index or embedding the passages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,61 +75,119 @@ class Outcome:
     embedding: Order
     reranking: Order
 
-    def solved(self, stage: str) -> bool:
-        """Whether one of `STAGES` puts a passage first that answers."""
+    def is_solved(self, stage: str) -> bool:
+        """Whether this one of `STAGES` ranks a passage first that answers."""
         order: Order = getattr(self, stage)
         return order.positions[0] in self.trap.right
 
 
+def traps(
+    language: Annotated[str, typer.Option(help="en, zh, or all that the model reads.")] = "all",
+    model: Annotated[str, typer.Option(help="A folder, rerank-mini-en, or a name on the hub.")] = BUNDLED_RERANKER,
+    embedder: Annotated[
+        str, typer.Option(help="Bundled, or any sentence-transformers model for the second order.")
+    ] = BUNDLED_EMBEDDER,
+    *,
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Show how BM25, an embedder and a reranker fare with queries whose keywords mislead."""
+    # Warnings go to standard error, so that they are no part of the JSON.
+    outcomes = run_traps(language, model, embedder, Console(stderr=True))
+    if json_output:
+        rows = [{**asdict(one), "solved": {stage: one.is_solved(stage) for stage in STAGES}} for one in outcomes]
+        result = {"model": model, "embedder": embedder, "summary": summarize(outcomes), "outcomes": rows}
+        print(json.dumps(result))  # noqa: T201 - the result goes to standard output as it is
+        return
+    console = Console(highlight=False)
+    for outcome in outcomes:
+        show_outcome(console, outcome)
+    show_summary(console, outcomes)
+
+
+def run_traps(language: str, model: str, embedder: str, warnings: Console) -> list[Outcome]:
+    """Order the traps in ``"en"``, ``"zh"`` or ``"all"`` languages with both models.
+
+    Raises:
+        InvalidInputError: Another language.
+        MissingExtraError: BM25 or the embedder needs the extra ``faiss``, or a model needs another one.
+        ModelNotFoundError: One of the models cannot be found.
+    """
+    chosen = choose_languages(language, model, embedder, warnings)
+    embed = load_embedder(embedder)
+    with load_reranker(model) as reranker:
+        outcomes = []
+        for one in chosen:
+            trapset = read_traps(one)
+            orders = (order_by_bm25(trapset), order_by_embedder(trapset, embed), order_by_reranker(trapset, reranker))
+            outcomes += [Outcome(*row) for row in zip(trapset, *orders, strict=True)]
+        return outcomes
+
+
+def choose_languages(language: str, model: str, embedder: str, console: Console) -> list[Language]:
+    """The languages to show for ``"en"``, ``"zh"`` or ``"all"``; prints a warning where a model reads no Chinese.
+
+    With ``"all"``, Chinese is left out if the reranker cannot read it.
+
+    Raises:
+        InvalidInputError: Another language.
+    """
+    if language not in (*LANGUAGES, "all"):
+        raise InvalidInputError(f"language must be one of {', '.join(LANGUAGES)}, all; got {language!r}.")
+    if language == "en":
+        return ["en"]
+    english_only = language == "all" and not reads_chinese(model)
+    show_chinese_warnings(console, model, embedder="" if english_only else embedder)
+    if not english_only:
+        return ["zh"] if language == "zh" else list(get_args(Language))
+    console.print("The Chinese traps are left out; --language zh shows them all the same.", style="yellow")
+    return ["en"]
+
+
 def read_traps(language: Language) -> list[Trap]:
     """The traps in this language, in the order of their file."""
-    path = example_folder("traps") / f"{LANGUAGES[language]}.jsonl"
+    rows = read_json_lines(example_folder("traps") / f"{LANGUAGES[language]}.jsonl")
     return [
-        _trap(json_object(line, str(path), number), language) for number, line in read_lines(read_file(path), str(path))
+        Trap(row["_id"], language, row["kind"], row["text"], row["note"], tuple(row["passages"]), tuple(row["right"]))
+        for _, row in rows
     ]
 
 
-def _trap(row: dict[str, Any], language: Language) -> Trap:
-    return Trap(
-        row["_id"], language, row["kind"], row["text"], row["note"], tuple(row["passages"]), tuple(row["right"])
-    )
-
-
-def terms(text: str) -> list[str]:
-    """What BM25 compares: words in lower case, and of Chinese every two neighbouring characters."""
-    found = []
-    for run in _RUN.findall(text.lower()):
-        if _CHINESE_RUN.fullmatch(run) and len(run) > 1:
-            found += [run[start : start + 2] for start in range(len(run) - 1)]
+def split_terms(text: str) -> list[str]:
+    """The terms that BM25 compares: words in lower case, and pairs of neighbouring Chinese characters."""
+    terms = []
+    for match in _TERMS.finditer(text.lower()):
+        run = match[0]
+        if match["chinese"] and len(run) > 1:
+            terms += [run[start : start + 2] for start in range(len(run) - 1)]
         else:
-            found.append(run)
-    return found
+            terms.append(run)
+    return terms
 
 
-def by_bm25(traps: Sequence[Trap]) -> list[Order]:
-    """Each trap's passages by BM25, whose statistics are those of the passages of all traps in ``traps``."""
+def order_by_bm25(traps: Sequence[Trap]) -> list[Order]:
+    """Order each trap's passages by BM25, with the statistics of the passages of all ``traps``."""
     try:
         import bm25s
     except ImportError as exc:
         raise MissingExtraError("faiss", "BM25", str(exc.name)) from exc
-    passages = [terms(passage) for trap in traps for passage in trap.passages]
+    passages = [split_terms(passage) for trap in traps for passage in trap.passages]
     index = bm25s.BM25()
     index.index(passages, show_progress=False)
     known = {term for passage in passages for term in passage}
     orders, first = [], 0
     for trap in traps:
         start = time.perf_counter()
-        # bm25s has no answer to a query of which it knows no word.
-        asked = [term for term in terms(trap.query) if term in known]
-        scores = index.get_scores(asked) if asked else [0.0] * len(passages)
-        found = [float(score) for score in scores[first : first + len(trap.passages)]]
-        orders.append(_order(found, time.perf_counter() - start))
+        # bm25s fails on a query of which it knows no word.
+        terms = [term for term in split_terms(trap.query) if term in known]
+        scores = index.get_scores(terms) if terms else [0.0] * len(passages)
+        own = [float(score) for score in scores[first : first + len(trap.passages)]]
+        orders.append(_order(own, time.perf_counter() - start))
         first += len(trap.passages)
     return orders
 
 
-def by_embedder(traps: Sequence[Trap], embed: Embedder) -> list[Order]:
-    """Each trap's passages by their cosine with the query."""
+def order_by_embedder(traps: Sequence[Trap], embed: Embedder) -> list[Order]:
+    """Order each trap's passages by their cosine with the query."""
     orders = []
     for trap in traps:
         vectors = embed(trap.passages)
@@ -136,8 +197,8 @@ def by_embedder(traps: Sequence[Trap], embed: Embedder) -> list[Order]:
     return orders
 
 
-def by_reranker(traps: Sequence[Trap], reranker: Reranker) -> list[Order]:
-    """Each trap's passages as the reranker orders them. The first call, which makes kernels, is not timed."""
+def order_by_reranker(traps: Sequence[Trap], reranker: Reranker) -> list[Order]:
+    """Order each trap's passages by the reranker. The first call, which compiles kernels, is not timed."""
     orders = []
     for trap in (*traps[:1], *traps):
         start = time.perf_counter()
@@ -145,108 +206,67 @@ def by_reranker(traps: Sequence[Trap], reranker: Reranker) -> list[Order]:
         seconds = time.perf_counter() - start
         scores = {result.index: result.score or 0.0 for result in results}
         positions = tuple(result.index for result in results)
-        orders.append(Order(positions, tuple(scores[place] for place in sorted(scores)), seconds))
+        orders.append(Order(positions, tuple(scores[position] for position in sorted(scores)), seconds))
     return orders[1:]
-
-
-def outcomes(language: Language, reranker: Reranker, embed: Embedder) -> list[Outcome]:
-    """The traps in one language, each ordered in three ways."""
-    traps = read_traps(language)
-    stages = (by_bm25(traps), by_embedder(traps, embed), by_reranker(traps, reranker))
-    return [Outcome(*found) for found in zip(traps, *stages, strict=True)]
 
 
 def _order(scores: Sequence[float], seconds: float) -> Order:
     return Order(tuple(rank(scores)), tuple(scores), seconds)
 
 
-def languages(asked: str, model: str, embedder: str, console: Console) -> list[Language]:
-    """The languages to show for ``"en"``, ``"zh"`` or ``"all"``, with a word on ``console`` where Chinese is not read.
-
-    With ``"all"``, Chinese is left out for a reranker that cannot read it.
-
-    Raises:
-        InvalidInputError: Another word.
-    """
-    if asked not in (*LANGUAGES, "all"):
-        raise InvalidInputError(f"language must be one of {', '.join(LANGUAGES)}, all; got {asked!r}.")
-    if asked == "en":
-        return ["en"]
-    left_out = asked == "all" and not reads_chinese(model)
-    show_chinese_warnings(console, model, embedder="" if left_out else embedder)
-    if not left_out:
-        return ["zh"] if asked == "zh" else list(get_args(Language))
-    console.print("The Chinese traps are left out; --language zh shows them all the same.", style="yellow")
-    return ["en"]
-
-
 def show_outcome(console: Console, outcome: Outcome) -> None:
-    """Print a trap's passages as the reranker orders them, with their places in the other two orders."""
+    """Print a trap's passages in the reranker's order, with their ranks in the other two orders."""
     trap = outcome.trap
     console.print(Text(trap.query, style="bold"), Text(f"({trap.kind})", style="dim"))
     console.print(Text(trap.note, style="dim"), soft_wrap=True)
     table = Table(box=None, padding=(0, 1, 0, 0))
     for heading in ("after", "BM25", "embed", "score"):
         table.add_column(heading, justify="right", no_wrap=True, min_width=5)
-    table.add_column("", no_wrap=True, min_width=_BAR)
+    table.add_column("", no_wrap=True, min_width=_BAR_WIDTH)
     table.add_column("  passage", no_wrap=True)
     for place, position in enumerate(outcome.reranking.positions, start=1):
         score, right = outcome.reranking.scores[position], position in trap.right
         passage = Text(f"{'✓' if right else ' '} {trap.passages[position]}", style="green" if right else "")
-        passage.truncate(max(20, min(console.width, 120) - _NUMBERS), overflow="ellipsis")
+        passage.truncate(max(20, min(console.width, 120) - _NUMBERS_WIDTH), overflow="ellipsis")
         table.add_row(
             str(place),
-            # Without a word in common BM25 has not found it; the place would be that of the file.
+            # BM25 does not find a passage without a word in common; its rank would be that of the file.
             str(outcome.bm25.positions.index(position) + 1) if outcome.bm25.scores[position] > 0 else "-",
             str(outcome.embedding.positions.index(position) + 1),
             f"{score:.3f}",
-            Text("█" * round(_BAR * score), style="green" if right else "red"),
+            Text("█" * round(_BAR_WIDTH * score), style="green" if right else "red"),
             passage,
         )
     console.print(table)
     timings = (f"{word} {1000 * getattr(outcome, stage).seconds:.1f} ms" for stage, word in STAGES.items())
-    missed = [word for stage, word in STAGES.items() if not outcome.solved(stage)]
+    wrong = [word for stage, word in STAGES.items() if not outcome.is_solved(stage)]
     console.print(Text("  ".join(timings), style="cyan"), soft_wrap=True)
-    if missed:
-        console.print(Text(f"fell into it: {', '.join(missed)}", style="red"), soft_wrap=True)
+    if wrong:
+        console.print(Text(f"fell into it: {', '.join(wrong)}", style="red"), soft_wrap=True)
     console.print()
 
 
-def summary(found: Sequence[Outcome]) -> dict[str, dict[str, float]]:
-    """By stage: in how many traps a right passage is first (``solved``), of how many, and the mean milliseconds."""
+def summarize(outcomes: Sequence[Outcome]) -> dict[str, dict[str, float]]:
+    """By stage: the number of traps it solves (``solved``), the number of all ``traps``, and mean milliseconds."""
     return {
         stage: {
-            "solved": sum(outcome.solved(stage) for outcome in found),
-            "traps": len(found),
-            "milliseconds": 1000 * sum(getattr(outcome, stage).seconds for outcome in found) / max(1, len(found)),
+            "solved": sum(outcome.is_solved(stage) for outcome in outcomes),
+            "traps": len(outcomes),
+            "milliseconds": 1000 * sum(getattr(one, stage).seconds for one in outcomes) / max(1, len(outcomes)),
         }
         for stage in STAGES
     }
 
 
-def show_summary(console: Console, found: Sequence[Outcome]) -> None:
-    """Print in how many traps each stage puts a right passage first, by language."""
+def show_summary(console: Console, outcomes: Sequence[Outcome]) -> None:
+    """Print in how many traps each stage ranks a right passage first, by language."""
     table = Table(title="A right passage comes first in", title_justify="left")
-    spoken = [language for language in LANGUAGES if any(outcome.trap.language == language for outcome in found)]
-    for heading in ("", *(LANGUAGES[language].capitalize() for language in spoken), "ms a query"):
+    languages = [language for language in LANGUAGES if any(one.trap.language == language for one in outcomes)]
+    for heading in ("", *(LANGUAGES[language].capitalize() for language in languages), "ms a query"):
         table.add_column(heading, justify="right" if heading else "left")
-    by_language = [summary([one for one in found if one.trap.language == language]) for language in spoken]
-    everything = summary(found)
+    by_language = [summarize([one for one in outcomes if one.trap.language == language]) for language in languages]
+    total = summarize(outcomes)
     for stage, word in STAGES.items():
         counts = (f"{numbers[stage]['solved']} of {numbers[stage]['traps']}" for numbers in by_language)
-        table.add_row(word, *counts, f"{everything[stage]['milliseconds']:.1f}")
+        table.add_row(word, *counts, f"{total[stage]['milliseconds']:.1f}")
     console.print(table)
-
-
-def run(language: str, model: str, embedder: str, warnings: Console) -> list[Outcome]:
-    """Load both models and spring the traps in ``"en"``, ``"zh"`` or ``"all"`` languages.
-
-    Raises:
-        InvalidInputError: Another language.
-        MissingExtraError: BM25 or the embedder needs the extra ``faiss``, or a model an extra of its own.
-        ModelNotFoundError: One of the models is nowhere.
-    """
-    chosen = languages(language, model, embedder, warnings)
-    embed = load_embedder(embedder)
-    with load_reranker(model) as reranker:
-        return [outcome for one in chosen for outcome in outcomes(one, reranker, embed)]

@@ -1,7 +1,4 @@
-"""Does reranking help, on whose data, and where to cut: measured on a collection in BEIR layout.
-
-`evaluate` and `calibrate` need the extra ``eval``; the values it gives do not.
-"""
+"""Evaluation and calibration of rerankers on a collection in BEIR layout. `evaluate` and `calibrate` need ``eval``."""
 
 from __future__ import annotations
 
@@ -10,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 from rerank_plugins.evaluation.results import METRICS, Evaluation, Interval, QueryChange, Ranking, Reranked
 
 if TYPE_CHECKING:
-    from rerank_plugins.evaluation.calibration.run import CalibrationResult as CalibrationResult
-    from rerank_plugins.evaluation.calibration.run import calibrate as calibrate
-    from rerank_plugins.evaluation.run import evaluate as evaluate
+    from rerank_plugins.evaluation.calibration.run import CalibrationResult, calibrate
+    from rerank_plugins.evaluation.run import evaluate
 
 __all__ = [
     "METRICS",
@@ -28,13 +24,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # It brings scipy and ir-measures, which whoever reads or draws results need not have.
+    # These import scipy and ir-measures, which reading or plotting results does not need.
     if name == "evaluate":
         from rerank_plugins.evaluation.run import evaluate
 
         return evaluate
     if name in ("CalibrationResult", "calibrate"):
-        from rerank_plugins.evaluation.calibration import run as calibration_job
+        from rerank_plugins.evaluation.calibration import run
 
-        return getattr(calibration_job, name)
+        return getattr(run, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,44 +1,80 @@
-"""Where an evaluation and a calibration begin: the first stage they were asked for, found with a progress bar."""
+"""The first stage of an evaluation or a calibration: its options, and its candidates."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
 from rerank_plugins._internal.files import expand
+from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.retrieval.beir import Collection
-from rerank_plugins.retrieval.embedder import load_embedder
-from rerank_plugins.retrieval.first_stage import FirstStage, embedded, from_run_file
+from rerank_plugins.retrieval.embedder import BUNDLED_EMBEDDER, load_embedder
+from rerank_plugins.retrieval.first_stage import FirstStage, read_run_file, retrieve
+
+__all__ = ["check_options", "find_candidates", "progress_bar"]
+
+# The names of these options in earlier versions, which would otherwise be taken for loading options.
+_RENAMED = {"top_k": "fetch_k", "queries": "max_queries", "run": "run_file"}
 
 
-def progress_bar(*, shown: bool) -> Progress:
-    """On standard error, and gone when it is done."""
+def check_options(
+    function: str,
+    *,
+    embedder: str,
+    run_file: str | Path | FirstStage | None,
+    fetch_k: object,
+    max_queries: object,
+    seed: object,
+    loading: Mapping[str, object],
+) -> None:
+    """Check the options that ``function`` takes for its candidates.
+
+    Raises:
+        InvalidInputError: An option is out of its range, excludes another one, or has a new name.
+    """
+    for name in loading:
+        if name in _RENAMED:
+            raise InvalidInputError(f"{function} has no option {name!r}. It is called {_RENAMED[name]}.")
+    counts = {"fetch_k": (fetch_k, 1), "max_queries": (1 if max_queries is None else max_queries, 1), "seed": (seed, 0)}
+    for name, (value, least) in counts.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise InvalidInputError(f"{name} must be a whole number of at least {least}, got {value!r}.")
+    if run_file is not None and embedder != BUNDLED_EMBEDDER:
+        name = run_file.name if isinstance(run_file, FirstStage) else str(run_file)
+        raise InvalidInputError(
+            f"Candidates come from a run file or from an embedder, got {name} and {embedder}. Leave one of them out."
+        )
+
+
+def find_candidates(
+    collection: Collection, embedder: str, run_file: str | Path | FirstStage | None, fetch_k: int, bar: Progress
+) -> FirstStage:
+    """The candidates of the run file, or without one of the embedder. A `FirstStage` is cut to ``fetch_k``."""
+    if isinstance(run_file, FirstStage):
+        return FirstStage(run_file.name, {query: ids[:fetch_k] for query, ids in run_file.candidates.items()})
+    if run_file is not None:
+        return read_run_file(expand(run_file), collection, fetch_k=fetch_k)
+    task = bar.add_task(f"embedding with {embedder}", total=None)
+    stage = retrieve(
+        collection,
+        load_embedder(embedder),
+        name=embedder,
+        fetch_k=fetch_k,
+        progress=lambda done, total: bar.update(task, completed=done, total=total),
+    )
+    bar.remove_task(task)
+    return stage
+
+
+def progress_bar(*, visible: bool) -> Progress:
+    """A progress bar on standard error that is erased when it ends."""
     return Progress(
         *Progress.get_default_columns(),
         MofNCompleteColumn(),
         console=Console(stderr=True),
         transient=True,
-        disable=not shown,
+        disable=not visible,
     )
-
-
-def first_stage(
-    collection: Collection, embedder: str, run: str | Path | FirstStage | None, top_k: int, bar: Progress
-) -> FirstStage:
-    """Of the run file, or without one of the embedder; what was found already is cut to ``top_k``."""
-    if isinstance(run, FirstStage):
-        return FirstStage(run.name, {query: found[:top_k] for query, found in run.candidates.items()})
-    if run is not None:
-        return from_run_file(expand(run), collection, top_k=top_k)
-    task = bar.add_task(f"embedding with {embedder}", total=None)
-    stage = embedded(
-        collection,
-        load_embedder(embedder),
-        name=embedder,
-        top_k=top_k,
-        progress=lambda done, of: bar.update(task, completed=done, total=of),
-    )
-    bar.remove_task(task)
-    return stage

@@ -1,4 +1,4 @@
-"""Queries with judgements and candidates: what there is to evaluate."""
+"""The queries of an evaluation, each with its candidates and qrels."""
 
 from __future__ import annotations
 
@@ -14,109 +14,108 @@ from rerank_plugins.retrieval.beir import Collection
 from rerank_plugins.retrieval.first_stage import FirstStage
 from rerank_plugins.scorers.base import Pair
 
+__all__ = ["JudgedQuery", "build_queries", "check_qrels", "sample_queries"]
+
 _log = logging.getLogger("rerank_plugins")
 
 
 @dataclass(frozen=True, slots=True)
 class JudgedQuery:
-    """A query, its candidates in the first stage's order, and what was judged."""
+    """A query, its candidates in the first stage's order, and its qrels."""
 
     id: str
     text: str
     candidates: list[str]
-    """Passage ids; the next: their texts."""
+    """Passage ids."""
     texts: list[str]
+    """The texts of the candidates."""
     grades: dict[str, int]
-    """By passage id, also of passages that are no candidates. At least one is above 0."""
+    """Relevance grades by passage id, also of passages that are no candidates."""
     relevant: str
-    """The text of the relevant passage that the first stage ranked best; of another if it found none."""
+    """The text of the first relevant candidate, or of another relevant passage if no candidate is relevant."""
 
     @property
     def is_relevant(self) -> list[bool]:
-        """For every candidate; one that nobody judged is not."""
+        """Whether each candidate is relevant; one without a grade is not."""
         return [self.grades.get(passage, 0) > 0 for passage in self.candidates]
 
     @property
-    def filled(self) -> list[int]:
-        """Positions of the candidates that say something: `Reranker.rerank` puts the others last, unscored."""
+    def positions(self) -> list[int]:
+        """Positions of the candidates that are scored: `Reranker.rerank` puts blank ones last, without a score."""
         return [position for position, text in enumerate(self.texts) if not is_blank(text)]
 
     @property
     def pairs(self) -> list[Pair]:
-        """What is scored."""
-        return [(self.text, self.texts[position]) for position in self.filled]
+        """The pairs that are scored."""
+        return [(self.text, self.texts[position]) for position in self.positions]
 
     @property
     def digest(self) -> str:
-        """Names the query's text, and the ids, texts and order of its candidates."""
-        told = json.dumps([self.text, self.candidates, self.texts])
-        return hashlib.sha256(told.encode()).hexdigest()
+        """A digest of the query's text, and of the ids, texts and order of its candidates."""
+        return hashlib.sha256(json.dumps([self.text, self.candidates, self.texts]).encode()).hexdigest()
 
 
-def sampled(collection: Collection, most: int | None, seed: int) -> Collection:
-    """The collection with the judgements of ``most`` queries, drawn by ``seed``; of all with None.
-
-    Left out are queries of whom no passage is judged relevant, because every order would be equally good for
-    them, and judgements of queries that are not in queries.jsonl.
-
-    Raises:
-        InvalidInputError: Nothing is judged, or the judgements are of other queries or passages.
-    """
-    name = collection.name
-    if not collection.judgements:
+def check_qrels(collection: Collection) -> None:
+    """Raise `InvalidInputError` if the collection has no qrels."""
+    if not collection.qrels:
         raise InvalidInputError(
-            f"{name} has no judgements, and what is relevant must be known. "
+            f"{collection.name} has no qrels, which say what is relevant. "
             f"Expected qrels/test.tsv with lines of query-id, corpus-id and score, with tabs between them."
         )
+
+
+def sample_queries(collection: Collection, max_queries: int | None, seed: int) -> Collection:
+    """The collection with the qrels of ``max_queries`` queries, sampled by ``seed``; of all with None.
+
+    Queries without a relevant passage are left out, because every order would be equally good for them, and so are
+    qrels of queries that are not in queries.jsonl.
+
+    Raises:
+        InvalidInputError: There are no qrels, or they are of other queries or passages.
+    """
+    check_qrels(collection)
+    name = collection.name
     relevant = {
-        query: {passage for passage, grade in grades.items() if grade > 0}
-        for query, grades in collection.judgements.items()
+        query: {passage for passage, grade in grades.items() if grade > 0} for query, grades in collection.qrels.items()
     }
-    judged = sorted(query for query, passages in relevant.items() if passages and query in collection.queries)
-    if not judged:
+    queries = sorted(query for query, passages in relevant.items() if passages and query in collection.queries)
+    if not queries:
         raise InvalidInputError(
             f"None of the {len(relevant)} judged queries of {name} is in queries.jsonl and has a passage with a score "
-            f"above 0. Give the judgements of these queries."
+            f"above 0. Give the qrels of these queries."
         )
-    if not any(passage in collection.passages for query in judged for passage in relevant[query]):
+    if not any(passage in collection.passages for query in queries for passage in relevant[query]):
         raise InvalidInputError(
-            f"No passage judged relevant in {name} is in its corpus.jsonl. Expected the _id of a passage in the second "
-            f"column of the judgements."
+            f"No relevant passage in the qrels of {name} is in its corpus.jsonl. Expected the _id of a passage in "
+            f"their second column."
         )
-    if most is not None and most < len(judged):
-        judged = sorted(random.Random(seed).sample(judged, most))  # noqa: S311 - a sample, no secret
-    blank = next((query for query in judged if is_blank(collection.queries[query])), None)
+    if max_queries is not None and max_queries < len(queries):
+        queries = sorted(random.Random(seed).sample(queries, max_queries))  # noqa: S311 - no secret
+    blank = next((query for query in queries if is_blank(collection.queries[query])), None)
     if blank is not None:
         raise InvalidInputError(
-            f"The judged query {blank!r} of {name} is blank. Give it a text, or take its judgements out."
+            f"The judged query {blank!r} of {name} is blank. Give it a text, or remove its lines from the qrels."
         )
-    return replace(collection, judgements={query: collection.judgements[query] for query in judged})
+    return replace(collection, qrels={query: collection.qrels[query] for query in queries})
 
 
-def judged_queries(collection: Collection, stage: FirstStage) -> list[JudgedQuery]:
-    """The judged queries that have candidates; how many have none is logged."""
-    without = [query for query in collection.judgements if not stage.candidates.get(query)]
-    if without:
+def build_queries(collection: Collection, stage: FirstStage) -> list[JudgedQuery]:
+    """The queries with qrels and candidates, in the order of the qrels. Those without candidates are logged."""
+    missing = [query for query in collection.qrels if not stage.candidates.get(query)]
+    if missing:
         _log.warning(
             "%d of %d judged queries have no candidates in %s and are left out, %r the first of them.",
-            len(without),
-            len(collection.judgements),
+            len(missing),
+            len(collection.qrels),
             stage.name,
-            without[0],
+            missing[0],
         )
     queries = []
-    for query, grades in collection.judgements.items():
+    for query, grades in collection.qrels.items():
         candidates = [passage for passage, _ in stage.candidates.get(query, [])]
         if candidates:
-            known = [p for p in [*candidates, *grades] if grades.get(p, 0) > 0 and p in collection.passages]
-            queries.append(
-                JudgedQuery(
-                    query,
-                    collection.queries[query],
-                    candidates,
-                    [collection.passages[passage] for passage in candidates],
-                    grades,
-                    collection.passages[known[0]] if known else "",
-                )
-            )
+            relevant = [p for p in [*candidates, *grades] if grades.get(p, 0) > 0 and p in collection.passages]
+            texts = [collection.passages[passage] for passage in candidates]
+            first = collection.passages[relevant[0]] if relevant else ""
+            queries.append(JudgedQuery(query, collection.queries[query], candidates, texts, grades, first))
     return queries

@@ -1,11 +1,13 @@
-"""What an evaluation found: values to print, to write as JSON, or to draw."""
+"""Results of an evaluation: dataclasses to print, to write as JSON, or to plot."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+__all__ = ["METRICS", "Evaluation", "Interval", "QueryChange", "Ranking", "Reranked"]
+
 METRICS = ("nDCG@10", "RR@10", "R@10")
-"""The names are ir-measures'. nDCG@10 decides; RR@10 is what MRR@10 is the mean of; R@10 is recall in the first ten."""
+"""The names are ir-measures'. Verdicts are by nDCG@10; the mean of RR@10 is MRR@10; R@10 is recall in the first ten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +21,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """How good one order of the candidates is. Values lie in [0, 1]."""
+    """The metrics of one order of the candidates. Values lie in [0, 1]."""
 
     means: dict[str, Interval]
     """By metric."""
@@ -29,49 +31,53 @@ class Ranking:
 
 @dataclass(frozen=True, slots=True)
 class QueryChange:
-    """What reranking did to one query."""
+    """One query before and after reranking."""
 
     query_id: str
     query: str
     before: float
     """nDCG@10 of the first stage's order."""
     after: float
+    """nDCG@10 after reranking."""
     first_relevant_before: int | None
-    """Rank, from 1, of the best-ranked relevant passage; None where no candidate is relevant."""
+    """Rank, from 1, of the best-ranked relevant passage; None if no candidate is relevant."""
     first_relevant_after: int | None
+    """The same after reranking."""
     top_before: str
     """The text of the passage that was first."""
     top_after: str
+    """The text of the passage that is first after reranking."""
     relevant: str
-    """The text of a passage judged relevant: the one the first stage ranked best, if it found any."""
+    """The text of a relevant passage: the one that the first stage ranked best, if it found any."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reranked:
-    """One reranker beside the first stage."""
+    """One reranker compared with the first stage."""
 
     model: str
-    """As it was asked for."""
+    """The model as it was named by the caller."""
     engine: str
     precision: str
     ranking: Ranking
     difference: Interval
     """nDCG@10 after less nDCG@10 before, over queries."""
     p_value: float
-    """Two-sided paired randomization test of that difference."""
+    """Two-sided p of that difference, by a paired randomization test."""
     better: int
-    """Queries whose nDCG@10 rose; the next: fell. The others are equal."""
+    """The number of queries whose nDCG@10 rose."""
     worse: int
+    """The number of queries whose nDCG@10 fell."""
     seconds: dict[str, float]
-    """By query id: how long its candidates took, one query at a time."""
+    """By query id: how long scoring its candidates took, one query at a time."""
     by_depth: dict[int, float]
-    """Mean nDCG@10 where only so many candidates are reranked, and the others follow in their order."""
+    """Mean nDCG@10 by the number of candidates that are reranked; the others follow in the first stage's order."""
     changes: list[QueryChange]
-    """Every query, the one that lost most first."""
+    """All queries, from the largest loss to the largest gain."""
     scores: dict[str, list[tuple[float, bool]]]
     """By query id, for every candidate in the first stage's order: its score in [0, 1], and whether it is relevant."""
     verdict: str
-    """In words: whether reranking helps here, hurts, or cannot be told from these queries."""
+    """One paragraph: reranking helps here, hurts, or the queries cannot tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +86,15 @@ class Evaluation:
 
     collection: str
     passages: int
+    """The number of passages in the collection."""
     queries: int
-    """How many were judged, have candidates and were evaluated."""
+    """The number of queries that were evaluated: those with qrels and candidates."""
     first_stage: str
-    top_k: int
-    """Candidates a query, at most."""
+    fetch_k: int
+    """The largest number of candidates a query."""
     recall: float
-    """Mean share of a query's relevant passages that are among its candidates: no reranker can find the others."""
+    """The mean share of a query's relevant passages that are among its candidates: the limit of any reranker."""
     before: Ranking
     rerankers: list[Reranked]
     machine: str
-    """Processor and number of threads the latencies belong to."""
+    """The processor and the number of threads that the latencies were measured on."""

@@ -1,180 +1,156 @@
-"""`evaluate`: a first stage and rerankers over the same candidates of the same judged queries."""
+"""`evaluate`: a first stage and several rerankers over the same candidates of the same queries."""
 
 from __future__ import annotations
 
-import functools
 import json
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from rich.progress import Progress
 
 from rerank_plugins._internal.files import expand
-from rerank_plugins.backends.base import EngineName, Precision
+from rerank_plugins._internal.machine import describe_processor
 from rerank_plugins.backends.cpu import count_usable_cpus
 from rerank_plugins.errors import InvalidInputError
-from rerank_plugins.evaluation.candidates import first_stage, progress_bar
-from rerank_plugins.evaluation.comparison import compared, ranking
-from rerank_plugins.evaluation.metrics import measured, recall
-from rerank_plugins.evaluation.queries import JudgedQuery, judged_queries, sampled
+from rerank_plugins.evaluation.candidates import check_options, find_candidates, progress_bar
+from rerank_plugins.evaluation.comparison import compare, summarize
+from rerank_plugins.evaluation.metrics import compute_metrics, recall
+from rerank_plugins.evaluation.queries import JudgedQuery, build_queries, sample_queries
 from rerank_plugins.evaluation.results import Evaluation
-from rerank_plugins.evaluation.score_log import KeptScores, Scored, kept_scores
-from rerank_plugins.evaluation.systems import Contender, contenders
-from rerank_plugins.loading import load_reranker
+from rerank_plugins.evaluation.score_log import QueryScores, ScoreLog, open_score_log
+from rerank_plugins.evaluation.systems import System, load_systems
 from rerank_plugins.reranker import Reranker
 from rerank_plugins.retrieval.beir import Collection, read_collection
 from rerank_plugins.retrieval.embedder import BUNDLED_EMBEDDER
 from rerank_plugins.retrieval.first_stage import FirstStage
 
+__all__ = ["evaluate"]
 
-def evaluate(  # noqa: PLR0913 - candidates, sample and every option of loading that scores depend on
+
+def evaluate(
     folder: str | Path | Collection,
     models: Sequence[str | Path | Reranker],
     *,
     embedder: str = BUNDLED_EMBEDDER,
-    run: str | Path | FirstStage | None = None,
-    top_k: int = 50,
+    run_file: str | Path | FirstStage | None = None,
+    fetch_k: int = 50,
     split: str | None = None,
-    queries: int | None = None,
+    max_queries: int | None = None,
     seed: int = 0,
     work_folder: str | Path | None = None,
     progress: bool = False,
-    engine: EngineName = "auto",
-    precision: Precision = "auto",
-    device: str | None = None,
-    threads: int | None = None,
-    max_length: int = 1024,
+    **loading: Any,
 ) -> Evaluation:
-    """Measure what reranking does to the candidates of a first stage, on a judged collection.
+    """Measure how rerankers change the order of a first stage's candidates, on a collection with qrels.
 
-    A passage that nobody judged counts as not relevant. Queries of which no candidate is relevant count as 0 before
-    and after; those with no passage judged relevant are left out, and so are those without candidates in ``run``.
+    A passage without a grade counts as not relevant. Queries of which no candidate is relevant count as 0 before and
+    after; those without any relevant passage are left out, and so are those without candidates in ``run_file``.
 
     Args:
-        folder: A folder in BEIR layout, with judgements; or what was read of one.
+        folder: A folder in BEIR layout with qrels, or a `Collection`.
         models: What `load_reranker` takes, or a `Reranker`. All are loaded before anything is computed.
-        embedder: The first stage: ``"embed-static-en"``, or a sentence-transformers model. Exact search.
-        run: Instead of an embedder, a TREC run file of your own retriever; or candidates that were found already.
-        top_k: Candidates a query, at least 1.
-        split: Which qrels/SPLIT.tsv of a folder; None takes the first there is of test, dev, train.
-        queries: How many judged queries, a random sample drawn by ``seed``; None takes all.
-        seed: Of the sample, of the bootstrap and of the test; 0 or more.
-        work_folder: Where scores are kept as they come, so that the same call goes on where it was stopped. Scores of
-            a `Reranker` that is not from `load_reranker` are not kept: whether it is the same nobody can tell.
-        progress: Show how far it is, on standard error.
-        engine: As in `load_reranker`, for the models that are given by name; so are the next.
-        precision: See ``engine``.
-        device: See ``engine``.
-        threads: See ``engine``.
-        max_length: See ``engine``.
+        embedder: The first stage: ``"embed-static-en"``, or a sentence-transformers model. The search is exact.
+        run_file: A TREC run file of your own retriever, instead of an embedder; or a `FirstStage`.
+        fetch_k: The number of candidates a query, at least 1.
+        split: Which qrels/SPLIT.tsv of a folder to read; None takes the first that exists of test, dev, train.
+        max_queries: The size of a random sample of queries; None takes all.
+        seed: The seed of the sample, of the bootstrap and of the test; 0 or more.
+        work_folder: A folder for scores, written as they are computed, so that the same call continues after a stop.
+            Scores of a `Reranker` that is not from `load_reranker` are not written: it cannot be recognized again.
+        progress: Show a progress bar on standard error.
+        **loading: Options of `load_reranker`, for the models that are given by name.
 
     Returns:
-        Means with 95 % intervals, the difference with its p, seconds, depths, queries, and a verdict, by reranker.
+        For each reranker: means with 95 % intervals, the difference with its p, seconds, depths, queries, a verdict.
 
     Raises:
-        InvalidInputError: An option outside its range, or a collection, a run or a folder that cannot be used.
-        ModelNotFoundError: No place has a model.
+        InvalidInputError: An option is unknown or out of its range; a collection, a run or a folder cannot be used.
+        ModelNotFoundError: A model cannot be found.
         ModelLoadError: A model's files cannot be used.
         MissingExtraError: An extra is not installed.
-        ScoringError: A reranker failed. With ``work_folder``, what was computed is kept.
+        ScoringError: A reranker failed. Scores in ``work_folder`` are kept.
     """
-    _check(top_k=top_k, queries=queries, seed=seed)
-    if run is not None and embedder != BUNDLED_EMBEDDER:
-        found = run.name if isinstance(run, FirstStage) else run
-        raise InvalidInputError(
-            f"Candidates come from a run file or from an embedder: leave one out of {found}, {embedder}."
-        )
-    place = None if work_folder is None else _made(expand(work_folder))
-    whole = folder if isinstance(folder, Collection) else read_collection(expand(folder), split)
-    collection = sampled(whole, queries, seed)
-    load = functools.partial(
-        load_reranker, engine=engine, precision=precision, device=device, threads=threads, max_length=max_length
+    check_options(
+        "evaluate",
+        embedder=embedder,
+        run_file=run_file,
+        fetch_k=fetch_k,
+        max_queries=max_queries,
+        seed=seed,
+        loading=loading,
     )
-    bar = progress_bar(shown=progress)
-    with contenders(models, load) as given, bar:
-        processor = processor_name(threads)
-        stage = first_stage(collection, embedder, run, top_k, bar)
-        asked = judged_queries(collection, stage)
-        before = ranking(measured(asked, [range(len(query.candidates)) for query in asked]), seed)
+    log_folder = None if work_folder is None else _create_folder(expand(work_folder))
+    whole = folder if isinstance(folder, Collection) else read_collection(expand(folder), split)
+    collection = sample_queries(whole, max_queries, seed)
+    with load_systems(models, **loading) as systems, progress_bar(visible=progress) as bar:
+        processor = describe_processor(loading.get("threads") or count_usable_cpus())
+        stage = find_candidates(collection, embedder, run_file, fetch_k, bar)
+        queries = build_queries(collection, stage)
+        order = [range(len(query.candidates)) for query in queries]
+        before = summarize(compute_metrics(queries, order), seed)
         rerankers = []
-        for contender in given:
-            with _kept(place, contender, processor) as kept:
-                scored = _scored(contender, asked, kept, bar)
-            rerankers.append(compared(contender, asked, before, scored, top_k=top_k, seed=seed))
+        for system in systems:
+            with _open_log(log_folder, system, processor) as log:
+                results = _score_queries(system, queries, log, bar)
+            rerankers.append(compare(system, queries, before, results, fetch_k=fetch_k, seed=seed))
     return Evaluation(
         collection=collection.name,
         passages=len(collection.passages),
-        queries=len(asked),
+        queries=len(queries),
         first_stage=stage.name,
-        top_k=top_k,
-        recall=recall(asked, top_k),
+        fetch_k=fetch_k,
+        recall=recall(queries, fetch_k),
         before=before,
         rerankers=rerankers,
-        machine=", ".join([processor, *sorted({one.device for one in given} - {"cpu", "unknown"})]),
+        machine=", ".join([processor, *sorted({system.device for system in systems} - {"cpu", "unknown"})]),
     )
 
 
-def _check(*, top_k: object, queries: object, seed: object) -> None:
-    for name, value, least in (("top_k", top_k, 1), ("queries", queries, 1), ("seed", seed, 0)):
-        if name == "queries" and value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise InvalidInputError(f"{name} must be a whole number of at least {least}, got {value!r}.")
-
-
-def _made(folder: Path) -> Path:
+def _create_folder(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise InvalidInputError(
-            f"{folder} cannot be made ({exc}). Name a folder that can be written to, to keep scores in."
+            f"{folder} cannot be created ({exc}). Name a folder that can be written to, for the scores."
         ) from exc
     return folder
 
 
-def _kept(folder: Path | None, contender: Contender, processor: str) -> AbstractContextManager[KeptScores]:
-    identity = None if folder is None else contender.identity()
+def _open_log(folder: Path | None, system: System, processor: str) -> AbstractContextManager[ScoreLog]:
+    identity = None if folder is None else system.identity()
     if folder is None or identity is None:
-        return nullcontext(KeptScores())
-    # The processor too: a run that goes on elsewhere must not mix the latencies of two.
-    return kept_scores(folder, contender.label, json.dumps([identity, processor]))
+        return nullcontext(ScoreLog())
+    # The processor is in the key so that latencies of two machines are never mixed.
+    return open_score_log(folder, system.label, json.dumps([identity, processor]))
 
 
-def _scored(contender: Contender, queries: Sequence[JudgedQuery], kept: KeptScores, bar: Progress) -> list[Scored]:
-    """One a query: what is kept, else computed, one query at a time, after one that does not count."""
-    task = bar.add_task(f"reranking with {contender.label}", total=len(queries))
-    scored = []
+def _score_queries(system: System, queries: Sequence[JudgedQuery], log: ScoreLog, bar: Progress) -> list[QueryScores]:
+    """Scores from the log, or computed one query at a time, after one call to warm up."""
+    task = bar.add_task(f"reranking with {system.label}", total=len(queries))
+    results = []
     warm = False
     for query in queries:
-        one = kept.get(query)
-        if one is None:
+        result = log.get(query)
+        if result is None:
             if not warm:
-                contender.reranker.score_detailed(query.pairs)
+                system.reranker.score_detailed(query.pairs)
                 warm = True
-            one = _timed(contender.reranker, query)
-            kept.put(query, one)
-        scored.append(one)
+            result = _score_query(system.reranker, query)
+            log.put(query, result)
+        results.append(result)
         bar.advance(task)
     bar.remove_task(task)
-    return scored
+    return results
 
 
-def _timed(reranker: Reranker, query: JudgedQuery) -> Scored:
+def _score_query(reranker: Reranker, query: JudgedQuery) -> QueryScores:
     scores: list[float | None] = [None] * len(query.texts)
     start = time.perf_counter()
-    found = reranker.score_detailed(query.pairs)
+    pairs = reranker.score_detailed(query.pairs)
     seconds = time.perf_counter() - start
-    for position, one in zip(query.filled, found, strict=True):
-        scores[position] = one.score
-    return Scored(scores, seconds)
-
-
-def processor_name(threads: int | None) -> str:
-    """The processor, and how many of it are computed on."""
-    import openvino
-
-    name = openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")
-    count = threads or count_usable_cpus()
-    return f"{name}, {count} {'thread' if count == 1 else 'threads'}"
+    for position, pair in zip(query.positions, pairs, strict=True):
+        scores[position] = pair.score
+    return QueryScores(scores, seconds)

@@ -1,4 +1,4 @@
-"""Scores of an evaluation on disk, so that one that was killed goes on where it stopped."""
+"""Scores of an evaluation on disk, so that one that was killed continues where it stopped."""
 
 from __future__ import annotations
 
@@ -17,78 +17,79 @@ from filelock import FileLock, Timeout
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.evaluation.queries import JudgedQuery
 
+__all__ = ["QueryScores", "ScoreLog", "open_score_log"]
+
 
 @dataclass(frozen=True, slots=True)
-class Scored:
-    """What a reranker made of a query's candidates."""
+class QueryScores:
+    """The scores of a query's candidates."""
 
     scores: list[float | None]
-    """The scorer's own numbers, in the candidates' order; None for a blank passage, which is not scored."""
+    """The scorer's raw scores, in the candidates' order; None for a blank passage, which is not scored."""
     seconds: float
-    """How long it took."""
+    """How long scoring took."""
 
 
-class KeptScores:
-    """One JSON line a query; of the texts, digests only."""
+class ScoreLog:
+    """One JSON line a query. It holds digests of the texts, not the texts."""
 
-    def __init__(self, file: BinaryIO | None = None, found: dict[str, Scored] | None = None) -> None:
-        """``file`` None keeps nothing; ``found`` are those of earlier runs, by digest."""
+    def __init__(self, file: BinaryIO | None = None, scores: dict[str, QueryScores] | None = None) -> None:
+        """Write to ``file``, or nowhere with None; ``scores`` are those of earlier runs, by digest."""
         self._file = file
-        self._found = found or {}
+        self._scores = scores or {}
 
-    def get(self, query: JudgedQuery) -> Scored | None:
-        """The query's scores, if its text and its candidates are those they were computed for."""
-        return self._found.get(query.digest)
+    def get(self, query: JudgedQuery) -> QueryScores | None:
+        """The query's scores, if they were computed for its text and its candidates."""
+        return self._scores.get(query.digest)
 
-    def put(self, query: JudgedQuery, scored: Scored) -> None:
-        """Write them down at once."""
+    def put(self, query: JudgedQuery, scores: QueryScores) -> None:
+        """Write the scores to disk at once."""
         if self._file is not None:
-            line = {"query_id": query.id, "texts": query.digest, "seconds": scored.seconds, "scores": scored.scores}
+            line = {"query_id": query.id, "texts": query.digest, "seconds": scores.seconds, "scores": scores.scores}
             try:
                 self._file.write(json.dumps(line).encode() + b"\n")
                 self._file.flush()
             except OSError as exc:
-                raise _unwritable(Path(self._file.name), exc) from exc
+                raise _write_error(Path(self._file.name), exc) from exc
 
 
 @contextmanager
-def kept_scores(folder: Path, label: str, identity: str) -> Iterator[KeptScores]:
-    """Those in ``folder`` of the reranker called ``label`` whose scores and seconds depend on ``identity``.
+def open_score_log(folder: Path, label: str, identity: str) -> Iterator[ScoreLog]:
+    """Open the log in ``folder`` of the reranker ``label``, whose scores and seconds depend on ``identity``.
 
     Raises:
-        InvalidInputError: The folder cannot be written to, or another evaluation of this reranker is at work in it.
+        InvalidInputError: The folder cannot be written to, or another evaluation of this reranker has the log open.
     """
     slug = re.sub(r"[^\w.-]+", "-", label.rstrip("/").rsplit("/", maxsplit=1)[-1])
     path = folder / f"scores-{slug}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.jsonl"
     try:
-        with ExitStack() as opened:
-            opened.enter_context(FileLock(path.with_suffix(".lock")).acquire(timeout=0))
-            file = opened.enter_context(path.open("a+b"))
-            ready = opened.pop_all()
+        with ExitStack() as stack:
+            stack.enter_context(FileLock(path.with_suffix(".lock")).acquire(timeout=0))
+            file = stack.enter_context(path.open("a+b"))
+            resources = stack.pop_all()
     except Timeout as exc:
         raise InvalidInputError(
             f"Another evaluation of {label} is at work in {folder}. Wait for it, or name another folder."
         ) from exc
     except OSError as exc:
-        raise _unwritable(path, exc) from exc
-    with ready:
-        yield KeptScores(file, _complete_lines(file))
+        raise _write_error(path, exc) from exc
+    with resources:
+        yield ScoreLog(file, _read_complete_lines(file))
 
 
-def _complete_lines(file: BinaryIO) -> dict[str, Scored]:
-    """What the file holds; the half line that a kill leaves at its end is cut off."""
+def _read_complete_lines(file: BinaryIO) -> dict[str, QueryScores]:
+    """The scores in the file, by digest. A half line at the end, left by a kill, is cut off."""
     file.seek(0)
     data = file.read()
     file.truncate(data.rfind(b"\n") + 1)
-    found = {}
+    scores = {}
     for line in data.split(b"\n")[:-1]:
         try:
             row = json.loads(line)
-            scored = Scored([_number(score) for score in row["scores"]], float(row["seconds"]))
-            found[str(row["texts"])] = scored
+            scores[str(row["texts"])] = QueryScores([_number(one) for one in row["scores"]], float(row["seconds"]))
         except (ValueError, TypeError, KeyError):
-            continue  # not ours, or damaged: computed again
-    return found
+            continue  # not a line of this log, or damaged: computed again
+    return scores
 
 
 def _number(value: Any) -> float | None:
@@ -99,5 +100,5 @@ def _number(value: Any) -> float | None:
     return float(value)
 
 
-def _unwritable(path: Path, exc: OSError) -> InvalidInputError:
-    return InvalidInputError(f"{path} cannot be written ({exc}). Make room, or name another folder to keep scores in.")
+def _write_error(path: Path, exc: OSError) -> InvalidInputError:
+    return InvalidInputError(f"{path} cannot be written ({exc}). Free disk space, or name another folder for scores.")

@@ -1,4 +1,4 @@
-"""How far a mean over queries can be trusted: a bootstrap interval, and a paired randomization test."""
+"""The uncertainty of a mean over queries: a bootstrap interval, and a paired randomization test."""
 
 from __future__ import annotations
 
@@ -14,48 +14,50 @@ try:
 except ImportError as exc:
     raise MissingExtraError("eval", "An evaluation", str(exc.name)) from exc
 
-RESAMPLES = 10_000
-"""Resamples of the bootstrap, and sign flips of the test: enough for the third digit of what is reported."""
+__all__ = ["RESAMPLES", "interval", "p_value"]
 
-# Numbers held at once while resampling: 16 MB.
+RESAMPLES = 10_000
+"""Resamples of the bootstrap, and sign patterns of the test: enough for the third digit of the results."""
+
+# Numbers in memory at a time while resampling: 16 MB.
 _BLOCK = 2_000_000
 
 
 def interval(values: Iterable[float], seed: int) -> Interval:
     """The mean of ``values``, with the 95 % percentile bootstrap interval over them.
 
-    Of a single value nothing can be said: the interval is the value itself.
+    The interval of a single value is the value itself.
     """
-    given = np.fromiter(values, dtype=np.float64)
-    mean = float(given.mean())
-    if len(given) == 1:
+    sample = np.fromiter(values, dtype=np.float64)
+    mean = float(sample.mean())
+    if len(sample) == 1:
         return Interval(mean, mean, mean)
-    found = bootstrap(
-        (given,),
+    bounds = bootstrap(
+        (sample,),
         np.mean,
         n_resamples=RESAMPLES,
-        batch=max(1, _BLOCK // len(given)),
+        batch=max(1, _BLOCK // len(sample)),
         method="percentile",
         random_state=np.random.default_rng(seed),
     ).confidence_interval
-    return Interval(mean, float(found.low), float(found.high))
+    return Interval(mean, float(bounds.low), float(bounds.high))
 
 
 def p_value(differences: Iterable[float], seed: int) -> float:
-    """Two-sided p of the mean difference, if each could as well have had the other sign.
+    """Two-sided p of the mean difference under random signs of the differences.
 
-    Exact where there are no more sign patterns than `RESAMPLES` (13 queries); else (b + 1) / (n + 1) of so many
-    random ones, which is 0.0002 at least. A single difference proves nothing: 1.
+    Exact if there are no more sign patterns than `RESAMPLES` (13 queries); otherwise (b + 1) / (n + 1) of that many
+    random ones, which is 0.0002 at least. The p of a single difference is 1.
     """
-    given = np.fromiter(differences, dtype=np.float64)
-    if len(given) == 1:
+    sample = np.fromiter(differences, dtype=np.float64)
+    if len(sample) == 1:
         return 1.0
-    found = permutation_test(
-        (given,),
+    test = permutation_test(
+        (sample,),
         np.mean,
         permutation_type="samples",
         n_resamples=RESAMPLES,
-        batch=max(1, _BLOCK // len(given)),
+        batch=max(1, _BLOCK // len(sample)),
         random_state=np.random.default_rng(seed),
     )
-    return float(found.pvalue)
+    return float(test.pvalue)

@@ -1,24 +1,27 @@
-"""The rerankers of an evaluation: loaded, named, and what their scores depend on."""
+"""The systems of an evaluation: rerankers with their labels, and the key of their scores."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from rerank_plugins.backends.fingerprint import fingerprint_model
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.hub.lookup import find_model
-from rerank_plugins.loading import LoadedReranker
+from rerank_plugins.loading import LoadedReranker, load_reranker
 from rerank_plugins.reranker import Reranker
 from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
 
+__all__ = ["System", "label_of", "load_systems"]
+
 
 @dataclass(frozen=True, slots=True)
-class Contender:
-    """One reranker that is compared."""
+class System:
+    """One reranker that is evaluated."""
 
     label: str
     reranker: Reranker
@@ -27,9 +30,9 @@ class Contender:
     device: str
 
     def identity(self) -> str | None:
-        """Names what its scores depend on beside the pairs; None where nobody can know.
+        """A key of everything that the scores of a pair depend on; None for a scorer that has no such key.
 
-        Reads all weights once a process.
+        The first call in a process reads all weights.
         """
         scorer = self.reranker.scorer
         if not isinstance(self.reranker, LoadedReranker) or not isinstance(scorer, CrossEncoderScorer):
@@ -41,52 +44,56 @@ class Contender:
             cache_folder=options.cache_folder,
             local_files_only=options.local_files_only,
         )
-        # All options, so that one that comes later cannot be forgotten here.
+        # All options, so that one that is added later cannot be forgotten here.
         return json.dumps([fingerprint_model(folder, scorer.engine), scorer.engine.device, asdict(options)])
 
 
 @contextmanager
-def contenders(
-    models: Sequence[str | Path | Reranker], load: Callable[[str | Path], Reranker]
-) -> Iterator[list[Contender]]:
-    """All of them, ready; what was loaded here is closed afterwards.
+def load_systems(models: Sequence[str | Path | Reranker], **loading: Any) -> Iterator[list[System]]:
+    """Load all models that are given by name, with the options ``loading``, and close these at the end.
 
-    All are loaded before the first computes, so that the name of the last, if it is wrong, costs no work.
+    All are loaded before the first one computes, so that a wrong name or option costs no work.
 
     Raises:
-        InvalidInputError: None is given, or one twice.
+        InvalidInputError: No model is given, one is given twice or has a score cache, or there is nothing to load with
+            the options.
     """
     if isinstance(models, (str, Path, Reranker)) or not models:
         raise InvalidInputError(f"models must be a list of at least one model's name or Reranker, got {models!r}.")
-    given = [model if isinstance(model, Reranker) else str(model) for model in models]
-    for position, model in enumerate(given):
-        if model in given[:position]:
+    entries = [model if isinstance(model, Reranker) else str(model) for model in models]
+    for position, model in enumerate(entries):
+        if model in entries[:position]:
             raise InvalidInputError(f"The model {label_of(model)} is given twice. Give each once.")
-        if isinstance(model, LoadedReranker) and model.loaded_from.score_cache:
-            raise InvalidInputError(
-                f"{label_of(model)} has a score_cache, and a score that is known takes no time. Load it without one; "
-                f"what an evaluation computes is kept in its work_folder (--out)."
-            )
-    with ExitStack() as opened:
-        found: list[Contender] = []
-        for model in given:
-            reranker = model if isinstance(model, Reranker) else opened.enter_context(load(model))
-            label, taken = label_of(model), [other.label for other in found]
+    if loading and all(isinstance(model, Reranker) for model in entries):
+        raise InvalidInputError(
+            f"Got {', '.join(loading)} for models that are loaded already. Give these options to load_reranker, or "
+            f"name the models."
+        )
+    with ExitStack() as stack:
+        systems: list[System] = []
+        for model in entries:
+            reranker = model if isinstance(model, Reranker) else stack.enter_context(load_reranker(model, **loading))
+            if isinstance(reranker, LoadedReranker) and reranker.loaded_from.score_cache:
+                raise InvalidInputError(
+                    f"{label_of(model)} has a score_cache, and a cached score takes no time. Load it without one; an "
+                    f"evaluation keeps its scores in work_folder (--work-folder)."
+                )
+            label, labels = label_of(model), [system.label for system in systems]
             number = 2
-            while label in taken:
+            while label in labels:
                 label, number = f"{label_of(model)} ({number})", number + 1
-            found.append(Contender(label, reranker, *_computed_by(reranker)))
-        yield found
+            systems.append(System(label, reranker, *_engine_of(reranker)))
+        yield systems
 
 
 def label_of(model: str | Path | Reranker) -> str:
-    """What a model is called in results."""
+    """The name of a model in results."""
     if not isinstance(model, Reranker):
         return str(model)
     return str(model.loaded_from.model) if isinstance(model, LoadedReranker) else type(model.scorer).__name__
 
 
-def _computed_by(reranker: Reranker) -> tuple[str, str, str]:
+def _engine_of(reranker: Reranker) -> tuple[str, str, str]:
     """Engine, precision and device."""
     if isinstance(reranker.scorer, CrossEncoderScorer):
         engine = reranker.scorer.engine

@@ -104,7 +104,7 @@ def _knows(encoder: PairEncoder, collection: Collection) -> bool:
 def _relevant(collection: Collection) -> _Beside:
     return {
         query: [passage for passage, grade in grades.items() if grade > 0 and passage in collection.passages]
-        for query, grades in collection.judgements.items()
+        for query, grades in collection.qrels.items()
     }
 
 
@@ -119,7 +119,7 @@ def _sample(
         )
     chance.shuffle(known)
     # Judged queries are worth most where models are compared, so those come first.
-    known.sort(key=lambda name: not any(grade > 0 for grade in collection.judgements.get(name, {}).values()))
+    known.sort(key=lambda name: not any(grade > 0 for grade in collection.qrels.get(name, {}).values()))
     compared = known[: min(share, len(known) // 2)]
     rest = known[len(compared) :][:CALIBRATION_PAIRS]
     questions = _questions(collection, beside, [*compared, *rest], chance)
@@ -146,7 +146,7 @@ def _questions(collection: Collection, beside: _Beside, names: list[str], chance
         known = beside.get(name, [])[: CANDIDATES // 2]
         chosen = list(dict.fromkeys([*known, *(pool[position] for position in positions)]))
         documents = {key: passages[key] for key in chosen[:CANDIDATES]}
-        questions.append(Question(name, collection.queries[name], documents, collection.judgements.get(name, {})))
+        questions.append(Question(name, collection.queries[name], documents, collection.qrels.get(name, {})))
     return questions
 
 
@@ -186,7 +186,7 @@ def _read_pairs(path: Path) -> tuple[Collection, _Beside]:
         path.name,
         passages={name: text for text, name in passages.items()},
         queries={name: text for text, name in queries.items()},
-        judgements={},
+        qrels={},
     )
     return collection, beside
 

@@ -1,47 +1,76 @@
-"""Retrieval collections in BEIR layout: corpus.jsonl, queries.jsonl and, if judged, qrels/SPLIT.tsv."""
+"""Collections in BEIR layout: corpus.jsonl, queries.jsonl and, if there are relevance judgments, qrels/SPLIT.tsv."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rerank_plugins._internal.files import expand
 from rerank_plugins._internal.text import json_object, read_file, read_lines
 from rerank_plugins.errors import InvalidInputError
 
+__all__ = [
+    "SPLITS",
+    "Collection",
+    "Passage",
+    "example_collection",
+    "example_corpus",
+    "example_folder",
+    "read_collection",
+    "read_corpus",
+    "read_json_lines",
+    "read_qrels",
+]
+
 SPLITS = ("test", "dev", "train")
-"""The judgements that are read if none are named: the first of these that is there."""
+"""The splits in the order in which they are looked for when none is named."""
 
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """Texts by their ids, in the order of the files. A passage is its title and its text."""
+    """Passages, queries and qrels, in the order of the files. A passage's text is its title and its text."""
 
     name: str
     passages: dict[str, str]
+    """Texts by passage id."""
     queries: dict[str, str]
-    judgements: dict[str, dict[str, int]]
-    """query id → passage id → grade, 0 for judged and not relevant; empty if the folder has none."""
+    """Texts by query id."""
+    qrels: dict[str, dict[str, int]]
+    """Relevance grades by query id and passage id; 0 is judged and not relevant. Empty if the folder has no qrels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """One line of a corpus file."""
+
+    id: str
+    title: str
+    text: str
 
 
 def example_folder(name: str) -> Path:
-    """A folder of texts written for this project: in the wheel, or in ``examples/data`` of a checkout."""
+    """A folder of the texts written for this project: in the wheel, or in ``examples/data`` of a checkout."""
     package = Path(__file__).parents[1]
     installed = package / "data" / name
     return installed if installed.is_dir() else package.parents[1] / "examples" / "data" / name
 
 
 def example_collection(language: Literal["english", "chinese"]) -> Path:
-    """The folder of one of the two collections written for this project."""
+    """The folder of one of the two example collections."""
     return example_folder(language)
 
 
+def example_corpus() -> Path:
+    """The corpus file of the English example collection."""
+    return example_collection("english") / "corpus.jsonl"
+
+
 def read_collection(folder: str | Path, split: str | None = None) -> Collection:
-    """Read ``folder`` with the judgements of ``split``; with None, of the first of `SPLITS` that is there, if any.
+    """Read ``folder`` with the qrels of ``split``; with None, of the first of `SPLITS` that exists, if any.
 
     Raises:
-        InvalidInputError: A file is missing, or a line of it is not what its name promises.
+        InvalidInputError: A file is missing, or one of its lines is not in the expected format.
     """
     folder = expand(folder)
     for name in ("corpus.jsonl", "queries.jsonl"):
@@ -50,16 +79,15 @@ def read_collection(folder: str | Path, split: str | None = None) -> Collection:
                 f"{folder} has no {name}. Expected a folder in BEIR layout: corpus.jsonl (_id, title, text), "
                 f"queries.jsonl (_id, text) and perhaps qrels/test.tsv (query-id, corpus-id, score)."
             )
-    passages = _texts(folder / "corpus.jsonl")
-    queries = _texts(folder / "queries.jsonl")
-    return Collection(folder.resolve().name, passages, queries, read_judgements(folder, split))
+    passages, queries = _read_texts(folder / "corpus.jsonl"), _read_texts(folder / "queries.jsonl")
+    return Collection(folder.resolve().name, passages, queries, read_qrels(folder, split))
 
 
-def read_judgements(folder: Path, split: str | None) -> dict[str, dict[str, int]]:
-    """Those of ``split``; with None of the first of `SPLITS` that is there, empty without any.
+def read_qrels(folder: Path, split: str | None) -> dict[str, dict[str, int]]:
+    """The qrels of ``split``; with None of the first of `SPLITS` that exists, empty if none does.
 
     Raises:
-        InvalidInputError: ``split`` is not there, or a line of the file is no judgement.
+        InvalidInputError: The file of ``split`` does not exist, or a line of it has another format.
     """
     files = [folder / "qrels" / f"{name}.tsv" for name in ((split,) if split else SPLITS)]
     path = next((file for file in files if file.is_file()), None)
@@ -67,32 +95,59 @@ def read_judgements(folder: Path, split: str | None) -> dict[str, dict[str, int]
         if split is None:
             return {}
         raise InvalidInputError(f"{folder} has no qrels/{split}.tsv. Name a split whose file is there.")
-    judgements: dict[str, dict[str, int]] = {}
+    qrels: dict[str, dict[str, int]] = {}
     for number, line in read_lines(read_file(path), str(path)):
         cells = line.split("\t")
         if number == 1 and cells[0] == "query-id":
             continue
         try:
             query, passage, grade = cells
-            judgements.setdefault(query, {})[passage] = int(grade)
+            qrels.setdefault(query, {})[passage] = int(grade)
         except ValueError as exc:
             raise InvalidInputError(
                 f"{path}, line {number} is {line!r}. Expected a query's _id, a passage's _id and a whole number, "
                 f"with tabs between them."
             ) from exc
-    return judgements
+    return qrels
 
 
-def _texts(path: Path) -> dict[str, str]:
-    texts: dict[str, str] = {}
-    for number, line in read_lines(read_file(path), str(path)):
-        row = json_object(line, str(path), number)
-        name = row.get("_id")
-        if name is None or str(name) in texts:
-            problem = "has no _id" if name is None else f"has the _id {name!r} a second time"
-            raise InvalidInputError(f"{path}, line {number} {problem}. Give every line an _id of its own.")
-        title = str(row.get("title") or "")
-        texts[str(name)] = f"{title}. {row['text']}" if title else row["text"]
-    if not texts:
-        raise InvalidInputError(f"{path} is empty. Expected one JSON object with '_id' and 'text' a line.")
-    return texts
+def read_corpus(path: Path) -> list[Passage]:
+    """Read JSON lines with ``text`` and optionally ``_id`` and ``title``; blank lines are skipped.
+
+    A passage without an id gets its line number, one without a title the beginning of its text.
+    """
+    rows = _read_rows(path, ids_required=False)
+    return [Passage(name, str(row.get("title") or row["text"][:60]), row["text"]) for name, row in rows.items()]
+
+
+def read_json_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    """The JSON objects of a file, each with its line number; every one has a string ``text``.
+
+    Raises:
+        InvalidInputError: The file is empty, or a line of it is no such object.
+    """
+    source = str(path)
+    rows = [(number, json_object(line, source, number)) for number, line in read_lines(read_file(path), source)]
+    if not rows:
+        raise InvalidInputError(f"{path} is empty. Expected one JSON object with a field 'text' a line.")
+    return rows
+
+
+def _read_rows(path: Path, *, ids_required: bool) -> dict[str, dict[str, Any]]:
+    """The rows of a file by their ids, or by their line numbers if they need none."""
+    rows: dict[str, dict[str, Any]] = {}
+    for number, row in read_json_lines(path):
+        if row.get("_id") is None and ids_required:
+            raise InvalidInputError(f"{path}, line {number} has no _id. Give every line an _id of its own.")
+        name = str(number if row.get("_id") is None else row["_id"])
+        if name in rows:
+            raise InvalidInputError(
+                f"{path}, line {number} has the _id {name!r} a second time. Give every line an _id of its own."
+            )
+        rows[name] = row
+    return rows
+
+
+def _read_texts(path: Path) -> dict[str, str]:
+    rows = _read_rows(path, ids_required=True)
+    return {name: f"{row['title']}. {row['text']}" if row.get("title") else row["text"] for name, row in rows.items()}

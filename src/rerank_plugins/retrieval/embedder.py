@@ -1,4 +1,4 @@
-"""Texts to unit vectors, for first stages: the static embedder in the box, or any sentence-transformers model."""
+"""Bi-encoders for the first stage: the bundled static embedder, or any sentence-transformers model."""
 
 from __future__ import annotations
 
@@ -16,17 +16,24 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+__all__ = ["BUNDLED_EMBEDDER", "Embedder", "load_embedder"]
+
 Embedder = Callable[[Sequence[str]], "NDArray[np.float32]"]
-"""Texts to unit vectors, float32 [texts, dimensions]: their inner product is the cosine."""
+"""Encodes texts as unit vectors, float32 [texts, dimensions]: an inner product of two is their cosine."""
 
 BUNDLED_EMBEDDER = "embed-static-en"
 
 
 def load_embedder(name: str) -> Embedder:
-    """A static embedder (model2vec folder, or one in the box), else a sentence-transformers model."""
+    """Load a bundled embedder, a model2vec folder, or a sentence-transformers model.
+
+    Raises:
+        MissingExtraError: The library that computes this embedder is not installed.
+        ModelNotFoundError: sentence-transformers cannot load it.
+    """
     import numpy as np
 
-    folder = next((box for box in list_bundled_models() if box.name == name), expand(name))
+    folder = next((bundled for bundled in list_bundled_models() if bundled.name == name), expand(name))
     if _is_static(folder):
         try:
             from model2vec import StaticModel
@@ -36,13 +43,13 @@ def load_embedder(name: str) -> Embedder:
     else:
         encode = _sentence_transformer(str(folder) if str(name).startswith("~") else name)
 
-    def unit_vectors(texts: Sequence[str]) -> NDArray[np.float32]:
+    def encode_normalized(texts: Sequence[str]) -> NDArray[np.float32]:
         vectors = np.asarray(encode([without_surrogates(text) for text in texts]), dtype=np.float32)
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         units: NDArray[np.float32] = vectors / np.maximum(norms, np.float32(1e-12))
         return units
 
-    return unit_vectors
+    return encode_normalized
 
 
 def _is_static(folder: Path) -> bool:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
+from rerank_plugins._internal.machine import describe_processor
 from rerank_plugins.backends.auto import find_accelerator
 from rerank_plugins.backends.cpu import count_usable_cpus, has_bf16_instructions
-from rerank_plugins.evaluation.run import processor_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Arithmetic:
     @property
     def machine(self) -> str:
         """What computes, in words."""
-        name = torch.cuda.get_device_name() if self.device == "cuda" else processor_name(torch.get_num_threads())
+        name = torch.cuda.get_device_name() if self.device == "cuda" else describe_processor(torch.get_num_threads())
         return f"{name}, {self.autocast or 'fp32'}"
 
     @property

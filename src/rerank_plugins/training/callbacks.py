@@ -16,8 +16,8 @@ from transformers import TrainerCallback
 
 from rerank_plugins._internal.text import without_surrogates
 from rerank_plugins.errors import TrainingError
-from rerank_plugins.evaluation.comparison import reranked_order
-from rerank_plugins.evaluation.metrics import measured
+from rerank_plugins.evaluation.comparison import order_by_score
+from rerank_plugins.evaluation.metrics import compute_metrics
 from rerank_plugins.evaluation.queries import JudgedQuery
 from rerank_plugins.training.arithmetic import Arithmetic
 from rerank_plugins.training.base_model import Base
@@ -144,7 +144,7 @@ def development_ndcg(queries: Sequence[JudgedQuery], scores: Sequence[float]) ->
     orders = []
     for query in queries:
         placed: list[float | None] = [None] * len(query.texts)
-        for position in query.filled:
+        for position in query.positions:
             placed[position] = next(found)
-        orders.append(reranked_order(placed, len(placed)))
-    return fmean(measured(queries, orders, [_NDCG])[_NDCG].values())
+        orders.append(order_by_score(placed, len(placed)))
+    return fmean(compute_metrics(queries, orders, [_NDCG])[_NDCG].values())

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from rerank_plugins._internal.blank import is_blank
 from rerank_plugins.errors import InvalidInputError
-from rerank_plugins.evaluation.queries import JudgedQuery, judged_queries
+from rerank_plugins.evaluation.queries import JudgedQuery, build_queries
 from rerank_plugins.retrieval.beir import Collection
 from rerank_plugins.retrieval.first_stage import FirstStage
 from rerank_plugins.training.groups import passage_key, relevant_keys
@@ -47,7 +47,7 @@ def gathered(division: Division, stage: FirstStage) -> Material:
     # A teacher has to prefer one to another.
     unjudged = [query for name in division.unjudged if len((query := _query(collection, name, {}, stage)).others) > 1]
     usable = [query for query in judged if query.others]
-    development = judged_queries(division.part(division.development), stage) if division.development else []
+    development = build_queries(division.part(division.development), stage) if division.development else []
     data = replace(
         division.data,
         judged=len(usable),

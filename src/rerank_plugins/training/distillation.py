@@ -13,8 +13,8 @@ from rich.progress import Progress
 
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.evaluation.queries import JudgedQuery
-from rerank_plugins.evaluation.score_log import KeptScores, Scored, kept_scores
-from rerank_plugins.evaluation.systems import Contender
+from rerank_plugins.evaluation.score_log import QueryScores, ScoreLog, open_score_log
+from rerank_plugins.evaluation.systems import System
 from rerank_plugins.retrieval.beir import Collection
 from rerank_plugins.training.lists import TrainingList, as_logit
 
@@ -23,7 +23,7 @@ Taught = dict[str, dict[str, float]]
 
 
 def taught(
-    teacher: Contender, collection: Collection, lists: Sequence[TrainingList], folder: Path, bar: Progress
+    teacher: System, collection: Collection, lists: Sequence[TrainingList], folder: Path, bar: Progress
 ) -> Taught:
     """The logits of every pair in ``lists``, each computed once; those of an earlier run are read from ``folder``.
 
@@ -36,7 +36,7 @@ def taught(
     identity = teacher.identity()
     # Of a scorer of somebody's own nobody can tell whether it is the one of yesterday.
     place = (
-        nullcontext(KeptScores()) if identity is None else kept_scores(folder, teacher.label, json.dumps([identity]))
+        nullcontext(ScoreLog()) if identity is None else open_score_log(folder, teacher.label, json.dumps([identity]))
     )
     found: Taught = {}
     task = bar.add_task(f"asking the teacher {teacher.label}", total=len(asked))
@@ -59,12 +59,12 @@ def _as_judged(collection: Collection, query: str, passages: list[str]) -> Judge
     return JudgedQuery(query, collection.queries[query], passages, texts, {}, "")
 
 
-def _logits(teacher: Contender, query: JudgedQuery, kept: KeptScores) -> dict[str, float]:
+def _logits(teacher: System, query: JudgedQuery, kept: ScoreLog) -> dict[str, float]:
     scored = kept.get(query)
     if scored is None:
         start = time.perf_counter()
         scores = teacher.reranker.score(query.pairs)
-        scored = Scored([*scores], time.perf_counter() - start)
+        scored = QueryScores([*scores], time.perf_counter() - start)
         kept.put(query, scored)
     raw = [math.nan if score is None else score for score in scored.scores]
     logits = raw if teacher.reranker.scale == "logit" else [as_logit(score) for score in raw]

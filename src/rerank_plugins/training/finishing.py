@@ -13,7 +13,7 @@ from rerank_plugins._internal.files import expand
 from rerank_plugins.errors import TrainingError
 from rerank_plugins.evaluation.results import METRICS, Evaluation
 from rerank_plugins.evaluation.significance import interval, p_value
-from rerank_plugins.evaluation.verdict import SIGNIFICANT, p_in_words
+from rerank_plugins.evaluation.verdict import SIGNIFICANT, format_p_value
 from rerank_plugins.export import Export, export_model
 from rerank_plugins.export.calibration_data import CALIBRATION_PAIRS
 from rerank_plugins.training.dataset import Material
@@ -88,7 +88,7 @@ def change(evaluation: Evaluation, trained: str, base: str | None, seed: int) ->
     label = evaluation.first_stage if base is None else shown(base)
     mean, p = interval(differences, seed), p_value(differences, seed)
     better, worse = sum(one > 0 for one in differences), sum(one < 0 for one in differences)
-    told = f"(95 % interval {mean.low:+.3f} to {mean.high:+.3f}, {p_in_words(p)})"
+    told = f"(95 % interval {mean.low:+.3f} to {mean.high:+.3f}, {format_p_value(p)})"
     counts = f"{better} {'query' if better == 1 else 'queries'} got better, {worse} worse, of {len(differences)}."
     if mean.low > 0 and p < SIGNIFICANT:
         verdict = f"Better than {label}: nDCG@10 rises by {mean.mean:.3f} {told}. {counts}"

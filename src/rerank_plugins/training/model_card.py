@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rerank_plugins.errors import TrainingError
-from rerank_plugins.evaluation.report.formatting import counted, interval, number, p_value, signed, signed_interval
+from rerank_plugins.evaluation.report.formatting import interval, number, p_value, plural, signed, signed_interval
 from rerank_plugins.evaluation.results import METRICS, Reranked
 from rerank_plugins.hub.fidelity_report import describe_shortfall
 from rerank_plugins.training.finishing import shown
@@ -87,8 +87,8 @@ def _results(training: Training) -> str:
     )
     change = training.change
     return (
-        f"{counted(evaluation.queries, 'query', 'queries')} of {data.collection} ({source}), none of them learned "
-        f"from. Each order is of the same candidates, the top {evaluation.top_k} of {evaluation.first_stage}, which "
+        f"{plural(evaluation.queries, 'query', 'queries')} of {data.collection} ({source}), none of them learned "
+        f"from. Each order is of the same candidates, the top {evaluation.fetch_k} of {evaluation.first_stage}, which "
         f"hold {evaluation.recall:.1%} of what is relevant. What nobody judged counts as not relevant.\n\n{table}\n\n"
         f"The trained model less {change.compared_with}, query by query: {signed(change.difference.mean)} "
         f"({signed_interval(change.difference)}, p {p_value(change.p_value)}). Intervals are bootstrap intervals over "
@@ -141,7 +141,7 @@ def _data(training: Training) -> str:
         if count
     ]
     return (
-        f"**Data**: {data.collection}, {counted(data.passages, 'passage', 'passages')}; {data.judged:,} judged queries "
+        f"**Data**: {data.collection}, {plural(data.passages, 'passage', 'passages')}; {data.judged:,} judged queries "
         f"of qrels/{data.split}.tsv and {data.unjudged:,} that nobody judged; {data.development:,} others to choose "
         f"the best step by, and {data.test:,} for the evaluation. Queries that share their text or a relevant passage "
         f"are on one side. Left out: {'; '.join(left_out) or 'none'}."
@@ -160,7 +160,7 @@ def _recipe(training: Training) -> str:
     return (
         f"**Recipe**: {shown(training.base)}, all weights.{head} Lists of one relevant passage and others of the top "
         f"{options['top_k']} of {training.evaluation.first_stage}, {options['list_size']} in all, drawn anew in "
-        f"each of {counted(options['epochs'], 'epoch', 'epochs')}; cross-entropy of each list (ListNet), whose target "
+        f"each of {plural(options['epochs'], 'epoch', 'epochs')}; cross-entropy of each list (ListNet), whose target "
         f"is {target}. AdamW, learning rate {options['learning_rate']:g} with warm-up, then linear to zero; "
         f"{options['batch_size']} lists a step, {training.steps:,} steps; pairs cut to {options['max_length']} tokens; "
         f"seed {options['seed']}. {training.seconds / 60:.0f} minutes on {training.machine}."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import math
 from collections.abc import Iterator
@@ -15,13 +14,12 @@ from rich.progress import Progress
 
 from rerank_plugins._internal.files import free_bytes
 from rerank_plugins.errors import InvalidInputError, RerankError, TrainingError
-from rerank_plugins.evaluation.candidates import first_stage, progress_bar
+from rerank_plugins.evaluation.candidates import find_candidates, progress_bar
 from rerank_plugins.evaluation.results import Evaluation
 from rerank_plugins.evaluation.run import evaluate
-from rerank_plugins.evaluation.systems import contenders, label_of
+from rerank_plugins.evaluation.systems import label_of
 from rerank_plugins.hub.lookup import find_model
 from rerank_plugins.hub.weights import count_fp32_bytes, fingerprint_weights, hash_file
-from rerank_plugins.loading import load_reranker
 from rerank_plugins.reranker import Reranker
 from rerank_plugins.retrieval.first_stage import FirstStage
 from rerank_plugins.training.arithmetic import chosen_arithmetic, use_threads
@@ -122,7 +120,7 @@ class Sitting:
 
     def learned(self, begun: Begun) -> Learned:
         """The model in its place, after the last step."""
-        with progress_bar(shown=self.progress) as bar:
+        with progress_bar(visible=self.progress) as bar:
             stage = self._stage(begun, bar)
             material = gathered(begun.division, stage)
             told = trained(begun.work, self.out)
@@ -183,7 +181,7 @@ class Sitting:
         kept = kept_candidates(begun.work)
         if kept is not None:
             return FirstStage(*kept)
-        stage = first_stage(begun.division.all_judged, self.recipe.embedder, self.run_file, self.recipe.top_k, bar)
+        stage = find_candidates(begun.division.all_judged, self.recipe.embedder, self.run_file, self.recipe.top_k, bar)
         keep_candidates(begun.work, stage.name, stage.candidates)
         return stage
 
@@ -229,8 +227,9 @@ class Sitting:
     def _taught(self, work: Path, material: Material, lists: list[TrainingList], bar: Progress) -> Taught | None:
         if self.teacher is None:
             return None
-        load = functools.partial(load_reranker, max_length=self.recipe.max_length, threads=self.threads)
-        with contenders([self.teacher], load) as (teacher,):
+        options = {"max_length": self.recipe.max_length, "threads": self.threads}
+        loading = {} if isinstance(self.teacher, Reranker) else options
+        with load_systems([self.teacher], **loading) as (teacher,):
             return taught(teacher, material.collection, lists, work, bar)
 
     def _evaluation(self, begun: Begun, learned: Learned) -> Evaluation:
@@ -242,9 +241,9 @@ class Sitting:
         return evaluate(
             begun.division.part(begun.division.test),
             models,
-            run=learned.stage,
-            top_k=self.recipe.top_k,
-            queries=self.test_queries,
+            run_file=learned.stage,
+            fetch_k=self.recipe.top_k,
+            max_queries=self.test_queries,
             seed=self.recipe.seed,
             work_folder=begun.work,
             progress=self.progress,

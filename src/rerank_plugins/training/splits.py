@@ -8,8 +8,8 @@ from pathlib import Path
 
 from rerank_plugins._internal.blank import is_blank
 from rerank_plugins.errors import InvalidInputError
-from rerank_plugins.evaluation.queries import sampled
-from rerank_plugins.retrieval.beir import Collection, read_collection, read_judgements
+from rerank_plugins.evaluation.queries import sample_queries
+from rerank_plugins.retrieval.beir import Collection, read_collection, read_qrels
 from rerank_plugins.training.groups import Judgements, held_out, normal, query_key, relevant_keys
 from rerank_plugins.training.results import TrainingData
 
@@ -48,7 +48,7 @@ class Division:
     def all_judged(self) -> Collection:
         """With every query of the four parts as if it were judged: those that need candidates."""
         unjudged: dict[str, dict[str, int]] = {query: {} for query in self.unjudged}
-        return replace(self.collection, judgements={**self.train, **self.development, **self.test, **unjudged})
+        return replace(self.collection, qrels={**self.train, **self.development, **self.test, **unjudged})
 
     @property
     def data(self) -> TrainingData:
@@ -69,7 +69,7 @@ class Division:
 
     def part(self, judgements: dict[str, dict[str, int]]) -> Collection:
         """The collection with the judgements of one part."""
-        return replace(self.collection, judgements=judgements)
+        return replace(self.collection, qrels=judgements)
 
 
 def divide(
@@ -90,9 +90,7 @@ def divide(
     split, test_split = _chosen(folder, split, test_split)
     collection = read_collection(folder, split)
     judged = {
-        query: grades
-        for query, grades in collection.judgements.items()
-        if not is_blank(collection.queries.get(query, ""))
+        query: grades for query, grades in collection.qrels.items() if not is_blank(collection.queries.get(query, ""))
     }
     train = {query: grades for query, grades in judged.items() if _usable(collection, grades)}
     without_relevant = sum(
@@ -102,7 +100,7 @@ def divide(
     if test_split is None:
         test = _held_out_test(collection, split, train, seed)
     else:
-        test = sampled(replace(collection, judgements=read_judgements(folder, test_split)), None, seed).judgements
+        test = sample_queries(replace(collection, qrels=read_qrels(folder, test_split)), None, seed).qrels
         leaking = _leaking(collection, train, test, (split, test_split), drop=drop_leaks)
     train = {query: grades for query, grades in train.items() if query not in test and query not in leaking}
     size = min(MOST_DEVELOPMENT, max(FEWEST_HELD_OUT, round(development * len(train))))
@@ -194,7 +192,7 @@ def _unjudged(folder: Path, collection: Collection, split: str, parts: Mapping[s
     judged = {query for part in parts.values() for query in part}
     for path in (folder / "qrels").glob("*.tsv"):
         if path.stem != split:
-            judged.update(read_judgements(folder, path.stem))
+            judged.update(read_qrels(folder, path.stem))
     held = {query for query in judged if query not in parts["train"] and query in collection.queries}
     texts = {normal(collection.queries[query]) for query in held}
     return [

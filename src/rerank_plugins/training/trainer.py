@@ -67,7 +67,7 @@ class TrainingLists:
 
 def evaluated_steps(steps: int, list_pairs: int, development: Sequence[JudgedQuery]) -> list[int]:
     """After which steps the development queries are scored: up to ten times, evenly, at least twice."""
-    cost = sum(len(query.filled) for query in development)
+    cost = sum(len(query.positions) for query in development)
     times = min(max(2, _PAIRS_TO_A_TRAINED_ONE * list_pairs // max(1, cost)), MOST_EVALUATIONS, steps)
     return sorted({math.ceil(steps * number / times) for number in range(1, times + 1)})
 

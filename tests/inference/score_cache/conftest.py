@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from kept_scores import Open
 from rerank_plugins.inference.score_cache import ScoreCache
+from score_cache_processes import Open
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from kept_scores import SCORED, Open, known, needs_fork, of, run, start
 from rerank_plugins import ScoredPair
 from rerank_plugins.inference.score_cache import FILE_NAME
+from score_cache_processes import SCORED, Open, known, needs_fork, of, run, start
 
 
 def test_a_later_process_finds_the_scores(open_cache: Open, tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kept_scores import SCORED, Open, keep, known, of
 from rerank_plugins import Pair, ScoredPair
 from rerank_plugins.inference.score_cache import FILE_NAME, ScoreCache
+from score_cache_processes import SCORED, Open, keep, known, of
 
 
 @pytest.mark.parametrize("truncated", [True, False, None])

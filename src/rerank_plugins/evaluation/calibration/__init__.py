@@ -1,1 +1,1 @@
-"""Fits a `rerank_plugins.Calibration` on judged queries, and measures it on others."""
+"""Fitting a `rerank_plugins.Calibration` on judged queries, and measuring it on others."""

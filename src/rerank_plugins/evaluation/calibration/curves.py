@@ -1,10 +1,10 @@
-"""Curves from raw scores to probabilities: Platt's and the isotonic one, and which of them suits."""
+"""Curves from raw scores to probabilities: Platt's and the isotonic one, and the choice between them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rerank_plugins.calibration import Calibration, Method
 from rerank_plugins.errors import InvalidInputError, MissingExtraError
@@ -13,31 +13,33 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+__all__ = ["ScoredQuery", "better_method", "fit", "pool"]
+
 FOLDS = 5
 
-ISOTONIC_FROM = 1000
-"""Pairs: with fewer the isotonic curve follows chance, and folds are too small to show it. scikit-learn's user guide on
-calibration names the same number."""
+MIN_ISOTONIC_PAIRS = 1000
+"""With fewer pairs the isotonic curve overfits, and folds are too small to show it. scikit-learn's user guide on
+calibration gives the same number."""
 
-# A curve through more knots is as good as indistinguishable, and its file not small any more.
-_MOST_KNOTS = 200
+# More knots hardly change the curve, and make its file large.
+_MAX_KNOTS = 200
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredQuery:
-    """A query's candidates: the scorer's own numbers, and which of them are relevant."""
+    """The raw scores of a query's candidates, and which of these are relevant."""
 
     scores: list[float]
     relevant: list[bool]
 
     @property
     def answered(self) -> bool:
-        """Whether a candidate is relevant."""
+        """Whether any candidate is relevant."""
         return any(self.relevant)
 
 
-def pooled(queries: Sequence[ScoredQuery]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """All scores, and all labels, in one row each."""
+def pool(queries: Sequence[ScoredQuery]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """All scores and all labels, as one array each."""
     import numpy as np
 
     scores = np.array([score for query in queries for score in query.scores], dtype=np.float64)
@@ -45,61 +47,60 @@ def pooled(queries: Sequence[ScoredQuery]) -> tuple[NDArray[np.float64], NDArray
 
 
 def fit(method: Method, queries: Sequence[ScoredQuery]) -> Calibration:
-    """A curve through the pairs of the queries; what it says of itself is empty yet.
+    """Fit a curve to the pairs of the queries; its metadata (``model``, ``fitted_on``, ``ece_*``) is still empty.
 
     Raises:
-        InvalidInputError: Higher scores are not more often relevant, so that no non-decreasing curve says anything.
+        InvalidInputError: Higher scores are not more often relevant, so that a non-decreasing curve is flat.
         MissingExtraError: scikit-learn is not installed.
     """
     try:
         import sklearn.isotonic
-        import sklearn.linear_model  # noqa: F401 - missing is said here, once for both
+        import sklearn.linear_model  # noqa: F401 - imported here for one error message
     except ImportError as exc:
         raise MissingExtraError("eval", "Fitting a calibration", str(exc.name)) from exc
     curve = _platt(queries) if method == "platt" else _isotonic(queries)
     if curve is None:
         raise InvalidInputError(
-            "Documents that are relevant have no higher scores than others, so no calibration of these scores can "
-            "tell them apart. Check that the model reads the language, and that the judgements belong to the texts."
+            "Relevant documents have no higher scores than others, so no calibration of these scores can tell them "
+            "apart. Check that the model reads the language, and that the qrels belong to the texts."
         )
-    return curve
+    metadata: dict[str, Any] = {"model": "", "fitted_on": "", "ece_before": 0.0, "ece_after": 0.0}
+    return Calibration(method=method, **metadata, **curve)
 
 
 def better_method(queries: Sequence[ScoredQuery]) -> tuple[Method, dict[str, float]]:
-    """The method of the lower log-loss on queries that it was not fitted on; Platt's if they are equal.
+    """The method of lower log-loss in cross-validation over `FOLDS` folds of queries; Platt's if both are equal.
 
     Returns:
-        It, and the log-loss a pair of both, in nats, over `FOLDS` folds of queries; Platt's and nothing for fewer pairs
-        than `ISOTONIC_FROM`.
+        The method, and the log-loss of both in nats a pair. Platt's and an empty dictionary for fewer pairs than
+        `MIN_ISOTONIC_PAIRS`.
     """
-    if sum(len(query.scores) for query in queries) < ISOTONIC_FROM:
+    if sum(len(query.scores) for query in queries) < MIN_ISOTONIC_PAIRS:
         return "platt", {}
-    # Queries with a relevant candidate are dealt out evenly, so that no fold is left without.
-    dealt = sorted(queries, key=lambda query: query.answered)
+    # Sorted, so that each fold has about as many queries with a relevant candidate.
+    ordered = sorted(queries, key=lambda query: query.answered)
     losses: dict[str, float] = {}
     methods: tuple[Method, ...] = ("platt", "isotonic")
     for method in methods:
         total = 0.0
         for fold in range(FOLDS):
-            left_out = dealt[fold::FOLDS]
-            curve = fit(method, [query for at, query in enumerate(dealt) if at % FOLDS != fold])
-            total += _log_loss(curve, left_out)
+            held_out = ordered[fold::FOLDS]
+            curve = fit(method, [query for at, query in enumerate(ordered) if at % FOLDS != fold])
+            total += _log_loss(curve, held_out)
         losses[method] = total / sum(len(query.scores) for query in queries)
     return ("isotonic" if losses["isotonic"] < losses["platt"] else "platt"), losses
 
 
 def _log_loss(curve: Calibration, queries: Sequence[ScoredQuery]) -> float:
-    """Summed over the pairs."""
-    import numpy as np
+    """The sum over all pairs, in nats."""
+    from sklearn.metrics import log_loss
 
-    scores, relevant = pooled(queries)
-    probabilities = np.array([curve.probability(score) for score in scores.tolist()])
-    # Where Platt's curve is 1 to the last bit, the loss of a pair is 36 and not infinite.
-    chosen = np.clip(np.where(relevant, probabilities, 1 - probabilities), np.finfo(np.float64).eps, 1)
-    return float(-np.log(chosen).sum())
+    scores, relevant = pool(queries)
+    probabilities = [curve.probability(score) for score in scores.tolist()]
+    return float(log_loss(relevant, probabilities, labels=[False, True], normalize=False))
 
 
-def _platt(queries: Sequence[ScoredQuery]) -> Calibration | None:
+def _platt(queries: Sequence[ScoredQuery]) -> dict[str, Any] | None:
     """Logistic regression on the score, with the targets of Platt (1999), "Probabilistic Outputs for SVMs", 2.2.
 
     These are not quite 0 and 1, so that the slope stays finite where the scores separate the two perfectly.
@@ -107,7 +108,7 @@ def _platt(queries: Sequence[ScoredQuery]) -> Calibration | None:
     import numpy as np
     from sklearn.linear_model import LogisticRegression
 
-    scores, relevant = pooled(queries)
+    scores, relevant = pool(queries)
     middle, width = scores.mean(), scores.std()
     if not width:
         return None
@@ -123,40 +124,19 @@ def _platt(queries: Sequence[ScoredQuery]) -> Calibration | None:
     slope = float(regression.coef_[0, 0] / width)
     if slope <= 0:
         return None
-    return _curve("platt", slope=slope, intercept=float(regression.intercept_[0] - slope * middle))
+    return {"slope": slope, "intercept": float(regression.intercept_[0] - slope * middle)}
 
 
-def _isotonic(queries: Sequence[ScoredQuery]) -> Calibration | None:
+def _isotonic(queries: Sequence[ScoredQuery]) -> dict[str, Any] | None:
     import numpy as np
     from sklearn.isotonic import IsotonicRegression
 
-    scores, relevant = pooled(queries)
-    # n pairs, all alike, say no more than the rule of succession gives them: 0 and 1 would be certainty.
+    scores, relevant = pool(queries)
+    # The rule of succession: n pairs of one kind do not justify a probability of exactly 0 or 1.
     edge = 1 / (len(scores) + 2)
     regression = IsotonicRegression(y_min=edge, y_max=1 - edge, out_of_bounds="clip").fit(scores, relevant)
     knots, values = regression.X_thresholds_, regression.y_thresholds_
     if values[0] == values[-1]:
         return None
-    kept = np.unique(np.linspace(0, len(knots) - 1, _MOST_KNOTS).round().astype(int))
-    return _curve("isotonic", scores=tuple(knots[kept].tolist()), probabilities=tuple(values[kept].tolist()))
-
-
-def _curve(
-    method: Method,
-    *,
-    slope: float = 1.0,
-    intercept: float = 0.0,
-    scores: tuple[float, ...] = (),
-    probabilities: tuple[float, ...] = (),
-) -> Calibration:
-    return Calibration(
-        method=method,
-        slope=slope,
-        intercept=intercept,
-        scores=scores,
-        probabilities=probabilities,
-        model="",
-        fitted_on="",
-        ece_before=0.0,
-        ece_after=0.0,
-    )
+    indices = np.unique(np.linspace(0, len(knots) - 1, _MAX_KNOTS).round().astype(int))
+    return {"scores": tuple(knots[indices].tolist()), "probabilities": tuple(values[indices].tolist())}

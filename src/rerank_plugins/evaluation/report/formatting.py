@@ -7,24 +7,37 @@ from math import isfinite
 
 from rerank_plugins.evaluation.results import Interval
 
-UNKNOWN = "–"
-"""Stands where a number is none."""
+__all__ = [
+    "UNKNOWN",
+    "clean",
+    "cut",
+    "interval",
+    "milliseconds",
+    "number",
+    "p_value",
+    "plural",
+    "signed",
+    "signed_interval",
+]
 
-# What HTML takes for an error, what no file in UTF-8 can hold, and what moves the cursor instead of being read.
+UNKNOWN = "–"
+"""Shown for NaN and infinity."""
+
+# Characters that HTML forbids, surrogates, and control characters.
 _UNREADABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 
 
 def clean(text: str) -> str:
-    """The text with what cannot be shown replaced by U+FFFD."""
+    """The text with unreadable characters replaced by U+FFFD."""
     return _UNREADABLE.sub("\ufffd", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def cut(text: str, length: int) -> str:
-    """At most ``length`` characters of the text, and how many it has if that is more."""
+    """The first ``length`` characters of the text, and the number of all if there are more."""
     return text if len(text) <= length else f"{text[:length]} … ({len(text):,} characters in all)"
 
 
-def counted(count: int, one: str, many: str) -> str:
+def plural(count: int, one: str, many: str) -> str:
     """``1 query``, ``1,355 queries``."""
     return f"{count:,} {one if count == 1 else many}"
 
@@ -35,30 +48,30 @@ def number(value: float) -> str:
 
 
 def signed(value: float) -> str:
-    """The same with its sign: ``+0.120``, ``−0.034``, ``0.000``."""
-    shown = number(value)
-    if shown in {UNKNOWN, "0.000", "−0.000"}:
-        return shown.removeprefix("−")
-    return shown if shown.startswith("−") else f"+{shown}"
+    """Three decimals and the sign: ``+0.120``, ``−0.034``, ``0.000``."""
+    text = number(value)
+    if text in {UNKNOWN, "0.000", "−0.000"}:
+        return text.removeprefix("−")
+    return text if text.startswith("−") else f"+{text}"
 
 
 def interval(value: Interval) -> str:
-    """Its ends: ``0.70 to 0.76``, with the decimals of the mean."""
+    """The ends of an interval: ``0.701 to 0.764``."""
     return f"{number(value.low)} to {number(value.high)}"
 
 
 def signed_interval(value: Interval) -> str:
-    """The same with signs."""
+    """The ends of an interval with signs: ``−0.012 to +0.064``."""
     return f"{signed(value.low)} to {signed(value.high)}"
 
 
 def p_value(value: float) -> str:
-    """Three decimals; below .001 no more than that."""
+    """Three decimals, or ``< 0.001``."""
     return "< 0.001" if value < 0.001 else number(value)
 
 
 def milliseconds(value: float) -> str:
-    """Whole from 10 on: ``3.2``, ``187``, ``2,310``."""
+    """Milliseconds, without decimals from 10 on: ``3.2``, ``187``, ``2,310``."""
     if not isfinite(value):
         return UNKNOWN
     return f"{value:,.0f}" if value >= 9.95 else f"{value:.1f}"

@@ -1,8 +1,7 @@
-"""One HTML file that shows what an evaluation found: no network, no script, light and dark. Extra: ``eval``."""
+"""The report of an evaluation: one HTML file, without network or script, in light and dark. Extra: ``eval``."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -11,94 +10,70 @@ from rerank_plugins.errors import InvalidInputError, MissingExtraError
 try:
     import jinja2
 
-    from rerank_plugins.evaluation.report.plots import (
+    from rerank_plugins.evaluation.report._plots import (
         enough_candidates,
         milliseconds_per_query,
         quality_against_latency,
     )
-    from rerank_plugins.evaluation.report.query_plots import query_gains, score_distribution
-    from rerank_plugins.evaluation.report.rank_flow import rank_changes
-    from rerank_plugins.evaluation.report.svg import plot_style, swatch
+    from rerank_plugins.evaluation.report._query_plots import query_gains, rank_changes, score_distribution
+    from rerank_plugins.evaluation.report._svg import Plot, plot_style, swatch
 except ImportError as exc:
     raise MissingExtraError("eval", "The report of an evaluation", str(exc.name)) from exc
 from rerank_plugins._internal.files import expand
-from rerank_plugins.evaluation.report import formatting as wording
+from rerank_plugins.evaluation.report import formatting
 from rerank_plugins.evaluation.results import Evaluation, Interval, QueryChange, Reranked
 from rerank_plugins.evaluation.verdict import SIGNIFICANT
 
-# Queries with their texts for each model, and characters of each text.
-_LOSSES = 10
-_LENGTH = 700
+__all__ = ["write_report"]
 
-
-@dataclass(frozen=True, slots=True)
-class _Figure:
-    """A plot and what stands around it. ``model`` is the number of the model it is about; None is all of them."""
-
-    title: str
-    svg: str
-    says: str
-    model: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Section:
-    """Plots of one kind, and how to read them."""
-
-    title: str
-    reading: str
-    figures: list[_Figure]
-
-
-@dataclass(frozen=True, slots=True)
-class _Drawings:
-    """What matplotlib drew. No text of the collection is in it."""
-
-    overview: list[_Figure]
-    by_model: list[_Section]
-    swatches: list[str]
+# The length of a text in the report, in characters.
+_MAX_LENGTH = 700
 
 
 def write_report(evaluation: Evaluation, path: str | Path) -> None:
-    """Write the report of ``evaluation`` to ``path``, over what is there; the same evaluation gives the same bytes.
+    """Write the report of ``evaluation`` to ``path``, replacing the file; the same evaluation gives the same bytes.
 
-    Every plot shows the same values as the dataclasses; with more than 400 queries the sorted gains are thinned evenly.
-    Of the queries that lost most, ten a model come with the first 700 characters of their texts.
+    Every plot shows the values of the dataclasses; with more than 400 queries the sorted gains are thinned evenly. The
+    ten queries a model with the largest losses are shown with the first 700 characters of their texts.
 
     Raises:
         InvalidInputError: ``path`` cannot be written, or ``evaluation`` has no reranker.
     """
     if not evaluation.rerankers:
         raise InvalidInputError("evaluation has no reranker, expected one or more. Evaluate a model first.")
-    page = _filled(evaluation, _drawn(evaluation))
+    page = _render(evaluation, _draw(evaluation))
     try:
         expand(path).write_bytes(page.encode())
     except OSError as exc:
         raise InvalidInputError(
-            f"{path} cannot be written ({exc.strerror or exc}). Give a file in a folder that is there and may be "
+            f"{path} cannot be written ({exc.strerror or exc}). Give a file in a folder that exists and can be "
             f"written to."
         ) from exc
 
 
-def _drawn(evaluation: Evaluation) -> _Drawings:
+def _draw(evaluation: Evaluation) -> dict[str, Plot]:
+    """All plots, by the prefix of their ids. They hold no text of the collection."""
     with plot_style():
-        return _Drawings(
-            overview=_overview(evaluation),
-            by_model=_by_model(evaluation),
-            swatches=[swatch(place) for place in range(len(evaluation.rerankers))],
-        )
+        plots = {
+            "quality": quality_against_latency(evaluation, "quality"),
+            "depth": enough_candidates(evaluation, "depth"),
+        }
+        for number, reranked in enumerate(evaluation.rerankers):
+            plots[f"gain-{number}"] = query_gains(reranked, f"gain-{number}")
+            plots[f"rank-{number}"] = rank_changes(reranked.changes, f"rank-{number}")
+            plots[f"score-{number}"] = score_distribution(reranked, f"score-{number}")
+        return plots
 
 
-def _filled(evaluation: Evaluation, drawings: _Drawings) -> str:
+def _render(evaluation: Evaluation, plots: dict[str, Plot]) -> str:
     return _template().render(
         evaluation=evaluation,
-        overview=drawings.overview,
-        by_model=drawings.by_model,
-        swatches=drawings.swatches,
+        plots=plots,
+        swatches=[swatch(number) for number in range(len(evaluation.rerankers))],
         outcome=_outcome,
         milliseconds_per_query=milliseconds_per_query,
-        lost_by=_lost,
-        length=_LENGTH,
+        losses_of=_losses,
+        length=_MAX_LENGTH,
     )
 
 
@@ -108,60 +83,24 @@ def _template() -> jinja2.Template:
         loader=jinja2.PackageLoader("rerank_plugins.evaluation.report", ""),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
-        # Not what is escaped already, which is a str of another type.
-        finalize=lambda value: wording.clean(value) if type(value) is str else value,
+        # Markup, which is escaped already, is a subclass of str and stays as it is.
+        finalize=lambda value: formatting.clean(value) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    names = ("counted", "cut", "interval", "milliseconds", "number", "p_value", "signed", "signed_interval")
-    pages.filters |= {name: getattr(wording, name) for name in names}
+    names = ("cut", "interval", "milliseconds", "number", "p_value", "plural", "signed", "signed_interval")
+    pages.filters |= {name: getattr(formatting, name) for name in names}
     return pages.get_template("report.html.jinja")
 
 
-def _overview(evaluation: Evaluation) -> list[_Figure]:
-    quality = quality_against_latency(evaluation, "quality")
-    depth = enough_candidates(evaluation, "depth")
-    return [
-        _Figure("Quality against latency", quality.svg, quality.says),
-        _Figure("How many candidates are enough", depth.svg, depth.says),
-    ]
-
-
-def _by_model(evaluation: Evaluation) -> list[_Section]:
-    models = list(enumerate(evaluation.rerankers))
-    gains = [(place, query_gains(reranked, f"gain-{place}")) for place, reranked in models]
-    ranks = [(place, rank_changes(reranked.changes, evaluation.top_k, f"rank-{place}")) for place, reranked in models]
-    scores = [(place, score_distribution(reranked, f"score-{place}")) for place, reranked in models]
-    return [
-        _Section(
-            "Gain per query",
-            "Every query is one bar: how much its nDCG@10 changed, the largest gain first. Bars above the line gained, "
-            "bars below lost. A mean can hide that a few queries pay for the others; this plot cannot.",
-            [_Figure("Gain per query", plot.svg, plot.says, place) for place, plot in gains],
-        ),
-        _Section(
-            "Rank changes",
-            "Where the best-ranked relevant passage of each query was before reranking, and where it is after. "
-            "A band is as wide as it has queries; bands that rise moved up.",
-            [_Figure("Rank changes", plot.svg, plot.says, place) for place, plot in ranks],
-        ),
-        _Section(
-            "Scores",
-            "The scores of the candidates that are judged relevant, and of all others. The further apart the two "
-            "lie, the better one threshold serves all queries.",
-            [_Figure("Score distribution", plot.svg, plot.says, place) for place, plot in scores],
-        ),
-    ]
-
-
 def _outcome(difference: Interval, p_value: float) -> str:
-    """``better``, ``worse`` or ``open``: what colour and sign stand beside the verdict."""
+    """``better``, ``worse`` or ``open``, which choose the colour and the sign of a verdict."""
     if p_value >= SIGNIFICANT:
         return "open"
     return "better" if difference.low > 0 else "worse" if difference.high < 0 else "open"
 
 
-def _lost(reranked: Reranked) -> list[QueryChange]:
-    """Those that lost, the greatest loss first; equal losses keep their order."""
-    lost = [change for change in reranked.changes if change.after < change.before]
-    return sorted(lost, key=lambda change: change.after - change.before)
+def _losses(reranked: Reranked) -> list[QueryChange]:
+    """The queries that lost, the largest loss first; equal losses keep their order."""
+    losses = [change for change in reranked.changes if change.after < change.before]
+    return sorted(losses, key=lambda change: change.after - change.before)

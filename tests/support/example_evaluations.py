@@ -1,4 +1,4 @@
-"""Evaluations of queries and scores that were made up, for tests of what is drawn from them."""
+"""Evaluations with random numbers, for tests of the report."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def ranking(values: list[float]) -> Ranking:
 
 
 def reranked(
-    before: list[float], *, model: str, seed: int = 0, gain: float = 0.4, relevant: bool = True, top_k: int = 50
+    before: list[float], *, model: str, seed: int = 0, gain: float = 0.4, relevant: bool = True, fetch_k: int = 50
 ) -> Reranked:
     """Each query's nDCG@10 moves by up to ``gain``, and more often up; with a gain of 0 nothing moves."""
     chance = random.Random(seed)
     after = [min(1.0, max(0.0, value + gain * chance.uniform(-0.5, 1))) for value in before]
-    ranks = [(chance.randint(1, top_k), chance.randint(1, top_k)) if relevant else (None, None) for _ in before]
+    ranks = [(chance.randint(1, fetch_k), chance.randint(1, fetch_k)) if relevant else (None, None) for _ in before]
     changes = [
         QueryChange(f"q{number}", f"query {number}", old, new, *rank, "first before", "first after", "relevant")
         for number, (old, new, rank) in enumerate(zip(before, after, ranks, strict=True))
@@ -43,7 +43,7 @@ def reranked(
         by_depth={depth: fmean(before) + gain * (depth / (150 + 20 * seed)) for depth in (5, 10, 20, 50)},
         changes=sorted(changes, key=lambda change: change.after - change.before),
         scores={
-            f"q{number}": [(chance.random(), relevant and place == 0) for place in range(top_k)]
+            f"q{number}": [(chance.random(), relevant and place == 0) for place in range(fetch_k)]
             for number in range(len(before))
         },
         verdict=f"Reranking with number {seed} helps.",
@@ -61,7 +61,7 @@ def evaluation(
         passages=366,
         queries=queries,
         first_stage="embed-static-en",
-        top_k=50,
+        fetch_k=50,
         recall=0.95,
         before=ranking(before),
         rerankers=[

@@ -1,4 +1,4 @@
-"""Evaluations that were stopped go on where they were, and only with what is theirs."""
+"""An evaluation that was stopped continues where it was, and only with its own scores."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ import pytest
 from beir_folders import write_folder, write_run
 from rerank_plugins import InvalidInputError, Reranker, load_reranker
 from rerank_plugins.evaluation import Evaluation, evaluate
-from rerank_plugins.evaluation.score_log import kept_scores
-from rerank_plugins.evaluation.systems import contenders
+from rerank_plugins.evaluation.score_log import open_score_log
+from rerank_plugins.evaluation.systems import load_systems
 from rerank_plugins.retrieval import example_collection
 from rerank_plugins.testing import WordOverlap
 
@@ -53,7 +53,7 @@ def run(tmp_path: Path) -> Path:
 def computed(reranker: Reranker, folder: Path, run: Path, work: Path) -> int:
     """Tokens that the model reads for an evaluation; 0 if all was known."""
     before = reranker.stats().tokens
-    evaluate(folder, [reranker], run=run, work_folder=work)
+    evaluate(folder, [reranker], run_file=run, work_folder=work)
     return reranker.stats().tokens - before
 
 
@@ -65,12 +65,12 @@ def without_seconds(evaluation: Evaluation) -> Evaluation:
     return replace(evaluation, rerankers=[replace(one, seconds={}) for one in evaluation.rerankers])
 
 
-def test_a_killed_evaluation_goes_on_where_it_was(reranker: Reranker, fresh_ir: Path, tmp_path: Path) -> None:
+def test_a_killed_evaluation_continues_where_it_stopped(reranker: Reranker, fresh_ir: Path, tmp_path: Path) -> None:
     """After SIGKILL in the middle the same call gives the same result, and computes only what is missing."""
     work, english = tmp_path / "work", example_collection("english")
     program = (
         f"from rerank_plugins.evaluation import evaluate; evaluate({str(english)!r}, [{str(fresh_ir)!r}], "
-        f"queries=30, top_k=30, work_folder={str(work)!r}, engine='openvino', precision='fp32')"
+        f"max_queries=30, fetch_k=30, work_folder={str(work)!r}, engine='openvino', precision='fp32')"
     )
     process = subprocess.Popen([sys.executable, "-c", program])
     until = time.monotonic() + 60
@@ -84,9 +84,9 @@ def test_a_killed_evaluation_goes_on_where_it_was(reranker: Reranker, fresh_ir: 
     lines = kept.read_bytes().split(b"\n")[:-1]
     assert 3 <= len(lines) < 30
 
-    whole = evaluate(english, [reranker], queries=30, top_k=30)
+    whole = evaluate(english, [reranker], max_queries=30, fetch_k=30)
     tokens = reranker.stats().tokens
-    resumed = evaluate(english, [reranker], queries=30, top_k=30, work_folder=work)
+    resumed = evaluate(english, [reranker], max_queries=30, fetch_k=30, work_folder=work)
     assert reranker.stats().tokens - tokens < tokens
     assert without_seconds(resumed) == without_seconds(whole)
     assert files(work) == [kept]
@@ -99,7 +99,7 @@ def test_a_killed_evaluation_goes_on_where_it_was(reranker: Reranker, fresh_ir: 
 
 
 def test_half_a_line_is_dropped_and_computed_again(reranker: Reranker, folder: Path, run: Path, tmp_path: Path) -> None:
-    """What a kill left of a line is cut off; the lines before it are used."""
+    """An incomplete last line is removed; the lines before it are used."""
     work = tmp_path / "work"
     computed(reranker, folder, run, work)
     (kept,) = files(work)
@@ -116,7 +116,7 @@ def test_half_a_line_is_dropped_and_computed_again(reranker: Reranker, folder: P
 def test_a_damaged_line_is_computed_again(
     reranker: Reranker, folder: Path, run: Path, tmp_path: Path, damage: bytes
 ) -> None:
-    """A line that is not ours is passed over."""
+    """A line of another format is skipped."""
     work = tmp_path / "work"
     computed(reranker, folder, run, work)
     (kept,) = files(work)
@@ -130,7 +130,7 @@ def test_a_damaged_line_is_computed_again(
 def test_other_texts_never_get_these_scores(
     reranker: Reranker, folder: Path, run: Path, tmp_path: Path, changed: str
 ) -> None:
-    """A query, a passage or an order that changed under its old ids is computed anew; what stayed is not."""
+    """A query, passage or order that changed under the same ids is scored again, and only that."""
     work = tmp_path / "work"
     whole = computed(reranker, folder, run, work)
     passages, queries, candidates = dict(PASSAGES), dict(QUERIES), dict(CANDIDATES)
@@ -145,19 +145,19 @@ def test_other_texts_never_get_these_scores(
     assert 0 < computed(reranker, folder, run, work) < whole
 
 
-def test_judgements_may_change(reranker: Reranker, folder: Path, run: Path, tmp_path: Path) -> None:
-    """Scores do not depend on them: more judgements cost nothing, and count."""
+def test_qrels_may_change(reranker: Reranker, folder: Path, run: Path, tmp_path: Path) -> None:
+    """Scores do not depend on qrels: other qrels change the metrics and compute nothing."""
     work = tmp_path / "work"
-    before = evaluate(folder, [reranker], run=run, work_folder=work).recall
+    before = evaluate(folder, [reranker], run_file=run, work_folder=work).recall
     write_folder(folder, PASSAGES, QUERIES, {"q": {"b": 1, "a": 1}, "r": {"a": 1}})
     assert computed(reranker, folder, run, work) == 0
-    assert evaluate(folder, [reranker], run=run, work_folder=work).recall < before
+    assert evaluate(folder, [reranker], run_file=run, work_folder=work).recall < before
 
 
 def test_another_model_under_the_same_name_never_gets_these_scores(
     reranker: Reranker, fresh_ir: Path, folder: Path, run: Path, tmp_path: Path
 ) -> None:
-    """Weights that changed in place are another model, and so are other settings."""
+    """Other files in the same folder, and other loading options, have logs of their own."""
     work = tmp_path / "work"
     whole = computed(reranker, folder, run, work)
     with load(fresh_ir, max_length=8) as shorter:
@@ -171,29 +171,29 @@ def test_another_model_under_the_same_name_never_gets_these_scores(
     assert computed(reranker, folder, run, work) == 0
 
 
-def test_a_scorer_of_ones_own_is_never_taken_for_known(folder: Path, run: Path, tmp_path: Path) -> None:
-    """Nobody can tell whether it is the same as yesterday: nothing of it is kept."""
-    evaluate(folder, [Reranker(WordOverlap())], run=run, work_folder=tmp_path / "work")
+def test_scores_of_a_custom_scorer_are_not_logged(folder: Path, run: Path, tmp_path: Path) -> None:
+    """A custom scorer has no key that tells whether it is the same in the next process."""
+    evaluate(folder, [Reranker(WordOverlap())], run_file=run, work_folder=tmp_path / "work")
     assert files(tmp_path / "work") == []
 
 
 def test_two_evaluations_do_not_write_one_file(reranker: Reranker, tmp_path: Path) -> None:
     """A second evaluation of the same model in the same folder is refused, until the first ends."""
     with ExitStack() as stack:
-        (contender,) = stack.enter_context(contenders([reranker], load_reranker))
-        identity = contender.identity()
+        (system,) = stack.enter_context(load_systems([reranker]))
+        identity = system.identity()
         assert identity is not None
-        with kept_scores(tmp_path, "model", identity):
-            with kept_scores(tmp_path, "model", "another"):
+        with open_score_log(tmp_path, "model", identity):
+            with open_score_log(tmp_path, "model", "another"):
                 pass
-            with pytest.raises(InvalidInputError, match="at work in"), kept_scores(tmp_path, "model", identity):
+            with pytest.raises(InvalidInputError, match="at work in"), open_score_log(tmp_path, "model", identity):
                 pass
-        with kept_scores(tmp_path, "model", identity):
+        with open_score_log(tmp_path, "model", identity):
             pass
 
 
 def test_a_folder_that_is_a_file_is_refused_first(folder: Path, run: Path, tmp_path: Path) -> None:
-    """Where scores cannot be kept, that is said before anything is loaded."""
+    """A work folder that cannot be created is an error before anything is loaded."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(InvalidInputError, match="cannot be made"):
-        evaluate(folder, ["no/such-model"], run=run, work_folder=tmp_path / "file")
+    with pytest.raises(InvalidInputError, match="cannot be created"):
+        evaluate(folder, ["no/such-model"], run_file=run, work_folder=tmp_path / "file")
