@@ -1,6 +1,7 @@
 # Every target makes the virtual environment that it needs. `make demo` installs no torch.
 PYTHON ?= python3
-PIP_FLAGS := --quiet --disable-pip-version-check
+# Without --no-compile pip compiles every module of torch and its like; this way only what is imported is compiled.
+PIP_FLAGS := --quiet --disable-pip-version-check --no-compile
 BIN := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 .DEFAULT_GOAL := help
 .PHONY: help demo notebook test test-slow coverage fuzz fuzz-encoder fuzz-json lint format bench models wheel-check clean
