@@ -57,7 +57,6 @@ bench: .venv-bench/ready ## speed beside other libraries, SHAPES=mini
 	mkdir -p build
 	.venv-bench/$(BIN)/python benchmarks/peers.py $(SHAPES:%=--shape %) --json build/peers.json --plot build/peers.png
 	.venv-bench/$(BIN)/python benchmarks/adapters.py
-	.venv-bench/$(BIN)/python benchmarks/tokens.py
 	.venv-bench/$(BIN)/python benchmarks/growth.py --plot build/growth.png
 
 DATA ?= ../shared/data
