@@ -36,7 +36,7 @@ PROMPT = ChatPromptTemplate.from_messages(
 
 
 class FaissRetriever(BaseRetriever):
-    """The first stage: exact inner product over unit vectors. Any LangChain retriever can stand here."""
+    """The first stage: exact search by inner product of unit vectors. Use any LangChain retriever instead."""
 
     documents: list[Document]
     embedder: Any
@@ -61,7 +61,7 @@ class FaissRetriever(BaseRetriever):
 
 
 def chat_model(llm: str, url: str | None) -> BaseChatModel:
-    """LangChain's own client for ``openai:NAME`` (or any OpenAI-compatible server) or ``ollama:NAME``."""
+    """Create LangChain's client for ``openai:NAME`` (or any OpenAI-compatible server) or ``ollama:NAME``."""
     provider, _, name = llm.partition(":")
     if provider == "ollama":
         from langchain_ollama import ChatOllama
@@ -69,18 +69,18 @@ def chat_model(llm: str, url: str | None) -> BaseChatModel:
         return ChatOllama(model=name, base_url=url, temperature=0)
     from langchain_openai import ChatOpenAI
 
-    # A server of one's own usually wants no key, but the client wants one to be there.
+    # Your own server usually needs no key, but the client requires one.
     key: Any = os.environ.get("OPENAI_API_KEY") or ("none" if url else None)
     return ChatOpenAI(model=name, base_url=url, api_key=key, temperature=0, max_retries=1)
 
 
-def numbered(documents: list[Document]) -> str:
-    """The passages as the prompt has them."""
+def number_passages(documents: list[Document]) -> str:
+    """Format the passages for the prompt."""
     return "\n\n".join(f"[{n}] {d.metadata['title']}: {d.page_content}" for n, d in enumerate(documents, start=1))
 
 
 def main() -> None:
-    """Retrieve, rerank, show what changed, answer."""
+    """Retrieve, rerank, show the changes, answer."""
     options = demo.pipeline_options("FAISS top 50, rerank, top 5, answer: in LangChain.")
     console = Console()
     console.rule("[bold]LangChain")
@@ -110,8 +110,8 @@ def main() -> None:
         return
     try:
         chain = PROMPT | chat_model(options.llm, options.llm_url) | StrOutputParser()
-        answer = chain.invoke({"passages": numbered(best), "question": options.query})
-    except Exception as exc:  # noqa: BLE001 - every client has errors of its own; all mean the same to a person
+        answer = chain.invoke({"passages": number_passages(best), "question": options.query})
+    except Exception as exc:  # noqa: BLE001 - each client has its own errors, and the user needs the same advice for all
         sys.exit(demo.llm_failure(options.llm, options.llm_url, exc))
     demo.show_answer(console, answer, options.llm, sources)
 

@@ -27,7 +27,7 @@ from rerank_plugins.retrieval import load_embedder
 
 
 class Embedding(BaseEmbedding):
-    """The embedder of the example as LlamaIndex wants it. Any LlamaIndex embedding can stand here."""
+    """The example's embedder as a LlamaIndex embedding. Use any other LlamaIndex embedding instead."""
 
     encode: Any
 
@@ -46,7 +46,7 @@ class Embedding(BaseEmbedding):
 
 
 def chat_model(llm: str, url: str | None) -> LLM:
-    """LlamaIndex's own client for ``openai:NAME`` (or any OpenAI-compatible server) or ``ollama:NAME``."""
+    """Create LlamaIndex's client for ``openai:NAME`` (or any OpenAI-compatible server) or ``ollama:NAME``."""
     provider, _, name = llm.partition(":")
     if provider == "ollama":
         from llama_index.llms.ollama import Ollama
@@ -54,7 +54,7 @@ def chat_model(llm: str, url: str | None) -> LLM:
         return Ollama(model=name, base_url=url or "http://localhost:11434", temperature=0, request_timeout=120)
     from llama_index.llms.openai_like import OpenAILike
 
-    # A server of one's own usually wants no key, but the client wants one to be there.
+    # Your own server usually needs no key, but the client requires one.
     key = os.environ.get("OPENAI_API_KEY") or ("none" if url else None)
     if key is None:
         message = "OPENAI_API_KEY is not set"
@@ -66,7 +66,7 @@ def chat_model(llm: str, url: str | None) -> LLM:
 
 
 def main() -> None:
-    """Retrieve, rerank, show what changed, answer."""
+    """Retrieve, rerank, show the changes, answer."""
     options = demo.pipeline_options("FAISS top 50, rerank, top 5, answer: in LlamaIndex.")
     console = Console()
     console.rule("[bold]LlamaIndex")
@@ -105,7 +105,7 @@ def main() -> None:
     try:
         synthesizer = get_response_synthesizer(llm=chat_model(options.llm, options.llm_url))
         answer = str(synthesizer.synthesize(options.query, nodes=best))
-    except Exception as exc:  # noqa: BLE001 - every client has errors of its own; all mean the same to a person
+    except Exception as exc:  # noqa: BLE001 - each client has its own errors, and the user needs the same advice for all
         sys.exit(demo.llm_failure(options.llm, options.llm_url, exc))
     demo.show_answer(console, answer, options.llm, sources)
 

@@ -1,4 +1,4 @@
-"""Settings of every run, and stand-in models as fixtures; see `stand_in_models`."""
+"""Settings of every run, and fixtures of the small models that `stand_in_models` writes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from stand_in_models import PASSAGES, QUERIES, write_bert, write_model
 if TYPE_CHECKING:
     from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
 
-# Other work on the machine must not fail a test, and the same commit gives the same examples.
+# No deadline, because other jobs slow the machine down; derandomized, so that a commit always gets the same examples.
 settings.register_profile("suite", deadline=None, derandomize=True)
 settings.load_profile("suite")
 
@@ -28,7 +28,7 @@ SHARED_MODELS = Path(__file__).resolve().parents[2] / "shared" / "models"
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_our_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Conversions and locks go into a folder of this run, not into the user's."""
+    """Put conversions and locks into a temporary folder instead of the user's cache."""
     with pytest.MonkeyPatch.context() as environment:
         folder = tmp_path_factory.mktemp("cache")
         environment.setenv("RERANK_PLUGINS_CACHE", str(folder))
@@ -37,7 +37,7 @@ def cache_of_our_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]
 
 @pytest.fixture(scope="session")
 def pairs() -> list[Pair]:
-    """300 pairs, English and Chinese, of 1 to 60 words; no stand-in has to cut one."""
+    """300 English and Chinese pairs of 1 to 60 words; no stand-in model truncates them."""
     draw = random.Random(0)
     words = " ".join(PASSAGES).split()
     return [(draw.choice(QUERIES), " ".join(draw.choices(words, k=draw.randint(1, 60)))) for _ in range(300)]
@@ -45,7 +45,7 @@ def pairs() -> list[Pair]:
 
 @pytest.fixture(scope="session")
 def bert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BERT cross-encoder: 2 layers of 32, 256 positions, torch weights; loading may add OpenVINO's files."""
+    """A BERT cross-encoder: 2 layers of 32, 256 positions, torch weights; loading may add OpenVINO files."""
     folder = tmp_path_factory.mktemp("bert")
     write_bert(folder)
     return folder
@@ -53,7 +53,7 @@ def bert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def xlmr_tokenizer_folder() -> Path:
-    """The tokenizer of bge-reranker-v2-m3, from beside the repository."""
+    """The tokenizer of bge-reranker-v2-m3, from ../shared."""
     folder = SHARED_MODELS / "xlm-roberta-tokenizer"
     if not folder.is_dir():
         pytest.skip("needs ../shared/models/xlm-roberta-tokenizer, which is not here")
@@ -91,14 +91,14 @@ def standin_folder(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture
 def fresh_bert(bert_folder: Path, tmp_path: Path) -> Path:
-    """A copy of the BERT stand-in that a test may damage; torch weights only."""
+    """A copy of the BERT stand-in that a test may change; torch weights only."""
     return shutil.copytree(bert_folder, tmp_path / "model", ignore=shutil.ignore_patterns("openvino"))
 
 
 @pytest.fixture
 def fresh_ir(bert_openvino: CrossEncoderScorer, bert_folder: Path, tmp_path: Path) -> Path:
-    """A copy of the BERT stand-in that a test may damage; OpenVINO's files only."""
-    del bert_openvino  # it has made them
+    """A copy of the BERT stand-in that a test may change; OpenVINO files only."""
+    del bert_openvino  # loading it has written them
     return shutil.copytree(bert_folder, tmp_path / "ir", ignore=shutil.ignore_patterns("*.safetensors"))
 
 
@@ -127,7 +127,7 @@ def bert_onnx_folder(bert_folder: Path, tmp_path_factory: pytest.TempPathFactory
     shutil.copytree(bert_folder, folder, ignore=shutil.ignore_patterns("openvino", "*.safetensors"))
     (folder / "onnx").mkdir()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter announces its own end
+        warnings.simplefilter("ignore")  # torch deprecates this exporter
         torch.onnx.export(
             Logits(),
             tuple(torch.ones((2, 8), dtype=torch.int64) for _ in names),
@@ -141,7 +141,7 @@ def bert_onnx_folder(bert_folder: Path, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="session")
 def load_scorer() -> Callable[[Path, str], CrossEncoderScorer]:
-    """``load_scorer(folder, engine)``: in fp32 on the CPU, loaded once a session."""
+    """``load_scorer(folder, engine)`` loads in fp32 on the CPU, once per session."""
     from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
 
     @functools.cache
@@ -153,5 +153,5 @@ def load_scorer() -> Callable[[Path, str], CrossEncoderScorer]:
 
 @pytest.fixture(scope="session")
 def bert_openvino(load_scorer: Callable[[Path, str], CrossEncoderScorer], bert_folder: Path) -> CrossEncoderScorer:
-    """The cheapest scorer that is real from end to end."""
+    """The cheapest scorer with a real model and engine."""
     return load_scorer(bert_folder, "openvino")

@@ -1,4 +1,4 @@
-"""docs/evaluation.md runs as it stands."""
+"""The code of docs/evaluation.md runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from doc_pages import names_left_by
 
 def test_the_pages_code_evaluates() -> None:
     """Its verdict is printed, and the query that lost most comes first."""
-    left = names_left_by("evaluation.md")
-    assert any("from 8 queries" in line or "of 8." in line for line in left["printed"])
-    changes = [change.after - change.before for change in left["reranked"].changes]
-    assert left["worst"].after - left["worst"].before == min(changes)
+    names = names_left_by("evaluation.md")
+    assert names["reranked"].verdict in names["printed"]
+    changes = [change.after - change.before for change in names["reranked"].changes]
+    assert names["worst"].after - names["worst"].before == min(changes)

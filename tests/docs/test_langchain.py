@@ -1,4 +1,4 @@
-"""docs/langchain.md runs as it stands."""
+"""The code of docs/langchain.md runs."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def test_the_chain_answers_from_the_reranked_passages(names: dict[str, Any]) -> 
 
 
 def test_the_compressor_as_a_step_puts_the_phone_first(names: dict[str, Any]) -> None:
-    """What the page prints of recipe 1 is two ids with their scores, the phone's first."""
+    """The page prints two ids with their scores, the phone's first."""
     first, second = names["printed"][:2]
     assert first.startswith("phone ")
     assert float(first.split()[1]) > float(second.split()[1])
 
 
-def test_rank_fields_find_what_the_text_does_not_say(names: dict[str, Any]) -> None:
-    """Only its title says which phone the battery belongs to; a callable can say it as well."""
+def test_rank_fields_and_document_text_add_metadata_to_the_text(names: dict[str, Any]) -> None:
+    """The battery is found by its title, and a callable gives its own text."""
     assert names["battery"].id == "battery"
     assert names["battery"].metadata["truncated"] is False
     assert names["dated"].document_text(names["battery"]) == "2023: Its battery lasts for a day."
@@ -42,14 +42,14 @@ def test_the_best_sentence_is_marked(names: dict[str, Any]) -> None:
     assert names["printed"].count("The iPhone 15 Pro has a frame of titanium.") == 1
 
 
-def test_top_n_of_a_request_holds(names: dict[str, Any]) -> None:
-    """The configured call of the page gave one document, the phone's; two calls at once gave each its own."""
+def test_top_n_can_be_set_per_request(names: dict[str, Any]) -> None:
+    """The configured call returned one document, the phone's; two concurrent calls returned their own."""
     assert [document.id for document in names["one"]] == ["phone"]
-    assert [found[0].id for found in names["answers"]] == ["phone", "fruit"]
+    assert [documents[0].id for documents in names["answers"]] == ["phone", "fruit"]
 
 
 def test_the_agents_model_reads_the_reranked_passages(names: dict[str, Any]) -> None:
-    """What the tool gave to the model is the sources' text, best first, and no more than top_n."""
+    """The tool's message is the text of the sources, best first, and no more than top_n."""
     last = names["asked"][-1][1]["messages"][-1]
     assert last["role"] == "tool"
     assert last["content"].split("\n\n") == [document.page_content for document in names["sources"]]

@@ -1,4 +1,4 @@
-"""docs/llama_index.md runs as it stands."""
+"""The code of docs/llama_index.md runs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from llama_index.core import Settings
-from llama_index.core.schema import NodeWithScore
 
 from doc_pages import names_left_by
 from llm_server import ANSWER
@@ -30,15 +29,15 @@ def test_the_query_engine_answers_from_the_two_best_nodes(names: dict[str, Any])
 
 
 def test_the_chat_engine_has_the_same_sources(names: dict[str, Any]) -> None:
-    """Its reply rests on the nodes of the query engine."""
+    """Its reply has the source nodes of the query engine."""
     assert [node.node_id for node in names["reply"].source_nodes] == [
         node.node_id for node in names["response"].source_nodes
     ]
     assert str(names["reply"]) == ANSWER
 
 
-def test_the_threshold_leaves_an_unanswerable_question_unanswered(names: dict[str, Any]) -> None:
-    """No node passes, the LLM is not asked, and the question that is answered passes the same threshold."""
+def test_below_the_threshold_the_llm_is_not_asked(names: dict[str, Any]) -> None:
+    """No node of an unanswerable question passes the threshold; a node of the answered question does."""
     assert names["unanswered"].source_nodes == []
     assert "Nothing in the notes answers that." in names["printed"]
     assert not any("chess" in str(body) for _, body in names["asked"])
@@ -53,17 +52,18 @@ def test_the_best_sentence_is_marked(names: dict[str, Any]) -> None:
 
 
 def test_metadata_is_read_unless_it_is_turned_off(names: dict[str, Any]) -> None:
-    """With its title the battery's node is found, and by its text alone it scores less."""
+    """With its title the battery's node comes first; by its text alone it has a lower score."""
     (titled,) = names["with_title"]
     assert titled.node_id == "battery"
-    (alone,) = (node for node in ranked(names, "bare") if node.node_id == "battery")
-    (known,) = (node for node in ranked(names, "titled") if node.node_id == "battery")
-    assert alone.score < known.score
+    bare, with_metadata = (battery_score(names, names[name]) for name in ("bare", "titled"))
+    assert bare < with_metadata
 
 
-def ranked(names: dict[str, Any], which: str) -> list[NodeWithScore]:
-    every: RerankPostprocessor = names[which].model_copy(update={"top_n": None})
-    return every.postprocess_nodes(names["candidates"], query_str=names["question"])
+def battery_score(names: dict[str, Any], postprocessor: RerankPostprocessor) -> float:
+    rank_all = postprocessor.model_copy(update={"top_n": None})
+    nodes = rank_all.postprocess_nodes(names["candidates"], query_str=names["question"])
+    (score,) = (node.get_score() for node in nodes if node.node_id == "battery")
+    return score
 
 
 def test_the_retrieval_score_stays_out_of_the_index(names: dict[str, Any]) -> None:
@@ -74,7 +74,7 @@ def test_the_retrieval_score_stays_out_of_the_index(names: dict[str, Any]) -> No
 
 
 def test_the_last_migrated_reranker_ranks(names: dict[str, Any]) -> None:
-    """It keeps three, best first, scored as anywhere else."""
+    """It returns three nodes, best first."""
     scores = [node.score for node in names["migrated"]]
     assert len(scores) == 3
     assert scores == sorted(scores, reverse=True)

@@ -1,4 +1,4 @@
-"""The README's code, in both languages, runs as it stands."""
+"""The READMEs: their code runs, in both languages, and their commands exist."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import re
 from pathlib import Path
 
 import pytest
+import typer.main
 from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_core.vectorstores import InMemoryVectorStore
 from llama_index.core import MockEmbedding, Settings, VectorStoreIndex
 from llama_index.core.llms import MockLLM
 from llama_index.core.schema import TextNode
+
+from rerank_plugins.cli import app
 
 ROOT = Path(__file__).parents[2]
 TEXTS = ["Apples are a healthy fruit, rich in fibre.", "The iPhone 15 Pro has a frame of titanium."]
@@ -20,8 +23,8 @@ READMES = ("README.md", "README.zh-CN.md")
 def block(name: str, word: str) -> str:
     """The one Python block of a README that holds ``word``."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(encoding="utf-8"), flags=re.DOTALL)
-    (found,) = [code for code in blocks if word in code]
-    return str(found)
+    (code,) = [code for code in blocks if word in code]
+    return str(code)
 
 
 @pytest.mark.parametrize("name", READMES)
@@ -57,11 +60,24 @@ def test_the_llama_index_example_answers_from_the_right_source(name: str, monkey
     assert [node.text for node in sources] == TEXTS[::-1]
 
 
-def test_both_readmes_show_the_same_code_and_numbers() -> None:
-    """The Chinese README has the English one's commands, examples and results."""
-    english, chinese = ((ROOT / name).read_text(encoding="utf-8") for name in READMES)
-    pattern = r"<!-- results.*?/results -->"
-    assert re.findall(pattern, english, flags=re.DOTALL) == re.findall(pattern, chinese, flags=re.DOTALL)
-    for heading in ("make demo", "make test", "rerank-plugins doctor", "rerank-plugins rank"):
-        assert heading in english
-        assert heading in chinese
+@pytest.mark.parametrize("pattern", [r"```python\n(.*?)```", r"<!-- results.*?/results -->", r"^    ([a-z][^#\n]*)"])
+def test_both_readmes_show_the_same_code_numbers_and_commands(pattern: str) -> None:
+    """The Chinese README has the English one's Python code, results and commands; comments are translated."""
+    english, chinese = (
+        sorted(
+            re.sub(r" *#.*", "", found).strip().replace("<this repository>", "<本仓库>")
+            for found in re.findall(pattern, (ROOT / name).read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+        )
+        for name in READMES
+    )
+    assert english
+    assert english == chinese
+
+
+def test_the_commands_of_the_readme_exist() -> None:
+    """Every `make TARGET` and every `rerank-plugins COMMAND` in a code block is there."""
+    blocks = "\n".join(re.findall(r"^    .*", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    assert set(re.findall(r"^    make ([a-z-]+)", blocks, flags=re.MULTILINE)) <= set(targets)
+    assert set(re.findall(r"^    rerank-plugins ([a-z]+)", blocks, flags=re.MULTILINE)) <= commands.keys()

@@ -1,3 +1,5 @@
+"""notebooks/rag_reranking.ipynb: its stored outputs, and its execution."""
+
 from __future__ import annotations
 
 import re
@@ -14,7 +16,7 @@ NOTEBOOK = ROOT / "notebooks" / "rag_reranking.ipynb"
 
 
 def outputs(notebook: Any, cell: int) -> str:
-    """What a cell printed or shows, as text."""
+    """Return the text of a cell's outputs."""
     shown = []
     for output in notebook.cells[cell].get("outputs", []):
         assert output.output_type != "error", output
@@ -24,13 +26,13 @@ def outputs(notebook: Any, cell: int) -> str:
 
 
 def position(notebook: Any, needle: str) -> int:
-    """Which code cell has the needle."""
+    """Return the number of the code cell that contains ``needle``."""
     (found,) = (n for n, cell in enumerate(notebook.cells) if cell.cell_type == "code" and needle in cell.source)
     return found
 
 
 def check(notebook: Any) -> None:
-    """Every code cell ran, the pipelines answer, the table and the plots are there, and no cell warned."""
+    """Assert that every cell ran without a warning, both pipelines answer, and the table and three plots are there."""
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     for cell in code:
@@ -44,15 +46,15 @@ def check(notebook: Any) -> None:
 
 
 def check_that_it_helps(notebook: Any) -> None:
-    """nDCG@10 rises, by the table and in words."""
+    """Assert that nDCG@10 rises in the table, and that the verdict says so."""
     measured = outputs(notebook, position(notebook, "evaluate(folder"))
     before, after = (float(found) for found in re.findall(r"<td[^>]*>(0\.\d+) \(", measured)[::3])
     assert before < after
     assert "Reranking helps" in measured
 
 
-def test_the_stored_outputs_read_well_unexecuted() -> None:
-    """The notebook in the repository has the outputs of a whole run, and no path of the machine it ran on."""
+def test_the_stored_outputs_are_complete() -> None:
+    """The notebook in the repository has the outputs of a whole run, and no path of a machine."""
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     nbformat.validate(notebook)
     check(notebook)
@@ -62,7 +64,7 @@ def test_the_stored_outputs_read_well_unexecuted() -> None:
 
 
 def execute(source: str, folder: Path) -> Any:
-    """The notebook, executed by a fresh kernel in a folder of its own."""
+    """Execute the notebook in a new kernel, in ``folder``."""
     copy = folder / "rag.ipynb"
     copy.write_text(source, encoding="utf-8")
     command = [str(Path(sys.executable).with_name("jupyter-execute")), "--timeout=600", "--inplace", copy.name]
@@ -73,7 +75,7 @@ def execute(source: str, folder: Path) -> Any:
 
 @pytest.mark.slow
 def test_it_runs_with_a_few_questions(tmp_path: Path) -> None:
-    """Every cell runs and answers; to be quick, help is measured on four questions."""
+    """Every cell runs, with an evaluation on four questions only."""
     source = NOTEBOOK.read_text(encoding="utf-8")
     few = source.replace("QUERIES = 40 ", "QUERIES = 4 ")
     assert few != source
@@ -82,7 +84,7 @@ def test_it_runs_with_a_few_questions(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_it_runs_from_top_to_bottom(tmp_path: Path) -> None:
-    """As it stands it gives what its stored outputs promise: reranking helps."""
+    """The whole notebook runs, and reranking helps."""
     notebook = execute(NOTEBOOK.read_text(encoding="utf-8"), tmp_path)
     check(notebook)
     check_that_it_helps(notebook)

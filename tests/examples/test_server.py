@@ -1,7 +1,9 @@
-"""docs/production.md runs as it stands, and so does the server beside it."""
+"""examples/fastapi_server.py: as a process, and under uvicorn in a thread."""
 
 from __future__ import annotations
 
+import re
+import subprocess
 import sys
 import threading
 import time
@@ -10,18 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 import uvicorn
 
-from doc_pages import DOCS, names_left_by
-from rerank_plugins import Reranker, Stats, load_reranker
+from fastapi_server import create_app
+from rerank_plugins import ClosedError, Reranker, Stats
 from rerank_plugins.testing import FailingEngine, SlowEngine, toy_reranker
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
-from fastapi_server import create_app
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 TEXTS = ["Apples are a healthy fruit.", "The iPhone 15 Pro has a frame of titanium."]
 
@@ -52,44 +52,60 @@ def ask(client: httpx.Client, documents: list[str], query: str = "What is Apple'
     return client.post("/rerank", json={"query": query, "documents": documents})
 
 
-@pytest.fixture(scope="module")
-def names() -> dict[str, Any]:
-    """What the page's code leaves behind."""
-    return names_left_by("production.md")
+@contextmanager
+def start_process() -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
+    """The server started by the command in its docstring, on a free port."""
+    command = [sys.executable, "-W", "error", "-m", "uvicorn", "fastapi_server:app", "--port", "0", "--ws", "none"]
+    with subprocess.Popen(
+        command, cwd=EXAMPLES, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    ) as server:
+        try:
+            assert server.stderr is not None
+            lines = []
+            for line in server.stderr:
+                lines.append(line)
+                if address := re.search(r"running on (http://127\.0\.0\.1:\d+)", line):
+                    break
+            else:
+                pytest.fail("".join(lines))
+            with httpx.Client(base_url=address[1], trust_env=False, timeout=20) as client:
+                yield server, client
+        finally:
+            server.terminate()
+            server.communicate(timeout=20)
 
 
-def test_the_page_runs(names: dict[str, Any]) -> None:
-    """Its calls rank, are late, and keep the order, as it says."""
-    assert names["results"][0].index == 1
-    assert names["unscored"] == []
-    assert [result.score for result in names["late"] + names["unranked"]] == [None] * 4
-    assert names["printed"][0].startswith("2 requests, 4 pairs, ")
-    names["reranker"].close()
-
-
-def test_the_page_names_every_counter_and_instrument() -> None:
-    """Nothing that can be watched is left unexplained."""
-    page = (DOCS / "production.md").read_text(encoding="utf-8")
-    assert [field.name for field in fields(Stats) if f"`{field.name}`" not in page] == []
-    source = (DOCS.parent / "src" / "rerank_plugins" / "_internal" / "telemetry.py").read_text(encoding="utf-8")
-    instruments = [part.split('"')[1] for part in source.split("meter.create_")[1:]]
-    assert len(instruments) == 4
-    assert [name for name in instruments if f"`{name}`" not in page] == []
-
-
-def test_the_server_ranks() -> None:
-    """Documents come back best first with their scores, and the counters show it."""
-    with serving(lambda: load_reranker("rerank-mini-en")) as client:
-        found = ask(client, TEXTS).json()
+def test_the_documented_command_serves_the_bundled_model_and_ends_cleanly() -> None:
+    """The process ranks best first, counts what it did, and ends when it is told to."""
+    with start_process() as (server, client):
+        ranked = ask(client, TEXTS).json()
         stats = client.get("/stats").json()
-    assert [one["index"] for one in found] == [1, 0]
-    assert found[0]["score"] > found[1]["score"]
+    assert [result["index"] for result in ranked] == [1, 0]
+    assert ranked[0]["score"] > ranked[1]["score"]
     assert {field.name for field in fields(Stats)} < stats.keys()
-    assert (stats["requests"], stats["pairs"]) == (1, 2)
+    assert (stats["requests"], stats["pairs"], stats["waiting_pairs"]) == (1, 2, 0)
+    assert 0 < stats["padding_share"] < 1
+    assert server.returncode in {0, -15}  # uvicorn ends itself with the signal it was sent
 
 
-def test_the_server_says_what_is_wrong() -> None:
-    """A blank query is the client's error, a failing model the server's, each with our words."""
+async def test_the_server_closes_its_reranker() -> None:
+    """It is loaded when the app starts, and closed when the app ends."""
+    rerankers: list[Reranker] = []
+
+    def load() -> Reranker:
+        rerankers.append(toy_reranker())
+        return rerankers[-1]
+
+    app = create_app(load)
+    assert rerankers == []
+    async with app.router.lifespan_context(app):
+        assert len(await rerankers[0].arerank("q", ["a"])) == 1
+    with pytest.raises(ClosedError):
+        rerankers[0].rerank("q", ["a"])
+
+
+def test_errors_have_a_status_and_a_message() -> None:
+    """A blank query is 422 with its message, a failing model 500, and the next request is served."""
     with serving(lambda: toy_reranker(FailingEngine(at=1))) as client:
         blank, broken = ask(client, TEXTS, " "), ask(client, TEXTS)
         assert ask(client, TEXTS).status_code == 200
@@ -97,8 +113,8 @@ def test_the_server_says_what_is_wrong() -> None:
     assert "query is blank" in blank.json()["error"]
 
 
-def test_the_server_refuses_what_it_cannot_hold() -> None:
-    """Of many clients at once those beyond the queue get 503 and when to come again; the others are served."""
+def test_requests_beyond_the_queue_are_refused() -> None:
+    """Of many clients at once, those beyond the queue get 503 with Retry-After; the others are served."""
     with (
         serving(lambda: toy_reranker(SlowEngine(seconds=0.3), max_queued_pairs=6)) as client,
         ThreadPoolExecutor(8) as pool,
@@ -110,15 +126,15 @@ def test_the_server_refuses_what_it_cannot_hold() -> None:
     assert "would exceed max_queued_pairs=6" in refused.json()["error"]
 
 
-def test_the_server_answers_in_time() -> None:
-    """At its deadline it gives the documents without scores, in retrieval order."""
+def test_the_answer_comes_at_the_deadline() -> None:
+    """The documents come back without scores, in retrieval order."""
     with serving(lambda: toy_reranker(SlowEngine(seconds=0.5)), deadline="0.05") as client:
-        found = ask(client, TEXTS).json()
-    assert found == [{"index": 0, "score": None}, {"index": 1, "score": None}]
+        results = ask(client, TEXTS).json()
+    assert results == [{"index": 0, "score": None}, {"index": 1, "score": None}]
 
 
-def test_a_request_can_have_less_time() -> None:
-    """Its own deadline counts where it is shorter than the server's, and one that cannot be is its error."""
+def test_a_request_can_have_a_shorter_deadline() -> None:
+    """It replaces the server's; an invalid one is 422."""
     with serving(lambda: toy_reranker(SlowEngine(seconds=0.5))) as client:
         body = {"query": "phone", "documents": TEXTS}
         late, wrong = (client.post("/rerank", json={**body, "deadline": seconds}) for seconds in (0.05, 0))
@@ -127,8 +143,8 @@ def test_a_request_can_have_less_time() -> None:
     assert (wrong.status_code, wrong.json()["error"][:16]) == (422, "deadline must be")
 
 
-def test_the_server_drops_what_a_client_left() -> None:
-    """Who hangs up has its documents forgotten, and the next client is served."""
+def test_work_for_a_disconnected_client_is_cancelled() -> None:
+    """Its remaining documents are not scored, and the next client is served."""
     reranker = toy_reranker(SlowEngine(seconds=0.1), token_budget=40)
     with serving(lambda: reranker) as client:
         with pytest.raises(httpx.ReadTimeout):

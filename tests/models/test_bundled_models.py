@@ -1,4 +1,4 @@
-"""The models that come with the package: they are there, they fit, and they order better than the retriever."""
+"""The bundled models: their size, their tokenizer, and that reranking improves the embedder's order."""
 
 from __future__ import annotations
 
@@ -26,16 +26,14 @@ def reranker() -> Reranker:
 
 
 def reciprocal_ranks(folder: Path, reranker: Reranker, *, most: int, depth: int = 50) -> Iterator[tuple[float, float]]:
-    """(before, after) reciprocal rank at 10 of the best judged passage, over the embedder's top ``depth``."""
+    """Yield the reciprocal rank at 10 of the most relevant passage before and after reranking the top ``depth``."""
     rows = [json.loads(line) for line in (folder / "corpus.jsonl").read_text(encoding="utf-8").splitlines()]
     texts = {row["_id"]: row["text"] for row in rows}
     queries = [json.loads(line) for line in (folder / "queries.jsonl").read_text(encoding="utf-8").splitlines()]
     with (folder / "qrels" / "test.tsv").open(encoding="utf-8", newline="") as file:
-        judged = [
-            (row["query-id"], row["corpus-id"], int(row["score"])) for row in csv.DictReader(file, delimiter="\t")
-        ]
-    best = max(score for *_, score in judged)
-    wanted = {query: passage for query, passage, score in judged if score == best}
+        qrels = [(row["query-id"], row["corpus-id"], int(row["score"])) for row in csv.DictReader(file, delimiter="\t")]
+    best = max(score for *_, score in qrels)
+    relevant = {query: passage for query, passage, score in qrels if score == best}
     embed = load_embedder("embed-static-en")
     vectors, names = embed(list(texts.values())), list(texts)
     random.Random(0).shuffle(queries)
@@ -43,11 +41,11 @@ def reciprocal_ranks(folder: Path, reranker: Reranker, *, most: int, depth: int 
         order = np.argsort(-(vectors @ embed([query["text"]])[0]), kind="stable")[:depth]
         candidates = [names[position] for position in order]
         after = [candidates[r.index] for r in reranker.rerank(query["text"], [texts[name] for name in candidates])]
-        yield tuple(_reciprocal(ranked, wanted[query["_id"]]) for ranked in (candidates, after))  # type: ignore[misc]
+        yield tuple(_reciprocal_rank(ranked, relevant[query["_id"]]) for ranked in (candidates, after))  # type: ignore[misc]
 
 
-def _reciprocal(ranked: list[str], wanted: str) -> float:
-    return 1.0 / (ranked.index(wanted) + 1) if wanted in ranked[:10] else 0.0
+def _reciprocal_rank(ranked: list[str], relevant: str) -> float:
+    return 1.0 / (ranked.index(relevant) + 1) if relevant in ranked[:10] else 0.0
 
 
 @pytest.mark.parametrize(("most", "depth"), [(10, 20), pytest.param(30, 50, marks=pytest.mark.slow)])
@@ -70,8 +68,8 @@ def test_reranking_lifts_the_right_passage_on_real_search_queries(reranker: Rera
     assert after >= before + 0.1
 
 
-def test_the_trap_of_the_apple_phone_is_seen_through(reranker: Reranker) -> None:
-    """The passage that answers and never says Apple beats the one on apples."""
+def test_the_passage_that_answers_beats_the_one_with_the_same_word(reranker: Reranker) -> None:
+    """The passage on the phone, without the word Apple, beats the one on apples."""
     documents = ["Apples are a healthy fruit, rich in fibre.", "The iPhone 15 Pro has a frame of titanium."]
     best, worst = reranker.rerank("What is Apple's newest phone made of?", documents)
     assert (best.index, worst.index) == (1, 0)
@@ -89,7 +87,7 @@ def test_its_tokenizer_reads_pairs_as_the_library_does(reranker: Reranker) -> No
 
 @pytest.mark.parametrize(("name", "most"), [("rerank-mini-en", 29_000_000), ("embed-static-en", 10_000_000)])
 def test_they_are_small_and_have_a_card(name: str, most: int) -> None:
-    """The folders keep to their size, and each has a card with its licence and its results."""
+    """Each folder is below its limit, and has a card with licence and results and no unfilled placeholder."""
     folder = ROOT / "models" / name
     assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) < most
     card = (folder / "README.md").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The numbers on the card of rerank-mini-en, evaluated again on the same queries."""
+"""An evaluation on the same queries reproduces the numbers on the card of rerank-mini-en."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def collection(request: pytest.FixtureRequest) -> Path:
     return folder
 
 
-def card(collection: str) -> dict[str, float]:
-    """The collection's row over embed-static-en."""
+def read_card(collection: str) -> dict[str, float]:
+    """Return the collection's row of the table over embed-static-en."""
     text = (ROOT / "models" / "rerank-mini-en" / "README.md").read_text(encoding="utf-8")
     table = text.split("Over **embed-static-en**:")[1].strip().partition("\n\n")[0]
     heading, _, *rows = table.splitlines()
@@ -42,9 +42,9 @@ def _cells(line: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_the_first_stage_is_the_cards(collection: Path) -> None:
-    """Sample, candidates and metrics are those of the card, to its three digits."""
-    row = card(collection.name)
+def test_the_first_stage_has_the_metrics_of_the_card(collection: Path) -> None:
+    """Sample, candidates and metrics equal those of the card, to its three digits."""
+    row = read_card(collection.name)
     found = evaluate(collection, [Reranker(WordOverlap())], max_queries=int(row["queries"]), seed=SEED)
     assert found.queries == row["queries"]
     assert found.recall == pytest.approx(row["recall@50"], abs=0.0006)
@@ -54,8 +54,8 @@ def test_the_first_stage_is_the_cards(collection: Path) -> None:
 
 @pytest.mark.slow
 def test_reranking_gains_what_the_card_says(collection: Path) -> None:
-    """nDCG@10 and RR@10 of rerank-mini-en are the card's within .01, on the card's queries: processors round apart."""
-    row = card(collection.name)
+    """nDCG@10 and RR@10 of rerank-mini-en are those of the card within .01, because processors round differently."""
+    row = read_card(collection.name)
     found = evaluate(collection, ["rerank-mini-en"], max_queries=int(row["queries"]), seed=SEED)
     (reranked,) = found.rerankers
     assert reranked.ranking.means["nDCG@10"].mean == pytest.approx(row["nDCG@10 reranked"], abs=0.01)

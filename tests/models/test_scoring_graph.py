@@ -1,4 +1,4 @@
-"""The graph behind rerank-mini-en, from `training/`, with all-MiniLM-L6-v2's weights."""
+"""The scoring graph of rerank-mini-en, from `training/`, with all-MiniLM-L6-v2's weights."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ NAMES = ("input_ids", "attention_mask", "token_type_ids")
 @pytest.mark.slow
 @torch.inference_mode()
 def test_a_pair_scores_the_same_alone_and_in_a_batch(model: torch.nn.Module) -> None:
-    """Neither padding nor a longer query beside it moves a logit by more than 1e-4."""
+    """Neither padding nor a longer query in the batch changes a logit by more than 1e-4."""
     encoded = rows(PAIRS)
     together = model(**inputs(encoded))
     alone = torch.cat([model(**inputs([one])) for one in encoded])
@@ -82,7 +82,7 @@ def test_a_pair_scores_the_same_alone_and_in_a_batch(model: torch.nn.Module) -> 
 @pytest.mark.slow
 @torch.inference_mode()
 def test_training_sees_what_the_graph_computes(model: torch.nn.Module, tmp_path: Path) -> None:
-    """From states kept in float16 a pair has the graph's signals, within .005, and its score, within .05."""
+    """Hidden states saved in float16 give the signals of the graph within .005, and its score within .05."""
     from matching import unit
     from minilm import minilm_folder
     from token_states import load_tokenizer, pair_batch, states_of
@@ -101,8 +101,8 @@ def test_training_sees_what_the_graph_computes(model: torch.nn.Module, tmp_path:
 
 
 @pytest.mark.slow
-def test_states_of_other_texts_are_not_taken_for_these(model: torch.nn.Module, tmp_path: Path) -> None:
-    """States that are kept are read again for the same texts, and computed anew for others."""
+def test_saved_states_are_used_for_the_same_texts_only(model: torch.nn.Module, tmp_path: Path) -> None:
+    """Saved states are read for the same texts, and computed for others."""
     from minilm import minilm_folder
     from token_states import load_tokenizer, states_of
 
@@ -135,7 +135,7 @@ def test_openvino_computes_what_torch_does(model: torch.nn.Module) -> None:
 
 
 def one_hot_tokens(ids: list[list[int]]) -> Tokens:
-    """Tokens that are like themselves and nothing else."""
+    """Tokens whose similarity is 1 to themselves and 0 to all others."""
     from matching import Tokens, unit
 
     given = torch.tensor(ids)
@@ -144,7 +144,7 @@ def one_hot_tokens(ids: list[list[int]]) -> Tokens:
 
 
 def test_a_rare_word_counts_more_than_a_frequent_one() -> None:
-    """In the best window a token weighs its inverse document frequency; a token that is not there adds nothing."""
+    """A matched token adds its inverse document frequency to the score of a window; an unmatched one adds nothing."""
     from matching import SIGNALS, Matching
 
     matching = Matching(10)
@@ -157,7 +157,7 @@ def test_a_rare_word_counts_more_than_a_frequent_one() -> None:
 
 
 def test_the_nearest_piece_is_as_near_wherever_it_stands() -> None:
-    """A clause among 48 other tokens counts as if it stood alone; two halves of it, far from each other, do not."""
+    """A clause among 48 other tokens scores as if it were alone; two distant halves of it do not."""
     from matching import CLAUSE, nearest_piece
 
     clause, other = list(range(1, CLAUSE + 1)), [20] * CLAUSE

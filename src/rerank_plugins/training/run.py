@@ -17,7 +17,7 @@ from rerank_plugins.errors import InvalidInputError, RerankError, TrainingError
 from rerank_plugins.evaluation.candidates import find_candidates, progress_bar
 from rerank_plugins.evaluation.results import Evaluation
 from rerank_plugins.evaluation.run import evaluate
-from rerank_plugins.evaluation.systems import label_of
+from rerank_plugins.evaluation.systems import label_of, load_systems
 from rerank_plugins.hub.lookup import find_model
 from rerank_plugins.hub.weights import count_fp32_bytes, fingerprint_weights, hash_file
 from rerank_plugins.reranker import Reranker
