@@ -156,16 +156,16 @@ class DyingEngine(_Faulty):
 
 
 class SmallMemoryEngine(_Wrapper):
-    """Runs out of memory where a batch has more than ``slots`` (rows x longest row)."""
+    """Runs out of memory where a batch has more than ``padded_tokens`` (rows x longest row)."""
 
-    def __init__(self, engine: Engine | None = None, *, slots: int) -> None:
+    def __init__(self, engine: Engine | None = None, *, padded_tokens: int) -> None:
         super().__init__(engine)
-        self._slots = slots
+        self._padded_tokens = padded_tokens
 
     def logits(self, input_ids: Tokens, attention_mask: Tokens, token_type_ids: Tokens | None) -> Logits:
         """See `Engine.logits`."""
-        if input_ids.size > self._slots:
-            raise OutOfMemoryError(f"{input_ids.size} slots do not fit into {self._slots}.")
+        if input_ids.size > self._padded_tokens:
+            raise OutOfMemoryError(f"{input_ids.size} padded tokens do not fit into {self._padded_tokens}.")
         return super().logits(input_ids, attention_mask, token_type_ids)
 
 

@@ -83,7 +83,7 @@ def test_what_fails_now_works_again_later() -> None:
 def test_memory_that_runs_out_makes_smaller_batches(slots: int) -> None:
     """The unfinished rows are computed in batches of half the size, down to one row; and it is remembered."""
     texts = [f"{number}".ljust(3 + number % 13, "a") for number in range(100)]
-    engine = SmallMemoryEngine(slots=slots)
+    engine = SmallMemoryEngine(padded_tokens=slots)
     reranker = toy_reranker(engine)
     assert scores(reranker, texts) == pytest.approx(scores(toy_reranker(), texts))
     stats = reranker.stats()
@@ -111,7 +111,7 @@ def test_only_the_unfinished_rows_are_computed_again() -> None:
 
 def test_a_row_that_fits_nowhere_fails_its_own_request() -> None:
     """One pair too long for the memory is an OutOfMemoryError, which is a ScoringError; shorter ones go on."""
-    reranker = toy_reranker(SmallMemoryEngine(slots=100))
+    reranker = toy_reranker(SmallMemoryEngine(padded_tokens=100))
     with pytest.raises(OutOfMemoryError, match="slots do not fit"):
         reranker.rerank("q", ["a" * 300, "b"])
     assert issubclass(OutOfMemoryError, ScoringError | MemoryError)
@@ -154,7 +154,7 @@ def test_who_waits_behind_a_dead_worker_is_answered() -> None:
 
 
 @pytest.mark.parametrize(
-    "engine", [FailingEngine(at=1), NaNEngine(at=1), DyingEngine(at=1), SmallMemoryEngine(slots=1)]
+    "engine", [FailingEngine(at=1), NaNEngine(at=1), DyingEngine(at=1), SmallMemoryEngine(padded_tokens=1)]
 )
 def test_every_fault_can_be_answered_in_retrieval_order(engine: Any, caplog: pytest.LogCaptureFixture) -> None:
     """With on_error='keep_order' the documents come back unranked; one line in the log, one in the counters."""

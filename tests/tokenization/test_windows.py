@@ -210,7 +210,7 @@ def test_windows_survive_running_out_of_memory() -> None:
         return [(r.index, pytest.approx(r.score, abs=1e-6)) for r in reranker.rerank("query", documents)]
 
     documents = [varied(400, start) for start in range(4)]
-    small = toy_reranker(SmallMemoryEngine(slots=150), max_length=64, max_windows=8)
+    small = toy_reranker(SmallMemoryEngine(padded_tokens=150), max_length=64, max_windows=8)
     assert scores(small) == scores(toy_reranker(max_length=64, max_windows=8))
     assert small.stats().out_of_memory > 0
 
