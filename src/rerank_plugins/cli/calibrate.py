@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from rerank_plugins._internal.files import check_output_file, expand
+from rerank_plugins.cli.options import COMPUTING, PANEL, takes_options
 from rerank_plugins.loading import DEFAULT_MODEL
 from rerank_plugins.retrieval.embedder import BUNDLED_EMBEDDER
 
@@ -21,16 +21,13 @@ if TYPE_CHECKING:
     from rerank_plugins.evaluation import CalibrationResult
 
 
-class _Method(StrEnum):
-    AUTO = "auto"
-    PLATT = "platt"
-    ISOTONIC = "isotonic"
-
-
-def calibrate(  # noqa: PLR0913, PLR0917 - one parameter an option
+@takes_options(COMPUTING, argument="loading", panel=PANEL)
+def calibrate(  # noqa: PLR0913 - one parameter an option
     folder: Annotated[Path, typer.Argument(help="A folder in BEIR layout, with qrels/.")],
     model: Annotated[str, typer.Option(help="A folder, rerank-mini-en, or a name on the hub.")] = DEFAULT_MODEL,
-    method: Annotated[_Method, typer.Option(help="auto cross-validates both, from 1,000 pairs on.")] = _Method.AUTO,
+    method: Annotated[
+        Literal["auto", "platt", "isotonic"], typer.Option(help="auto cross-validates both, from 1,000 pairs on.")
+    ] = "auto",
     embedder: Annotated[
         str, typer.Option(help="The first stage; or a sentence-transformers model.")
     ] = BUNDLED_EMBEDDER,
@@ -41,13 +38,12 @@ def calibrate(  # noqa: PLR0913, PLR0917 - one parameter an option
     split: Annotated[str | None, typer.Option(help="qrels/SPLIT.tsv; the first there is of test, dev, train.")] = None,
     max_queries: Annotated[int | None, typer.Option(help="The size of a random sample; all without it.")] = None,
     seed: Annotated[int, typer.Option(help="Of the sample, and of the half that is held out.")] = 0,
-    engine: Annotated[str, typer.Option(help="auto, openvino or torch.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16 or int8.")] = "auto",
     output_file: Annotated[Path, typer.Option(help="The file to write; an existing one is replaced.")] = Path(
         "calibration.json"
     ),
     *,
     json_output: Annotated[bool, typer.Option("--json", help="Print all numbers as one JSON object.")] = False,
+    loading: dict[str, Any],
 ) -> None:
     """Fit scores to judged queries, so that they are probabilities of relevance, and measure it on other queries."""
     from rerank_plugins.evaluation.calibration.run import calibrate as run_calibration
@@ -58,7 +54,7 @@ def calibrate(  # noqa: PLR0913, PLR0917 - one parameter an option
     result = run_calibration(
         folder,
         model,
-        method=method.value,
+        method=method,
         embedder=embedder,
         run_file=run_file,
         fetch_k=fetch_k,
@@ -66,8 +62,7 @@ def calibrate(  # noqa: PLR0913, PLR0917 - one parameter an option
         max_queries=max_queries,
         seed=seed,
         progress=sys.stderr.isatty(),
-        engine=engine,
-        precision=precision,
+        **loading,
     )
     result.calibration.write(output_file)
     if json_output:

@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median, quantiles
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rerank_plugins._internal.files import check_output_file, expand
+from rerank_plugins.cli.options import COMPUTING, PANEL, takes_options
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.evaluation.results import METRICS, Evaluation, Interval, QueryChange, Ranking, Reranked
 from rerank_plugins.loading import DEFAULT_MODEL
@@ -25,7 +26,8 @@ from rerank_plugins.retrieval.language import chinese_warnings, is_chinese
 _MAX_LOSSES, _MAX_CHARACTERS = 3, 100
 
 
-def evaluate(  # noqa: PLR0913, PLR0917 - one parameter an option
+@takes_options(COMPUTING, argument="loading", panel=PANEL)
+def evaluate(  # noqa: PLR0913 - one parameter an option
     folder: Annotated[Path, typer.Argument(help="A folder in BEIR layout, with qrels/.")],
     model: Annotated[
         list[str] | None,
@@ -41,14 +43,13 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter an option
     split: Annotated[str | None, typer.Option(help="qrels/SPLIT.tsv; the first there is of test, dev, train.")] = None,
     max_queries: Annotated[int | None, typer.Option(help="The size of a random sample; all without it.")] = None,
     seed: Annotated[int, typer.Option(help="Of the sample, the intervals and the test.")] = 0,
-    engine: Annotated[str, typer.Option(help="auto, openvino or torch.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16 or int8.")] = "auto",
     work_folder: Annotated[
         Path | None, typer.Option(help="Write scores here as they are computed, to continue after a stop.")
     ] = None,
     report: Annotated[Path | None, typer.Option(help="Write a report as one HTML file.")] = None,
     *,
     json_output: Annotated[bool, typer.Option("--json", help="Print all numbers as one JSON object.")] = False,
+    loading: dict[str, Any],
 ) -> None:
     """Compare the order of a first stage with that of rerankers, on judged queries: nDCG@10, RR@10, recall, time."""
     from rerank_plugins.evaluation.run import evaluate as run_evaluation
@@ -69,8 +70,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter an option
         seed=seed,
         work_folder=work_folder,
         progress=sys.stderr.isatty(),
-        engine=engine,
-        precision=precision,
+        **loading,
     )
     result = json.dumps(asdict(evaluation))
     if work_folder is not None:

@@ -18,6 +18,16 @@ from rerank_plugins._internal.options import Option, options_of
 LOADING = options_of(LoadingOptions)
 """The options of `load_reranker`."""
 
+PANEL = "Loading the model"
+"""Their heading in ``--help``."""
+
+COMPUTING = {
+    name: option
+    for name, option in LOADING.items()
+    if name not in ("model", "calibration", "score_cache", "score_cache_folder")
+}
+"""Those of them that do not say which model it is, or what becomes of its scores."""
+
 
 def takes_options(
     options: Mapping[str, Option], *, argument: str, panel: str

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from rerank_plugins._internal.text import json_object, read_file, read_text, split_lines
 from rerank_plugins._internal.validation import check_score_threshold, check_top_n
-from rerank_plugins.cli.options import LOADING, takes_options
+from rerank_plugins.cli.options import LOADING, PANEL, takes_options
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.highlights import check_highlight, highlight_as_dict
 from rerank_plugins.loading import load_reranker
@@ -33,7 +33,7 @@ _JSON_FORMS = (
 )
 
 
-@takes_options(LOADING, argument="loading", panel="Loading the model")
+@takes_options(LOADING, argument="loading", panel=PANEL)
 def rank(
     query: Annotated[str, typer.Argument(help="The question.")],
     documents: Annotated[str, typer.Option(help="A file of text lines or JSON lines, or - for standard input.")],

@@ -5,41 +5,34 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from itertools import groupby
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from rerank_plugins.cli.options import COMPUTING, PANEL, takes_options
 from rerank_plugins.evaluation.verification import Comparison, Verification, explain, published_name
 from rerank_plugins.evaluation.verification import verify as verify_scores
 from rerank_plugins.loading import load_reranker
 
-if TYPE_CHECKING:
-    from rerank_plugins.backends.base import EngineName, Precision
-
 _WIDTHS = {"published": 9, "as": 7, "in": 4, "here": 8, "difference": 10, "tolerance": 9, "": 3}
 
 
+@takes_options(COMPUTING, argument="loading", panel=PANEL)
 def verify(
     model: Annotated[str, typer.Argument(help="A folder, or a name on the hub.")],
     published_as: Annotated[
         str | None, typer.Option("--as", help="Whose published scores apply to a folder of another name.")
     ] = None,
-    engine: Annotated[str, typer.Option(help="auto, openvino or torch.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, fp16, bf16 or int8.")] = "auto",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; the best there is without it.")] = None,
     *,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    loading: dict[str, Any],
 ) -> None:
     """Compare a model's published scores with those computed here. Ends with 1 if any is off."""
     name = published_name(model, published_as)
-    # load_reranker refuses unknown names of engines and precisions.
-    reranker = load_reranker(
-        model, engine=cast("EngineName", engine), precision=cast("Precision", precision), device=device
-    )
-    with reranker:
+    with load_reranker(model, **loading) as reranker:
         result = verify_scores(reranker, name)
     if json_output:
         # json.dumps writes ASCII, which every terminal can encode.
