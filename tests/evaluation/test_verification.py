@@ -217,7 +217,7 @@ def test_what_a_person_can_get_wrong_is_our_error(
     """An InvalidInputError, which `rerank-plugins` turns into a message and status 2 (see tests/cli/test_cli.py)."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     done = CliRunner().invoke(app, ["verify", *arguments])
-    assert message in str(done.exception)
+    assert message in f"{done.exception}{done.output}"
 
 
 def test_the_page_runs_as_it_stands() -> None:
