@@ -69,7 +69,7 @@ __all__ = [
     "sigmoid",
 ]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # OpenVINO, when it is imported, and nncf report to an analytics host, through this module. Where it cannot be imported
 # they go on without it. One that was imported before belongs to somebody else.
