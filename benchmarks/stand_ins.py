@@ -42,7 +42,7 @@ def write_model(shape: str, folder: Path, standins: Path) -> None:
 
 
 def _write_mini(folder: Path) -> None:
-    """A BERT cross-encoder of MiniLM's shape, with the vocabulary of the model in the box."""
+    """A BERT cross-encoder of MiniLM's shape, with the vocabulary of the bundled model."""
     import torch
     from transformers import BertConfig, BertForSequenceClassification
 
