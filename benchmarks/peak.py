@@ -43,12 +43,12 @@ def operations_a_second(precision: str) -> float:
     return 2 * _ROWS * _INNER * _COLUMNS * _CHAIN / min(seconds)
 
 
-def operations(folder: Path, slots: float, squares: float) -> float:
-    """Multiplications and additions of the matrix products over ``slots`` places of padded rows.
+def operations(folder: Path, padded_tokens: float, squares: float) -> float:
+    """Multiplications and additions of the matrix products over ``padded_tokens`` tokens, padding included.
 
     ``squares`` is the sum of rows x width x width: attention compares every place with every other.
     """
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     width, layers, inner = config["hidden_size"], config["num_hidden_layers"], config["intermediate_size"]
-    a_slot = 2 * (4 * width * width + 2 * width * inner)
-    return float(layers * (slots * a_slot + squares * 4 * width))
+    per_token = 2 * (4 * width * width + 2 * width * inner)
+    return float(layers * (padded_tokens * per_token + squares * 4 * width))

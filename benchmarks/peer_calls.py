@@ -195,7 +195,7 @@ def beside_bare(folder: Path, precision: Any, texts: list[str]) -> dict[str, Any
     results: dict[str, Any] = {
         "ours": [],
         "bare": [],
-        "slots": sum(rows * width for rows, width in shapes),
+        "padded_tokens": sum(rows * width for rows, width in shapes),
         "squares": sum(rows * width * width for rows, width in shapes),
         "tokens": sum(int(feed["attention_mask"].sum()) for feed in feeds),
     }

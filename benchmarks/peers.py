@@ -133,7 +133,7 @@ def compare_with_bare(folder: Path, precisions: list[str]) -> dict[str, Any]:
         answer = worker.ask(passages(1))
         worker.close()
         if "error" not in answer:
-            done = operations(folder, answer["slots"], answer["squares"])
+            done = operations(folder, answer["padded_tokens"], answer["squares"])
             answer["operations_a_second"] = done / min(answer["bare"])
             answer["peak"] = operations_a_second(precision)
         found[precision] = answer

@@ -32,7 +32,7 @@ def print_tables(results: dict[str, Any]) -> None:
                 continue
             ratio = statistics.median(a / b for a, b in zip(bare["ours"], bare["bare"], strict=True))
             speed, share = bare["operations_a_second"] / 1e9, bare["operations_a_second"] / bare["peak"]
-            padding = 1 - bare["tokens"] / bare["slots"]
+            padding = 1 - bare["tokens"] / bare["padded_tokens"]
             print(
                 f"| {precision} | {ratio:.3f} | {speed:.0f} | {share:.0%} of {bare['peak'] / 1e9:.0f} | {padding:.1%} |"
             )
