@@ -20,7 +20,7 @@ def session_export(bert_folder: Path, tmp_path_factory: pytest.TempPathFactory) 
     """The stand-in with fp32 IR and int8 beside its weights."""
     folder = tmp_path_factory.mktemp("exported") / "model"
     shutil.copytree(bert_folder, folder, ignore=shutil.ignore_patterns("openvino"))
-    return export_model(folder, "int8", queries=10)
+    return export_model(folder, "int8", max_queries=10)
 
 
 @pytest.fixture

@@ -83,7 +83,7 @@ def test_the_report_lies_beside_the_model(session_export: Export) -> None:
 
 def test_fp32_is_compared_with_sentence_transformers(fresh_bert: Path) -> None:
     """No logit of the IR differs from the torch model's by more than 1e-3."""
-    made = export_model(fresh_bert, "fp32", queries=4)
+    made = export_model(fresh_bert, "fp32", max_queries=4)
     assert made.file == fresh_bert / OPENVINO_FILE
     assert made.report["compared_with"] == "torch fp32"
     assert 0 < made.report["logit_difference"]["max"] <= 1e-3
@@ -94,7 +94,7 @@ def test_fp32_is_compared_with_sentence_transformers(fresh_bert: Path) -> None:
 def test_bf16_is_the_fp32_file_with_a_report_of_its_own(exported: Path) -> None:
     """Its logits were compared in bf16, and the other reports stay."""
     before = (exported / OPENVINO_FILE).stat().st_mtime_ns
-    made = export_model(exported, "bf16", queries=4)
+    made = export_model(exported, "bf16", max_queries=4)
     assert made.report["logit_difference"]["max"] > 1e-4
     assert (exported / OPENVINO_FILE).stat().st_mtime_ns == before
     assert set(json.loads((exported / FIDELITY_FILE).read_text(encoding="utf-8"))) == {"int8", "bf16"}
@@ -115,9 +115,9 @@ def test_bf16_is_refused_at_once_where_the_processor_has_none(
 def test_an_onnx_model_is_exported_without_torch_weights(onnx_folder: Path, pairs: list[Pair], int8_too: bool) -> None:  # noqa: FBT001
     """fp32 gives IR with the same logits, int8 its file."""
     before = CrossEncoderScorer.from_folder(onnx_folder, precision="fp32").score(pairs[:20])
-    export_model(onnx_folder, "fp32", queries=4)
+    export_model(onnx_folder, "fp32", max_queries=4)
     if int8_too:
-        export_model(onnx_folder, "int8", queries=4)
+        export_model(onnx_folder, "int8", max_queries=4)
         assert (onnx_folder / OPENVINO_INT8_FILE).is_file()
     (onnx_folder / ONNX_FILE).unlink()
     after = CrossEncoderScorer.from_folder(onnx_folder, precision="fp32").score(pairs[:20])
@@ -135,7 +135,7 @@ def test_int8_alone_cannot_be_exported(exported: Path) -> None:
 @pytest.mark.slow  # the next one shows it in fp32
 def test_out_is_a_folder_of_its_own(exported: Path, tmp_path: Path, pairs: list[Pair]) -> None:
     """It loads where the original is gone, and gives what the original's int8 gives."""
-    made = export_model(exported, "int8", out=tmp_path / "new" / "small", queries=10, accept=True)
+    made = export_model(exported, "int8", output_folder=tmp_path / "new" / "small", max_queries=10, accept=True)
     assert made.folder == tmp_path / "new" / "small"
     expected = load_reranker(exported, precision="int8").score(pairs[:20])
     shutil.rmtree(exported)
@@ -147,7 +147,7 @@ def test_out_is_a_folder_of_its_own(exported: Path, tmp_path: Path, pairs: list[
 
 def test_out_in_fp32_is_a_copy_of_the_graph(exported: Path, tmp_path: Path, pairs: list[Pair]) -> None:
     """Without the weights it was made from it scores the same."""
-    made = export_model(exported, "fp32", out=tmp_path / "copy", queries=4)
+    made = export_model(exported, "fp32", output_folder=tmp_path / "copy", max_queries=4)
     expected = CrossEncoderScorer.from_folder(exported, engine="openvino", precision="fp32").score(pairs[:20])
     assert CrossEncoderScorer.from_folder(made.folder, precision="fp32").score(pairs[:20]) == expected
 
@@ -158,7 +158,7 @@ def test_a_folder_of_another_model_is_left_alone(exported: Path, tmp_path: Path)
     other.mkdir()
     (other / "config.json").write_text("{}", encoding="utf-8")
     with pytest.raises(InvalidInputError, match="holds another model"):
-        export_model(exported, "int8", out=other, queries=4)
+        export_model(exported, "int8", output_folder=other, max_queries=4)
     assert (other / "config.json").read_text(encoding="utf-8") == "{}"
     assert not list(other.rglob("*.xml"))
 
@@ -173,7 +173,7 @@ def test_a_hub_models_export_goes_into_our_cache_and_is_found(
     snapshot = tmp_path / "hub" / "models--OWNER--NAME" / "snapshots" / "0123abc"
     shutil.copytree(session_export.folder, snapshot, ignore=shutil.ignore_patterns("openvino"))
     before = sorted(snapshot.rglob("*"))
-    made = export_model(snapshot, "int8", queries=4, accept=True)
+    made = export_model(snapshot, "int8", max_queries=4, accept=True)
     assert sorted(snapshot.rglob("*")) == before
     assert made.file == conversion_place(snapshot) / OPENVINO_INT8_FILE
     scorer = CrossEncoderScorer.from_folder(snapshot, device="cpu")
@@ -184,7 +184,7 @@ def test_the_same_export_is_not_made_again(exported: Path) -> None:
     """Same weights, texts and versions: the file stays, and accept=True changes the report only."""
     file = exported / OPENVINO_INT8_FILE
     before = file.stat().st_mtime_ns
-    assert export_model(exported, "int8", queries=10, accept=True).report["accepted"]
+    assert export_model(exported, "int8", max_queries=10, accept=True).report["accepted"]
     assert file.stat().st_mtime_ns == before
     assert json.loads((exported / FIDELITY_FILE).read_text(encoding="utf-8"))["int8"]["accepted"]
 
@@ -194,12 +194,12 @@ def test_other_texts_make_it_anew(exported: Path, pairs_file: Path) -> None:
     """A file of pairs calibrates and compares; it has no judgements, so there is no nDCG."""
     file = exported / OPENVINO_INT8_FILE
     before = file.stat().st_mtime_ns
-    report = export_model(exported, "int8", calibration=pairs_file, accept=True).report
+    report = export_model(exported, "int8", calibration_data=pairs_file, accept=True).report
     assert file.stat().st_mtime_ns != before
     assert (report["texts"], report["queries"], report["ndcg_at_10"]) == ("pairs.jsonl", 6, None)
 
 
-@pytest.mark.parametrize("options", [{"precision": "fp16"}, {"queries": 0}, {"queries": True}])
+@pytest.mark.parametrize("options", [{"precision": "fp16"}, {"max_queries": 0}, {"max_queries": True}])
 def test_options_out_of_range_are_refused(fresh_bert: Path, options: dict[str, object]) -> None:
     """An unknown precision or no queries is an error before anything is loaded or written."""
     with pytest.raises(InvalidInputError, match="got"):

@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rerank_plugins.export.calibration_data import Question
+from rerank_plugins.export.calibration_data import ComparisonQuery
 from rerank_plugins.export.fidelity import compare
 
 ROW = st.lists(st.integers(-50, 50).map(float), min_size=6, max_size=6, unique=True)
 LOGITS = st.lists(ROW, min_size=1, max_size=4)
 
 
-def questions(count: int, documents: int = 6, grades: dict[str, int] | None = None) -> list[Question]:
+def questions(count: int, documents: int = 6, grades: dict[str, int] | None = None) -> list[ComparisonQuery]:
     texts = {f"d{number}": f"text {number}" for number in range(documents)}
-    return [Question(f"q{number}", f"query {number}", texts, grades or {}) for number in range(count)]
+    return [ComparisonQuery(f"q{number}", f"query {number}", texts, grades or {}) for number in range(count)]
 
 
 @settings(max_examples=30)

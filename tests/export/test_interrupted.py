@@ -69,13 +69,13 @@ def test_half_a_publication_is_no_export(
 ) -> None:
     """Report, weights, graph: where one is missing nothing is loaded, and the next export completes the folder."""
     new = tmp_path / "new"
-    export_model(exported, "fp32", out=new, queries=2)
+    export_model(exported, "fp32", output_folder=new, max_queries=2)
     killed_at(number)
     with pytest.raises(KilledError):
-        export_model(exported, "fp32", out=new, queries=3)
+        export_model(exported, "fp32", output_folder=new, max_queries=3)
     with pytest.raises(ModelLoadError, match=r"weights .* missing"):
         load_reranker(new)
-    assert export_model(exported, "fp32", out=new, queries=3).report["queries"] == 3
+    assert export_model(exported, "fp32", output_folder=new, max_queries=3).report["queries"] == 3
     expected = CrossEncoderScorer.from_folder(exported, engine="openvino", precision="fp32").score(pairs[:4])
     assert load_reranker(new, precision="fp32").scorer.score(pairs[:4]) == expected
 
@@ -89,11 +89,11 @@ def test_half_an_int8_is_no_default(
     """While it is not complete, auto takes what is exact, and int8 by name says how to make it."""
     killed_at(number)
     with pytest.raises(KilledError):
-        export_model(exported, "int8", calibration=pairs_file, accept=True)
+        export_model(exported, "int8", calibration_data=pairs_file, accept=True)
     assert choose_engine(exported, engine="openvino").precision in {"fp32", "bf16"}
     with pytest.raises(InvalidInputError, match="rerank-plugins export"):
         CrossEncoderScorer.from_folder(exported, precision="int8")
-    assert export_model(exported, "int8", calibration=pairs_file, accept=True).is_default
+    assert export_model(exported, "int8", calibration_data=pairs_file, accept=True).is_default
     assert choose_engine(exported, engine="openvino").precision == "int8"
 
 
@@ -108,7 +108,7 @@ def test_what_a_killed_export_left_is_neither_read_nor_kept(exported: Path) -> N
     os.utime(left.parent, (1, 1))
     shutil.move(exported / OPENVINO_INT8_FILE, at_work / OPENVINO_INT8_FILE.name)
     assert choose_engine(exported, engine="openvino").precision != "int8"
-    export_model(exported, "fp32", queries=2)
+    export_model(exported, "fp32", max_queries=2)
     assert list(exported.rglob(".exporting-*")) == [at_work.parent]
 
 
@@ -124,8 +124,8 @@ def test_a_disk_that_fills_up_is_an_export_error(
         copy(source, target)
 
     monkeypatch.setattr(shutil, "copyfile", full)
-    with pytest.raises(ExportError, match=r"No space left on device.*Make room if the disk is full"):
-        export_model(exported, "fp32", out=tmp_path / "new", queries=2)
+    with pytest.raises(ExportError, match=r"No space left on device.*Free space if the disk is full"):
+        export_model(exported, "fp32", output_folder=tmp_path / "new", max_queries=2)
     assert not list((tmp_path / "new").rglob("*.xml"))
 
 
@@ -164,7 +164,7 @@ def test_an_export_waits_for_another(exported: Path, caplog: pytest.LogCaptureFi
     logging.getLogger("rerank_plugins").addHandler(handler)
     try:
         with ThreadPoolExecutor(1) as thread:
-            assert thread.submit(export_model, exported, "fp32", queries=2).result(timeout=60).is_default
+            assert thread.submit(export_model, exported, "fp32", max_queries=2).result(timeout=60).is_default
     finally:
         logging.getLogger("rerank_plugins").removeHandler(handler)
         lock.release(force=True)
@@ -175,7 +175,7 @@ def test_an_export_waits_for_another(exported: Path, caplog: pytest.LogCaptureFi
 def test_threads_that_meet_work_once(fresh_bert: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Of two in one process one converts, and both have its report."""
     with caplog.at_level(logging.WARNING), ThreadPoolExecutor(2) as threads:
-        both = [threads.submit(export_model, fresh_bert, "fp32", queries=2) for _ in range(2)]
+        both = [threads.submit(export_model, fresh_bert, "fp32", max_queries=2) for _ in range(2)]
         first, second = (future.result(timeout=120) for future in both)
     assert first == second
     assert sum("Converted in" in record.getMessage() for record in caplog.records) == 1
@@ -190,7 +190,7 @@ def test_a_place_that_cannot_be_locked_is_an_export_error(
     before = sorted(exported.rglob("*"))
     monkeypatch.setenv("RERANK_PLUGINS_CACHE", str(tmp_path / "file" / "below"))
     with pytest.raises(ExportError, match=r"cannot be locked .* Set RERANK_PLUGINS_CACHE"):
-        export_model(exported, "fp32", queries=2)
+        export_model(exported, "fp32", max_queries=2)
     assert sorted(exported.rglob("*")) == before
 
 
@@ -202,26 +202,26 @@ def test_a_copy_needs_as_much_room_as_its_weights(
     size = (exported / OPENVINO_FILE).with_suffix(".bin").stat().st_size
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(size, missing, size - missing))
     if missing:
-        with pytest.raises(ExportError, match="Make room, or name another folder"):
-            export_model(exported, "fp32", out=tmp_path / "new", queries=2)
+        with pytest.raises(ExportError, match="Free space, or name another output_folder"):
+            export_model(exported, "fp32", output_folder=tmp_path / "new", max_queries=2)
         assert not list(tmp_path.glob("new/**/*.xml"))
         assert not list(tmp_path.glob("new/**/.exporting-*"))
     else:
-        assert export_model(exported, "fp32", out=tmp_path / "new", queries=2).file.is_file()
+        assert export_model(exported, "fp32", output_folder=tmp_path / "new", max_queries=2).file.is_file()
 
 
 def test_a_report_about_what_is_there_needs_no_room(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """fp32 in place, where it was converted before."""
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(1, 1, 0))
-    assert export_model(exported, "fp32", queries=2).is_default
-    with pytest.raises(ExportError, match="Make room"):
-        export_model(exported, "int8", queries=2)
+    assert export_model(exported, "fp32", max_queries=2).is_default
+    with pytest.raises(ExportError, match="Free space"):
+        export_model(exported, "int8", max_queries=2)
 
 
 def test_a_first_export_counts_the_conversion_too(fresh_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Torch weights become IR and int8: room for one of them is not enough, and nothing is begun."""
     size = (fresh_bert / "model.safetensors").stat().st_size
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(2 * size, size // 2, size + size // 2))
-    with pytest.raises(ExportError, match="Make room"):
-        export_model(fresh_bert, "int8", queries=2)
+    with pytest.raises(ExportError, match="Free space"):
+        export_model(fresh_bert, "int8", max_queries=2)
     assert not list(fresh_bert.rglob("*.xml"))

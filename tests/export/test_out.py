@@ -25,7 +25,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_the_source_stays_as_it_was(exported: Path, tmp_path: Path) -> None:
     """Not a byte of the model's own folder changes, its reports among them."""
     before = contents(exported)
-    made = export_model(exported, "fp32", out=tmp_path / "new", queries=2)
+    made = export_model(exported, "fp32", output_folder=tmp_path / "new", max_queries=2)
     assert contents(exported) == before
     assert set(read_reports(made.folder)) == {"fp32"}
 
@@ -33,7 +33,7 @@ def test_the_source_stays_as_it_was(exported: Path, tmp_path: Path) -> None:
 def test_the_description_is_copied_byte_for_byte(exported: Path, tmp_path: Path) -> None:
     """Configuration and tokenizer, whatever JSON there is beside the weights, and no weights of torch."""
     (exported / "special_tokens_map.json").write_text('{"pad_token": "[PAD]"}', encoding="utf-8")
-    made = export_model(exported, "fp32", out=tmp_path / "new", queries=2)
+    made = export_model(exported, "fp32", output_folder=tmp_path / "new", max_queries=2)
     assert not missing_files(made.folder)
     for file in exported.glob("*.json"):
         assert (made.folder / file.name).read_bytes() == file.read_bytes()
@@ -43,7 +43,7 @@ def test_the_description_is_copied_byte_for_byte(exported: Path, tmp_path: Path)
 
 def test_it_loads_without_torch(exported: Path, tmp_path: Path, pairs: list[Pair]) -> None:
     """In a process where torch and transformers are not installed, with the logits that it has here."""
-    made = export_model(exported, "fp32", out=tmp_path / "new", queries=2)
+    made = export_model(exported, "fp32", output_folder=tmp_path / "new", max_queries=2)
     program = (
         "import json, sys\n"
         "for name in ('torch', 'transformers', 'sentence_transformers', 'nncf', 'sklearn'): sys.modules[name] = None\n"
@@ -72,7 +72,7 @@ def test_sharded_weights_leave_no_index_behind(fresh_bert: Path, tmp_path: Path)
     (fresh_bert / "model.safetensors").rename(shard)
     index = {"metadata": {}, "weight_map": dict.fromkeys(load_file(shard), shard.name)}
     (fresh_bert / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
-    made = export_model(fresh_bert, "fp32", out=tmp_path / "new", queries=2)
+    made = export_model(fresh_bert, "fp32", output_folder=tmp_path / "new", max_queries=2)
     assert made.report["compared_with"] == "torch fp32"
     assert made.is_default
     shutil.rmtree(fresh_bert)
@@ -86,8 +86,8 @@ def test_a_folder_with_another_description_is_refused(exported: Path, tmp_path: 
     other = tmp_path / "other"
     other.mkdir()
     (other / name).write_text("{}", encoding="utf-8")
-    with pytest.raises(InvalidInputError, match=rf"holds another model: its {name} .* Name another folder with out"):
-        export_model(exported, "fp32", out=other, queries=2)
+    with pytest.raises(InvalidInputError, match=rf"holds another model: its {name} .* Name another output_folder"):
+        export_model(exported, "fp32", output_folder=other, max_queries=2)
     assert contents(other) == {name: b"{}"}
 
 
@@ -96,7 +96,7 @@ def test_precisions_gather_in_one_folder(exported: Path, tmp_path: Path) -> None
     new = tmp_path / "new"
     shutil.copytree(exported, new, ignore=shutil.ignore_patterns("model.safetensors", "openvino_model.*"))
     before = contents(new)
-    made = export_model(exported, "fp32", out=new, queries=2)
+    made = export_model(exported, "fp32", output_folder=new, max_queries=2)
     assert set(read_reports(new)) == {"int8", "fp32"}
     assert read_reports(new)["int8"] == read_reports(exported)["int8"]
     after = contents(made.folder)
@@ -109,8 +109,8 @@ def test_precisions_gather_in_one_folder(exported: Path, tmp_path: Path) -> None
 def test_int8_joins_fp32(exported: Path, tmp_path: Path) -> None:
     """Both load, and both reports are there."""
     new = tmp_path / "new"
-    export_model(exported, "fp32", out=new, queries=2)
-    export_model(exported, "int8", out=new, queries=10)
+    export_model(exported, "fp32", output_folder=new, max_queries=2)
+    export_model(exported, "int8", output_folder=new, max_queries=10)
     assert set(read_reports(new)) == {"fp32", "int8"}
     for precision in ("fp32", "int8"):
         assert CrossEncoderScorer.from_folder(new, precision=precision).engine.precision == precision  # type: ignore[arg-type]
@@ -124,7 +124,7 @@ def test_the_models_own_folder_is_no_other_place(exported: Path, tmp_path: Path,
         out = tmp_path / "link"
         out.symlink_to(exported)
     before = (exported / OPENVINO_FILE).stat().st_mtime_ns
-    made = export_model(exported, "fp32", out=out, queries=2)
+    made = export_model(exported, "fp32", output_folder=out, max_queries=2)
     assert made.file.resolve() == (exported / OPENVINO_FILE).resolve()
     assert (exported / OPENVINO_FILE).stat().st_mtime_ns == before
     assert set(json.loads((exported / FIDELITY_FILE).read_text(encoding="utf-8"))) == {"int8", "fp32"}
@@ -136,8 +136,12 @@ def test_a_relative_folder_is_under_the_working_directory(
     """And ~ is the user's own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert export_model(exported, "fp32", out="here", queries=2).file.resolve().is_relative_to(tmp_path / "here")
-    assert export_model(exported, "fp32", out="~/there", queries=2).folder == tmp_path / "home" / "there"
+    assert (
+        export_model(exported, "fp32", output_folder="here", max_queries=2)
+        .file.resolve()
+        .is_relative_to(tmp_path / "here")
+    )
+    assert export_model(exported, "fp32", output_folder="~/there", max_queries=2).folder == tmp_path / "home" / "there"
 
 
 def test_a_folder_that_cannot_be_written_to_is_an_export_error(exported: Path, tmp_path: Path) -> None:
@@ -147,7 +151,7 @@ def test_a_folder_that_cannot_be_written_to_is_an_export_error(exported: Path, t
     try:
         (locked / "probe").touch()
     except PermissionError:
-        with pytest.raises(ExportError, match=r"cannot be written to .*denied.* Name another folder"):
-            export_model(exported, "fp32", out=locked / "new", queries=2)
+        with pytest.raises(ExportError, match=r"cannot be written to .*denied.* Name another output_folder"):
+            export_model(exported, "fp32", output_folder=locked / "new", max_queries=2)
     else:
         pytest.skip("this user may write everywhere")

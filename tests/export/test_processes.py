@@ -40,7 +40,7 @@ def started(*arguments: str | Path) -> subprocess.Popen[str]:
 def test_a_killed_export_leaves_nothing_that_would_be_read(exported: Path, pairs_file: Path) -> None:
     """The export before it is still what is loaded; the next one is complete, and a day later removes what was left."""
     before = (exported / OPENVINO_INT8_FILE).with_suffix(".bin").read_bytes()
-    process = started(exported, "--calibration", pairs_file)
+    process = started(exported, "--calibration-data", pairs_file)
     place = exported / "openvino"
     until = time.monotonic() + 60
     while not list(place.glob(".exporting-*/*.json")) and time.monotonic() < until and process.poll() is None:
@@ -51,7 +51,7 @@ def test_a_killed_export_leaves_nothing_that_would_be_read(exported: Path, pairs
     assert (exported / OPENVINO_INT8_FILE).with_suffix(".bin").read_bytes() == before
     assert CrossEncoderScorer.from_folder(exported, precision="int8").engine.precision == "int8"
     os.utime(left, (1, 1))
-    export_model(exported, "int8", calibration=pairs_file, accept=True)
+    export_model(exported, "int8", calibration_data=pairs_file, accept=True)
     assert (exported / OPENVINO_INT8_FILE).with_suffix(".bin").read_bytes() != before
     assert not list(place.glob(".exporting-*"))
 
@@ -59,7 +59,7 @@ def test_a_killed_export_leaves_nothing_that_would_be_read(exported: Path, pairs
 @pytest.mark.slow
 def test_two_processes_do_the_work_once(fresh_bert: Path) -> None:
     """Of two that start together one waits for the other and reports the same."""
-    both = [started(fresh_bert, "--queries", "4", "--accept", "--json") for _ in range(2)]
+    both = [started(fresh_bert, "--max-queries", "4", "--accept", "--json") for _ in range(2)]
     done = [process.communicate(timeout=200) for process in both]
     assert [process.returncode for process in both] == [0, 0], done
     assert done[0][0] == done[1][0]
@@ -72,19 +72,19 @@ def test_without_room_nothing_is_begun(
     """The error has both sizes, and what was there stays."""
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**6, 10**6, 1000))
     before = (exported / OPENVINO_INT8_FILE).stat().st_mtime_ns
-    with pytest.raises(ExportError, match=r"takes 0\.00 GB .* and 0\.00 GB are free. Make room"):
-        export_model(exported, "int8", calibration=pairs_file)
+    with pytest.raises(ExportError, match=r"takes 0\.00 GB .* and 0\.00 GB are free. Free space"):
+        export_model(exported, "int8", calibration_data=pairs_file)
     assert (exported / OPENVINO_INT8_FILE).stat().st_mtime_ns == before
-    with pytest.raises(ExportError, match="Make room"):
-        export_model(exported, "int8", out=tmp_path / "out")
+    with pytest.raises(ExportError, match="Free space"):
+        export_model(exported, "int8", output_folder=tmp_path / "out")
     assert not list((tmp_path / "out").rglob("*.xml"))
 
 
 def test_a_file_where_a_folder_should_be_is_an_export_error(exported: Path, tmp_path: Path) -> None:
     """out= must be a folder or nothing yet."""
     (tmp_path / "file").write_text("x", encoding="utf-8")
-    with pytest.raises(ExportError, match=r"cannot be written to .* Name another folder"):
-        export_model(exported, "int8", out=tmp_path / "file")
+    with pytest.raises(ExportError, match=r"cannot be written to .* Name another output_folder"):
+        export_model(exported, "int8", output_folder=tmp_path / "file")
 
 
 PROGRAM = """
@@ -93,7 +93,7 @@ asked = []
 sys.addaudithook(lambda event, args: asked.append(event) if event in ("socket.connect", "socket.getaddrinfo") else None)
 before = {name: os.environ.get(name) for name in ("CI", "NNCF_CI")}
 from rerank_plugins.export import export_model
-export_model(sys.argv[1], "int8", queries=2)
+export_model(sys.argv[1], "int8", max_queries=2)
 assert {name: os.environ.get(name) for name in before} == before
 print(asked)
 """

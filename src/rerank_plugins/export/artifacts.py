@@ -1,4 +1,4 @@
-"""Exports on disk: one process at a time, complete or not there at all."""
+"""The files of exports: one process at a time, complete or not there at all."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ from rerank_plugins.errors import ExportError, InvalidInputError
 from rerank_plugins.hub import folder as model_folder
 from rerank_plugins.hub.cache_dirs import clear_scratch, lock_path
 
+__all__ = ["check_free_space", "copy_config", "free_bytes", "lock_target", "publish", "scratch_folder", "write_source"]
+
 _log = logging.getLogger("rerank_plugins")
 _SCRATCH = ".exporting-"
 _IDENTITY = ("config.json", "tokenizer.json")
 
 
 @contextmanager
-def alone(target: Path) -> Iterator[None]:
-    """Hold ``target`` against other exports; wait for one that is under way, in this process or another."""
+def lock_target(target: Path) -> Iterator[None]:
+    """Lock ``target`` against other exports, of this process and others; wait for one that is running."""
     path = lock_path(target / "export")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,13 +47,13 @@ def alone(target: Path) -> Iterator[None]:
 
 @contextmanager
 def scratch_folder(target: Path, needed: int) -> Iterator[Path]:
-    """A folder inside ``target`` for ``needed`` bytes, gone afterwards; what killed exports left there goes too."""
-    place = target / model_folder.OPENVINO_FILE.parent
+    """A temporary folder inside ``target`` for ``needed`` bytes; those of killed exports are deleted too."""
+    parent = target / model_folder.OPENVINO_FILE.parent
     try:
-        place.mkdir(parents=True, exist_ok=True)
-        clear_scratch(place, _SCRATCH)
-        check_room(place, needed)
-        scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=place))
+        parent.mkdir(parents=True, exist_ok=True)
+        clear_scratch(parent, _SCRATCH)
+        check_free_space(parent, needed)
+        scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=parent))
     except OSError as exc:
         raise _unwritable(target, exc) from exc
     try:
@@ -60,24 +62,24 @@ def scratch_folder(target: Path, needed: int) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def check_room(folder: Path, needed: int) -> None:
-    """Raise `ExportError` if ``folder``, or what is there of the way to it, has fewer bytes free than ``needed``."""
+def check_free_space(folder: Path, needed: int) -> None:
+    """Raise `ExportError` if the disk of ``folder`` has fewer free bytes than ``needed``."""
     free = free_bytes(folder)
     if needed > free:
         raise ExportError(
             f"The export takes {needed / 1e9:.2f} GB in {folder}, and {free / 1e9:.2f} GB are free. "
-            f"Make room, or name another folder with out."
+            f"Free space, or name another output_folder."
         )
 
 
 def free_bytes(folder: Path) -> int:
-    """What is free in ``folder``, or in what is there of the way to it."""
-    there = next(place for place in (folder, *folder.parents) if place.exists())
-    return shutil.disk_usage(there).free
+    """The free bytes of the disk of ``folder``, which need not exist yet."""
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    return shutil.disk_usage(existing).free
 
 
-def copy_description(source: Path, target: Path) -> None:
-    """Copy what a model folder holds beside its weights: configuration and tokenizer.
+def copy_config(source: Path, target: Path) -> None:
+    """Copy the configuration and the tokenizer of a model folder.
 
     Raises:
         InvalidInputError: ``target`` holds another model.
@@ -91,7 +93,7 @@ def copy_description(source: Path, target: Path) -> None:
             if file.name in _IDENTITY and copy.is_file() and copy.read_bytes() != file.read_bytes():
                 raise InvalidInputError(
                     f"{target} holds another model: its {file.name} is not that of {source}. "
-                    f"Name another folder with out."
+                    f"Name another output_folder."
                 )
         for file in files:
             shutil.copyfile(file, target / file.name)
@@ -99,17 +101,17 @@ def copy_description(source: Path, target: Path) -> None:
         raise _unwritable(target, exc) from exc
 
 
-def note_source(target: Path, made_from: dict[str, list[int | str]]) -> None:
-    """Say what the IR in ``target`` was made from, so that it is made again, or passed over, when that changes."""
-    (target / model_folder.CONVERTED_FROM_FILE).write_text(json.dumps(made_from), encoding="utf-8")
+def write_source(target: Path, fingerprint: dict[str, list[int | str]]) -> None:
+    """Write which weights the IR in ``target`` was made from, so that it is not used when they change."""
+    (target / model_folder.CONVERTED_FROM_FILE).write_text(json.dumps(fingerprint), encoding="utf-8")
 
 
-def publish(made: Path, target: Path) -> None:
+def publish(xml: Path, target: Path) -> None:
     """Move an IR into place, its .bin first: without its .xml nothing is read."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    made.with_suffix(".bin").replace(target.with_suffix(".bin"))
-    made.replace(target)
+    xml.with_suffix(".bin").replace(target.with_suffix(".bin"))
+    xml.replace(target)
 
 
 def _unwritable(target: Path, cause: OSError) -> ExportError:
-    return ExportError(f"{target} cannot be written to ({cause}). Name another folder with out.")
+    return ExportError(f"{target} cannot be written to ({cause}). Name another output_folder.")

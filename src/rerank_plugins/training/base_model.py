@@ -1,4 +1,4 @@
-"""The model that is trained: found, loaded in fp32, with a ranking head; and written as a model folder."""
+"""The model that is trained, and the device and precision that it is trained in."""
 
 from __future__ import annotations
 
@@ -20,11 +20,17 @@ try:
     import transformers
     from sentence_transformers import CrossEncoder
 
+    from rerank_plugins.backends.auto import accelerator
+    from rerank_plugins.backends.cpu import usable_cpus
+    from rerank_plugins.backends.openvino import lists_bf16
     from rerank_plugins.backends.torch import load_classifier
+    from rerank_plugins.evaluation.run import processor_name
 except ImportError as exc:
     raise MissingExtraError("train", "Training", str(exc.name)) from exc
 
-# A tokenizer's files, copied as they are: writing them anew changes how long a text they say the model reads.
+__all__ = ["BaseModel", "Hardware", "choose_hardware", "find_base_folder", "load_base_model", "set_threads"]
+
+# A tokenizer's files are copied as they are: writing them anew changes the model_max_length in them.
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -39,14 +45,14 @@ _TOKENIZER_FILES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Base:
+class BaseModel:
     """A model to train."""
 
     name: str
-    """As it was asked for."""
+    """The name that the user gave."""
     folder: Path
     new_head: bool
-    """Its folder has no ranking head: it got a new one, of random weights."""
+    """Whether the folder has no ranking head, so that the model got a new one of random weights."""
     encoder: Any
     """sentence-transformers' `CrossEncoder`."""
 
@@ -59,11 +65,44 @@ class Base:
         self.encoder.model.save_pretrained(folder)
 
 
-def trainable_folder(name: str | Path) -> Path:
-    """The folder of ``name``, if it can be trained.
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """The device of a training and its autocast precision; weights are in fp32 everywhere."""
+
+    device: str
+    autocast: str | None
+    """``"bf16"`` or ``"fp16"``; None for fp32."""
+
+    @property
+    def description(self) -> str:
+        """The name of the processor, and the precision."""
+        name = torch.cuda.get_device_name() if self.device == "cuda" else processor_name(torch.get_num_threads())
+        return f"{name}, {self.autocast or 'fp32'}"
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """The type of ``autocast``."""
+        return {"bf16": torch.bfloat16, "fp16": torch.float16, None: None}[self.autocast]
+
+
+def choose_hardware() -> Hardware:
+    """The fastest device and precision of this machine."""
+    device = accelerator() or "cpu"
+    if device == "cuda":
+        return Hardware(device, "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16")
+    return Hardware(device, "bf16" if device == "cpu" and lists_bf16() else None)
+
+
+def set_threads(threads: int | None) -> None:
+    """Let torch compute on ``threads`` processors; None: no more than a container's quota."""
+    torch.set_num_threads(min(torch.get_num_threads(), usable_cpus()) if threads is None else threads)
+
+
+def find_base_folder(name: str | Path) -> Path:
+    """The folder of the model ``name``, if it can be trained.
 
     Raises:
-        ModelNotFoundError: No place has it.
+        ModelNotFoundError: The model was not found.
         ModelLoadError: It has no torch weights, several labels, or is no encoder.
     """
     folder = find_model(name)
@@ -82,16 +121,16 @@ def trainable_folder(name: str | Path) -> Path:
     architectures = model_folder.read_config(folder).get("architectures") or [""]
     if str(architectures[0]).endswith("ForCausalLM"):
         raise ModelLoadError(
-            f"{name} is a {architectures[0]}, which writes text. Expected an encoder that a ranking head can be put "
-            f"on: BERT, XLM-R, ModernBERT and the like."
+            f"{name} is a {architectures[0]}, a decoder. Expected an encoder that a ranking head can be put on: BERT, "
+            f"XLM-R, ModernBERT and the like."
         )
     if model_folder.is_cross_encoder(folder):
         model_folder.check_cross_encoder(folder)
     return folder
 
 
-def load_base(name: str | Path, folder: Path, *, max_length: int, seed: int) -> Base:
-    """The model in ``folder``, in fp32 on the CPU; ``seed`` draws a new head where it has none.
+def load_base_model(name: str, folder: Path, *, max_length: int, seed: int) -> BaseModel:
+    """The model in ``folder``, in fp32 on the CPU; where it has no head, ``seed`` initializes a new one.
 
     Raises:
         ModelLoadError: Its files cannot be used.
@@ -112,17 +151,17 @@ def load_base(name: str | Path, folder: Path, *, max_length: int, seed: int) -> 
                 model_kwargs={"dtype": torch.float32},
             )
     except Exception as exc:
-        # Damaged weights surface as SafetensorError, OSError, RuntimeError, ValueError or KeyError, by the damage.
+        # Damaged weights raise SafetensorError, OSError, RuntimeError, ValueError or KeyError, by the damage.
         raise ModelLoadError(
             f"{folder} cannot be loaded ({type(exc).__name__}: {exc}). Expected an encoder that transformers knows. "
             f"If a file is damaged, delete it and download the model again."
         ) from exc
-    return Base(str(name), folder, bool(weights.made_up_head), encoder)
+    return BaseModel(name, folder, bool(weights.made_up_head), encoder)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the bars and the reports of transformers, sentence-transformers and datasets."""
+    """Turn off progress bars and logs of transformers, sentence-transformers and datasets."""
     loggers = [logging.getLogger(name) for name in ("sentence_transformers", "transformers", "accelerate")]
     levels = [logger.level for logger in loggers]
     bars = transformers.utils.logging.is_progress_bar_enabled()
