@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rerank_plugins.errors import InvalidInputError
@@ -143,6 +143,7 @@ def test_texts_that_cannot_be_used_are_named(
     assert sorted(fresh_bert.rglob("*")) == before
 
 
+@settings(max_examples=30)
 @given(lines=st.lists(st.text(max_size=30), max_size=15), query=st.text(max_size=20))
 def test_any_file_gives_texts_or_an_input_error(
     encoder: PairEncoder, tmp_path_factory: pytest.TempPathFactory, lines: list[str], query: str

@@ -13,24 +13,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from collections_to_learn import train, weights
+from disk_space import set_free_bytes
 from rerank_plugins import TrainingError
 from rerank_plugins.training.callbacks import LearningCurve
 
 LONG = 3
 """Epochs: 27 steps of which a test can interrupt some."""
-
-
-class Usage(NamedTuple):
-    """Like `shutil.disk_usage`."""
-
-    total: int
-    used: int
-    free: int
 
 
 @contextmanager
@@ -186,7 +179,7 @@ def test_a_disk_without_space_for_the_model_is_a_training_error(base: Path, data
 def test_free_space_is_checked_first(base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight times the weights: two checkpoints, the best model and its successor; with less it does not start."""
     size = sum(4 * tensor.numel() for tensor in tensors(base).values())
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(1, 1, 7 * size))
+    set_free_bytes(monkeypatch, 7 * size)
     with pytest.raises(TrainingError, match=r"takes 0\.00 GB in .* Free space, or name another output_folder"):
         train(data, base, tmp_path / "out")
     assert not list((tmp_path / "out").rglob("*.safetensors"))

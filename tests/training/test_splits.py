@@ -31,7 +31,7 @@ def test_train_is_learned_from_and_test_evaluated(tmp_path: Path) -> None:
     """With both there, a share of the first chooses the best step, and the second stays whole."""
     collection = make_collection(trained=200)
     splits = split_folder(collection.write(tmp_path / "both"))
-    assert (splits.split, splits.test_split) == ("train", "test")
+    assert (splits.data.split, splits.data.test_split) == ("train", "test")
     assert len(splits.development) == 20
     assert {**splits.train, **splits.development} == collection.train
     assert not splits.train.keys() & splits.development.keys()
@@ -44,7 +44,7 @@ def test_of_one_split_a_fifth_is_held_out(tmp_path: Path, name: str) -> None:
     folder = make_collection(trained=0, tested=0, unjudged=100).write(tmp_path / "one")
     write_qrels(folder, name, {f"q{number}": {f"p{number}b": 1} for number in range(100)})
     splits = split_folder(folder, split="mine" if name == "mine" else None)
-    assert (splits.split, splits.test_split) == (name, None)
+    assert (splits.data.split, splits.data.test_split) == (name, None)
     assert len(splits.test) == 20
     assert not splits.test.keys() & (splits.train.keys() | splits.development.keys())
     assert len({**splits.train, **splits.development, **splits.test}) == 100
@@ -55,7 +55,7 @@ def test_a_dev_split_is_evaluated_where_there_is_no_test(tmp_path: Path) -> None
     collection = make_collection()
     folder = collection.write(tmp_path / "dev")
     (folder / "qrels" / "test.tsv").rename(folder / "qrels" / "dev.tsv")
-    assert split_folder(folder).test_split == "dev"
+    assert split_folder(folder).data.test_split == "dev"
 
 
 def test_a_query_in_both_splits_is_refused_with_counts(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_leaks_are_left_out_of_the_training_when_asked(tmp_path: Path) -> None:
     collection.queries["q3"] = collection.queries["q80"]
     collection.train["q5"] = {"p85b": 1}
     splits = split_folder(collection.write(tmp_path / "leaks"), drop_leaks=True)
-    assert splits.leaking == 2
+    assert splits.data.leaking == 2
     assert not {"q3", "q5"} & {*splits.train, *splits.development}
     assert splits.test == collection.test
 
@@ -97,7 +97,7 @@ def test_a_passage_judged_irrelevant_in_both_is_no_leak(tmp_path: Path) -> None:
     """Grade 0 tells no answer."""
     collection = make_collection()
     collection.train["q5"]["p85b"] = 0
-    assert split_folder(collection.write(tmp_path / "none")).leaking == 0
+    assert split_folder(collection.write(tmp_path / "none")).data.leaking == 0
 
 
 def test_the_same_split_twice_is_refused(tmp_path: Path) -> None:

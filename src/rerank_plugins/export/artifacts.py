@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import tempfile
@@ -16,7 +15,7 @@ from rerank_plugins.errors import ExportError, InvalidInputError
 from rerank_plugins.hub import folder as model_folder
 from rerank_plugins.hub.cache_dirs import clear_scratch, lock_path
 
-__all__ = ["check_free_space", "copy_config", "free_bytes", "lock_target", "publish", "scratch_folder", "write_source"]
+__all__ = ["check_free_space", "copy_config", "free_bytes", "lock_target", "publish", "scratch_folder"]
 
 _log = logging.getLogger("rerank_plugins")
 _SCRATCH = ".exporting-"
@@ -99,11 +98,6 @@ def copy_config(source: Path, target: Path) -> None:
             shutil.copyfile(file, target / file.name)
     except OSError as exc:
         raise _unwritable(target, exc) from exc
-
-
-def write_source(target: Path, fingerprint: dict[str, list[int | str]]) -> None:
-    """Write which weights the IR in ``target`` was made from, so that it is not used when they change."""
-    (target / model_folder.CONVERTED_FROM_FILE).write_text(json.dumps(fingerprint), encoding="utf-8")
 
 
 def publish(xml: Path, target: Path) -> None:

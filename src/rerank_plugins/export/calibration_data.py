@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from rerank_plugins._internal.blank import is_blank
 from rerank_plugins._internal.text import read_file, read_lines
-from rerank_plugins.errors import InvalidInputError, MissingExtraError
+from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.retrieval.beir import Collection, example_collection, read_collection
 from rerank_plugins.scorers.base import Pair
 from rerank_plugins.tokenization.pair_encoder import PairEncoder
@@ -66,11 +66,12 @@ class CalibrationData:
         return hashlib.sha256(json.dumps([self.calibration, compared]).encode("utf-8", "replace")).hexdigest()
 
 
-def read_calibration_data(source: Path | None, encoder: PairEncoder, max_queries: int) -> CalibrationData:
-    """Texts from a BEIR folder, from JSON lines of pairs, or the bundled ones in the model's languages.
+def read_calibration_data(source: Path | Collection | None, encoder: PairEncoder, max_queries: int) -> CalibrationData:
+    """Texts from a BEIR folder, from JSON lines of pairs, a collection, or the bundled ones in the model's languages.
 
     Args:
-        source: A folder in BEIR layout; a file of ``{"query": ..., "document": ...}`` lines; or None.
+        source: A folder in BEIR layout, or what was read of one; a file of ``{"query": ..., "document": ...}`` lines;
+            or None.
         encoder: The model's encoder: bundled languages are used if it knows their characters.
         max_queries: How many queries to compare on at most; never more than half of those there are.
 
@@ -80,16 +81,13 @@ def read_calibration_data(source: Path | None, encoder: PairEncoder, max_queries
     if source is None:
         languages: tuple[Literal["english", "chinese"], ...] = ("english", "chinese")
         bundled = {language: read_collection(example_collection(language)) for language in languages}
-        readable = {name: collection for name, collection in bundled.items() if _is_readable(encoder, collection)}
-        label = f"built-in, {' and '.join(readable or bundled)}"
-        given = [(collection, _relevant(collection)) for collection in (readable or bundled).values()]
+        readable = {name: one for name, one in bundled.items() if _is_readable(encoder, one)} or bundled
+        label, given = f"built-in, {' and '.join(readable)}", [(one, _relevant(one)) for one in readable.values()]
+    elif isinstance(source, Path) and not source.is_dir():
+        label, given = source.name, [_read_pairs(source)]
     else:
-        label = source.resolve().name
-        if source.is_dir():
-            collection = read_collection(source)
-            given = [(collection, _relevant(collection))]
-        else:
-            given = [_read_pairs(source)]
+        collection = source if isinstance(source, Collection) else read_collection(source)
+        label, given = collection.name, [(collection, _relevant(collection))]
     share = -(-max_queries // len(given))
     rng = random.Random(_SEED)  # noqa: S311 - a sample, no secret
     parts = [_sample(collection, known, share, rng) for collection, known in given]
@@ -156,10 +154,8 @@ def _add_candidates(
 
 def _find_similar(queries: Sequence[str], passages: Sequence[str]) -> list[list[int]]:
     """For each query the positions of passages by TF-IDF of character n-grams, which works in every language."""
-    try:
-        from sklearn.feature_extraction.text import TfidfVectorizer
-    except ImportError as exc:
-        raise MissingExtraError("export", "An export's fidelity report", str(exc.name)) from exc
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
     vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True)
     try:
         index = vectorizer.fit_transform(passages)

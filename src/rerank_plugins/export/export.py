@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import openvino
 from rich.console import Console
 from rich.progress import track
 
-from rerank_plugins._internal.extras import torch_installed
+from rerank_plugins._internal.extras import check_installed, torch_installed
 from rerank_plugins._internal.files import expand
 from rerank_plugins._internal.loading_options import (
     HINTS,
@@ -33,6 +34,7 @@ from rerank_plugins.hub.cache_dirs import conversion_place
 from rerank_plugins.hub.fidelity_report import is_default, read_reports, write_reports
 from rerank_plugins.hub.lookup import find_model
 from rerank_plugins.hub.onnx_files import external_files
+from rerank_plugins.retrieval.beir import Collection
 from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
 from rerank_plugins.tokenization.pair_encoder import PairEncoder
 
@@ -80,7 +82,7 @@ def export_model(
     model: str | Path,
     precision: ExportPrecision = "int8",
     *,
-    calibration_data: str | Path | None = None,
+    calibration_data: str | Path | Collection | None = None,
     output_folder: str | Path | None = None,
     accept: bool = False,
     max_queries: int = 40,
@@ -94,9 +96,9 @@ def export_model(
     Args:
         model: As `load_reranker` takes it.
         precision: fp32 and bf16 are one file, computed in either; their reports differ. int8 is a file of its own.
-        calibration_data: A folder in BEIR layout, or a file of ``{"query": ..., "document": ...}`` lines. At least
-            half of its queries set the ranges of int8; the others are compared on. None: the bundled texts of this
-            project, in English and Chinese. With qrels the report has nDCG@10.
+        calibration_data: A folder in BEIR layout, or what was read of one; or a file of ``{"query": ..., "document":
+            ...}`` lines. At least half of its queries set the ranges of int8; the others are compared on. None: the
+            bundled texts of this project, in English and Chinese. With qrels the report has nDCG@10.
         output_folder: A folder for a model of its own, with tokenizer and configuration. None: beside the weights; of
             hub models, in the cache that ``RERANK_PLUGINS_CACHE`` moves.
         accept: Let ``precision="auto"`` take the export even below the floor of fidelity.
@@ -120,6 +122,7 @@ def export_model(
     unknown = {name: value for name, value in source.items() if name not in SOURCE_OPTIONS}
     refuse_unknown(unknown, "export_model", {**HINTS, **_HINTS})
     options = LoadingOptions(model, **source)
+    check_installed("export", "An export", "ir_measures", "nncf", "scipy", "sklearn")
     if precision == "bf16" and not cpu_has_bf16():
         raise InvalidInputError(
             f"precision='bf16' is compared by computing in it, and {why_no_bf16()}. "
@@ -130,7 +133,7 @@ def export_model(
     target = conversion_place(folder) if output_folder is None else expand(output_folder)
     exporter = _Exporter(folder, target, precision, progress=progress)
     with artifacts.lock_target(target):
-        data = None if calibration_data is None else expand(calibration_data)
+        data = expand(calibration_data) if isinstance(calibration_data, str | Path) else calibration_data
         report = exporter.run(read_calibration_data(data, exporter.encoder, max_queries), accept=accept)
     return Export(folder if output_folder is None else target, exporter.result, report)
 
@@ -298,7 +301,8 @@ class _Exporter:
         write_reports(self.target, {**current, self.precision: report})
         if moved:
             if self.precision != "int8" and not self._elsewhere:
-                artifacts.write_source(self.target, report["made_from"])
+                # So that the IR is not used when the weights change.
+                (self.target / model_folder.CONVERTED_FROM_FILE).write_text(json.dumps(report["made_from"]))
             artifacts.publish(made / self.file, target)
 
 

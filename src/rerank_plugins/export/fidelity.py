@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from rerank_plugins.errors import MissingExtraError
 from rerank_plugins.export.calibration_data import ComparisonQuery
 
 __all__ = ["compare"]
@@ -85,10 +84,8 @@ def _describe_shortfalls(report: dict[str, Any]) -> list[str]:
 
 
 def _tau(first: list[float], second: list[float]) -> float:
-    try:
-        from scipy.stats import kendalltau
-    except ImportError as exc:
-        raise MissingExtraError("export", "An export's fidelity report", str(exc.name)) from exc
+    from scipy.stats import kendalltau
+
     if not all(map(math.isfinite, second)):
         return -1.0
     if len(set(first)) == 1:
@@ -113,10 +110,8 @@ def _ndcg(queries: Sequence[ComparisonQuery], logits: list[list[float]]) -> dict
     }
     if not qrels:
         return {}
-    try:
-        import ir_measures
-    except ImportError as exc:
-        raise MissingExtraError("export", "nDCG in an export's fidelity report", str(exc.name)) from exc
+    import ir_measures
+
     run = {
         str(number): dict(zip(query.documents, scores, strict=True))
         for number, (query, scores) in enumerate(zip(queries, logits, strict=True))

@@ -17,7 +17,6 @@ import numpy as np
 import openvino
 
 from rerank_plugins.backends.openvino import read_graph
-from rerank_plugins.errors import MissingExtraError
 from rerank_plugins.scorers.base import Pair
 from rerank_plugins.tokenization.pair_encoder import PairEncoder
 
@@ -55,8 +54,6 @@ def import_nncf() -> Any:
         with _home_folder(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of its own dependencies
             import nncf
-    except ImportError as exc:
-        raise MissingExtraError("export", "An int8 export", str(exc.name)) from exc
     finally:
         sys.modules["openvino_telemetry"] = before  # type: ignore[assignment]
     return nncf

@@ -5,10 +5,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import TYPE_CHECKING, Any
 
-from rerank_plugins.errors import MissingExtraError
+from rerank_plugins._internal.extras import check_installed
 from rerank_plugins.training.config import TrainingConfig
 from rerank_plugins.training.results import Change, CurvePoint, Training, TrainingData
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Change", "CurvePoint", "Training", "TrainingConfig", "TrainingData", "train_reranker"]
 
-_REQUIRED = (
+_MODULES = (
     *("torch", "transformers", "sentence_transformers", "datasets", "accelerate", "nncf"),
     *("ir_measures", "scipy", "sklearn", "model2vec", "jinja2"),
 )
@@ -27,9 +26,7 @@ def __getattr__(name: str) -> Any:
     # It imports torch and scipy, which readers of results need not have.
     if name == "train_reranker":
         # All are checked at once: the last of them are needed after hours of training.
-        for module in _REQUIRED:
-            if importlib.util.find_spec(module) is None:
-                raise MissingExtraError("train", "Training", module)
+        check_installed("train", "Training", *_MODULES)
         from rerank_plugins.training.run import train_reranker
 
         return train_reranker

@@ -10,23 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rerank_plugins.errors import MissingExtraError, ModelLoadError
+import datasets
+import torch
+import transformers
+from sentence_transformers import CrossEncoder
+
+from rerank_plugins.backends.auto import accelerator
+from rerank_plugins.backends.cpu import usable_cpus
+from rerank_plugins.backends.openvino import lists_bf16
+from rerank_plugins.backends.torch import load_classifier
+from rerank_plugins.errors import ModelLoadError
+from rerank_plugins.evaluation.run import processor_name
 from rerank_plugins.hub import folder as model_folder
 from rerank_plugins.hub.lookup import find_model
-
-try:
-    import datasets
-    import torch
-    import transformers
-    from sentence_transformers import CrossEncoder
-
-    from rerank_plugins.backends.auto import accelerator
-    from rerank_plugins.backends.cpu import usable_cpus
-    from rerank_plugins.backends.openvino import lists_bf16
-    from rerank_plugins.backends.torch import load_classifier
-    from rerank_plugins.evaluation.run import processor_name
-except ImportError as exc:
-    raise MissingExtraError("train", "Training", str(exc.name)) from exc
 
 __all__ = ["BaseModel", "Hardware", "choose_hardware", "find_base_folder", "load_base_model", "set_threads"]
 

@@ -1,5 +1,7 @@
 """Between the steps of a training: score the development queries, save the best model, checkpoints and the curve."""
 
+# ruff: noqa: ARG002 - transformers calls every method with the same arguments.
+
 from __future__ import annotations
 
 import json
@@ -106,13 +108,11 @@ class EvaluationCallback(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Score the development queries with the base model."""
-        del args, control
         if state.global_step == 0:
             self._evaluate(0)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         """Write the loss to the curve."""
-        del args, control
         if logs and "loss" in logs:
             self.loss = float(logs["loss"])
             self.curve.add(state.global_step, self._seconds(), loss=self.loss)
@@ -120,7 +120,6 @@ class EvaluationCallback(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
         """Score the development queries and ask for a checkpoint when it is time."""
-        del args
         step = state.global_step
         self.bar.update(self.task, completed=step)
         if step in self.evaluation_steps:
@@ -132,13 +131,11 @@ class EvaluationCallback(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Mark the checkpoint as complete: all of its files are written."""
-        del args, control
         self.checkpoints.write_digests(state.global_step)
         self.save_time = time.monotonic()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Remove the progress bar."""
-        del args, state, control
         self.bar.remove_task(self.task)
 
     def _evaluate(self, step: int) -> None:

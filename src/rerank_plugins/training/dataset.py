@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from scipy.special import softmax
+
 from rerank_plugins._internal.blank import is_blank
 from rerank_plugins._internal.text import without_surrogates
-from rerank_plugins.errors import InvalidInputError, MissingExtraError
+from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.evaluation.queries import JudgedQuery, judged_queries
 from rerank_plugins.retrieval.beir import Collection
 from rerank_plugins.retrieval.first_stage import FirstStage
@@ -23,11 +25,6 @@ from rerank_plugins.training.splits import (
     passage_key,
     relevant_keys,
 )
-
-try:
-    from scipy.special import softmax
-except ImportError as exc:
-    raise MissingExtraError("train", "Training", str(exc.name)) from exc
 
 __all__ = ["TrainingDataset", "TrainingExamples", "TrainingList", "TrainingQuery", "build_dataset", "sample_lists"]
 

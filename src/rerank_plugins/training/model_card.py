@@ -5,16 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from rerank_plugins.errors import MissingExtraError, TrainingError
+import jinja2
+
+from rerank_plugins.errors import TrainingError
 from rerank_plugins.evaluation.report import formatting
 from rerank_plugins.hub.fidelity_report import shortfall
-from rerank_plugins.training.results import Training, TrainingData
+from rerank_plugins.training.results import Training
 from rerank_plugins.training.verdicts import display_name
-
-try:
-    import jinja2
-except ImportError as exc:
-    raise MissingExtraError("train", "Training", str(exc.name)) from exc
 
 __all__ = ["render_model_card", "write_model_card"]
 
@@ -60,15 +57,5 @@ def render_model_card(training: Training) -> str:
         evaluation=training.evaluation,
         fidelity=training.fidelity,
         shortfall=shortfall(training.fidelity),
-        left_out=_describe_left_out(training.data),
         options=training.options,
     )
-
-
-def _describe_left_out(data: TrainingData) -> str:
-    counts = (
-        (data.without_relevant, "whose relevant passages are blank or not in the corpus"),
-        (data.without_negative, "without a candidate that is not judged relevant"),
-        (data.leaking, "that share their text or a relevant passage with a query that is evaluated"),
-    )
-    return "; ".join(f"{count:,} {why}" for count, why in counts if count)

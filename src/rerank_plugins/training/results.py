@@ -36,6 +36,15 @@ class TrainingData:
     leaking: int
     """Queries left out because they share their text or a relevant passage with a test query."""
 
+    def describe_left_out(self) -> str:
+        """How many queries were left out, and why."""
+        reasons = (
+            (self.without_relevant, "whose relevant passages are blank or not in the corpus"),
+            (self.without_negative, "without a candidate that is not judged relevant"),
+            (self.leaking, "that share their text or a relevant passage with a test query"),
+        )
+        return "; ".join(f"{count:,} {reason}" for count, reason in reasons if count) or "none"
+
 
 @dataclass(frozen=True, slots=True)
 class CurvePoint:

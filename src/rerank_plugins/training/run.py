@@ -141,7 +141,7 @@ class TrainingRun:
     def finish(self, dataset: TrainingDataset, stage: FirstStage, outcome: TrainingOutcome) -> Training:
         """Export the model to int8, evaluate it, and write its model card."""
         config, base, output = self.config, str(self.config.base), str(self.output)
-        exported = export_int8(self.output, self.work, dataset, config.seed, progress=config.progress)
+        exported = export_int8(self.output, dataset, config.seed, progress=config.progress)
         evaluation = self._evaluate(stage, outcome)
         points = self.curve.points
         training = Training(
@@ -195,8 +195,7 @@ class TrainingRun:
         self._check_free_space()
         if config.progress:
             bar.console.print(_describe_plan(callback, dataset), markup=False, highlight=False, soft_wrap=True)
-        logits = self._compute_teacher_logits(dataset, lists, bar)
-        train_model(TrainingExamples(dataset, lists, logits, config), callback)
+        train_model(TrainingExamples(dataset, lists, self._score_by_teacher(dataset, lists, bar), config), callback)
         best = callback.checkpoints.best
         if best is None:
             raise TrainingError(f"The best model is missing in {self.work}. Start anew with fresh=True (--fresh).")
@@ -206,7 +205,7 @@ class TrainingRun:
         callback.checkpoints.delete_all()
         return outcome
 
-    def _compute_teacher_logits(
+    def _score_by_teacher(
         self, dataset: TrainingDataset, lists: Sequence[TrainingList], bar: Progress
     ) -> TeacherLogits | None:
         config = self.config
@@ -276,24 +275,11 @@ def _digest_weights(folder: Path) -> str:
 
 def _describe_plan(callback: EvaluationCallback, dataset: TrainingDataset) -> str:
     data, config = dataset.data, callback.config
-    lines = [
-        (
-            f"{data.collection}: {data.judged:,} judged queries to learn from and {data.unjudged:,} without qrels, "
-            f"{data.development:,} to choose the best step by, {data.test:,} to evaluate."
-        ),
-        (
-            f"Left out: {data.without_relevant:,} whose relevant passages are blank or not in the corpus, "
-            f"{data.without_negative:,} without another candidate, {data.leaking:,} that leak."
-        ),
-        (
-            f"{callback.steps:,} steps of {config.batch_size} lists of {config.list_size}, "
-            f"{callback.hardware.description}; checkpoints every {config.minutes_between_checkpoints:g} minutes in "
-            f"{callback.checkpoints.folder}."
-        ),
-    ]
-    if callback.base.new_head:
-        lines.append(
-            f"{callback.base.name} has no ranking head and gets a new one, of random weights: it has to learn its "
-            f"order from these lists alone."
-        )
-    return "\n".join(lines)
+    head = " The base has no ranking head and gets a new one, of random weights." if callback.base.new_head else ""
+    return (
+        f"{data.collection}: {data.judged:,} judged queries to learn from and {data.unjudged:,} without qrels, "
+        f"{data.development:,} to choose the best step by, {data.test:,} to evaluate. Left out: "
+        f"{data.describe_left_out()}.{head}\n{callback.steps:,} steps of {config.batch_size} lists of "
+        f"{config.list_size}, {callback.hardware.description}; checkpoints every "
+        f"{config.minutes_between_checkpoints:g} minutes in {callback.checkpoints.folder}."
+    )

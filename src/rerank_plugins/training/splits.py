@@ -7,19 +7,16 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
 from rerank_plugins._internal.blank import is_blank
 from rerank_plugins._internal.files import expand
-from rerank_plugins.errors import InvalidInputError, MissingExtraError
+from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.evaluation.queries import sampled
 from rerank_plugins.retrieval.beir import Collection, read_collection, read_judgements
 from rerank_plugins.training.config import TrainingConfig
 from rerank_plugins.training.results import TrainingData
-
-try:
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-except ImportError as exc:
-    raise MissingExtraError("train", "Training", str(exc.name)) from exc
 
 __all__ = ["DataSplits", "split_queries"]
 
@@ -46,39 +43,20 @@ class DataSplits:
     """A collection and the split of its queries. Every query is in at most one split."""
 
     collection: Collection
-    """Its own qrels are those of ``split``."""
-    split: str
-    test_split: str | None
+    """The whole collection; its own qrels are those of the training split."""
     train: dict[str, dict[str, int]]
     development: dict[str, dict[str, int]]
     test: dict[str, dict[str, int]]
     unjudged: list[str]
     """Ids of queries without qrels, for a teacher; empty without one."""
-    without_relevant: int
-    leaking: int
+    data: TrainingData
+    """The counts before candidates are known: every remaining query counts as one to learn from."""
 
     @property
     def all_queries(self) -> Collection:
         """The collection with every query that needs candidates in its qrels."""
         unjudged: dict[str, dict[str, int]] = {query: {} for query in self.unjudged}
         return self.select({**self.train, **self.development, **self.test, **unjudged})
-
-    @property
-    def data(self) -> TrainingData:
-        """The counts before candidates are known: every remaining query counts as one to learn from."""
-        return TrainingData(
-            collection=self.collection.name,
-            split=self.split,
-            test_split=self.test_split,
-            passages=len(self.collection.passages),
-            judged=len(self.train),
-            unjudged=len(self.unjudged),
-            development=len(self.development),
-            test=len(self.test),
-            without_relevant=self.without_relevant,
-            without_negative=0,
-            leaking=self.leaking,
-        )
 
     def select(self, qrels: dict[str, dict[str, int]]) -> Collection:
         """The collection with the qrels of some queries only."""
@@ -94,15 +72,7 @@ def split_queries(config: TrainingConfig) -> DataSplits:
     folder = expand(config.folder)
     split, test_split = _choose_splits(folder, config.split, config.test_split)
     collection = read_collection(folder, split)
-    judged = {
-        query: grades
-        for query, grades in collection.judgements.items()
-        if not is_blank(collection.queries.get(query, ""))
-    }
-    train = {query: grades for query, grades in judged.items() if _has_relevant_text(collection, grades)}
-    without_relevant = sum(
-        any(grade > 0 for grade in grades.values()) for query, grades in judged.items() if query not in train
-    )
+    train, without_relevant = _find_usable(collection)
     leaks: set[str] = set()
     if test_split is None:
         test = _hold_out_test(collection, split, train, config.seed)
@@ -119,15 +89,21 @@ def split_queries(config: TrainingConfig) -> DataSplits:
         "development": {query: train[query] for query in train if query in chosen},
         "test": test,
     }
-    return DataSplits(
-        collection,
-        split,
-        test_split,
-        **parts,
-        unjudged=[] if config.teacher is None else _find_unjudged(folder, collection, split, parts),
+    unjudged = [] if config.teacher is None else _find_unjudged(folder, collection, split, parts)
+    data = TrainingData(
+        collection=collection.name,
+        split=split,
+        test_split=test_split,
+        passages=len(collection.passages),
+        judged=len(parts["train"]),
+        unjudged=len(unjudged),
+        development=len(parts["development"]),
+        test=len(test),
         without_relevant=without_relevant,
+        without_negative=0,
         leaking=len(leaks),
     )
+    return DataSplits(collection, **parts, unjudged=unjudged, data=data)
 
 
 def normalize(text: str) -> str:
@@ -203,9 +179,19 @@ def _choose_splits(folder: Path, split: str | None, test_split: str | None) -> t
     return split, test_split
 
 
-def _has_relevant_text(collection: Collection, grades: Mapping[str, int]) -> bool:
-    """Whether some relevant passage has text."""
-    return any(grade > 0 and not is_blank(collection.passages.get(passage, "")) for passage, grade in grades.items())
+def _find_usable(collection: Collection) -> tuple[dict[str, dict[str, int]], int]:
+    """The judged queries with a relevant passage that has text, and how many have only others."""
+    judged = {
+        query: {passage for passage, grade in grades.items() if grade > 0}
+        for query, grades in collection.judgements.items()
+        if not is_blank(collection.queries.get(query, ""))
+    }
+    usable = {
+        query: collection.judgements[query]
+        for query, relevant in judged.items()
+        if any(not is_blank(collection.passages.get(passage, "")) for passage in relevant)
+    }
+    return usable, sum(bool(relevant) for relevant in judged.values()) - len(usable)
 
 
 def _hold_out_test(collection: Collection, split: str, train: Qrels, seed: int) -> dict[str, dict[str, int]]:

@@ -6,26 +6,22 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from rerank_plugins.errors import MissingExtraError, TrainingError
+from datasets import Dataset
+from safetensors import SafetensorError
+from sentence_transformers.base.sampler import DefaultBatchSampler
+from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
+from sentence_transformers.cross_encoder.data_collator import CrossEncoderDataCollator
+from sentence_transformers.cross_encoder.losses import ListNetLoss
+from torch.utils.data import SequentialSampler
+from transformers import PrinterCallback
+
+from rerank_plugins.backends.torch import ran_out_of_memory
+from rerank_plugins.errors import TrainingError
 from rerank_plugins.evaluation.queries import JudgedQuery
 from rerank_plugins.training.base_model import quiet
+from rerank_plugins.training.callbacks import EvaluationCallback
 from rerank_plugins.training.checkpoints import step_of
 from rerank_plugins.training.dataset import TrainingExamples
-
-try:
-    from datasets import Dataset
-    from safetensors import SafetensorError
-    from sentence_transformers.base.sampler import DefaultBatchSampler
-    from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
-    from sentence_transformers.cross_encoder.data_collator import CrossEncoderDataCollator
-    from sentence_transformers.cross_encoder.losses import ListNetLoss
-    from torch.utils.data import SequentialSampler
-    from transformers import PrinterCallback
-
-    from rerank_plugins.backends.torch import ran_out_of_memory
-    from rerank_plugins.training.callbacks import EvaluationCallback
-except ImportError as exc:
-    raise MissingExtraError("train", "Training", str(exc.name)) from exc
 
 __all__ = ["choose_evaluation_steps", "train_model"]
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from disk_space import set_free_bytes
 from rerank_plugins import Pair
 from rerank_plugins.backends import choose_engine, load_engine
 from rerank_plugins.errors import InvalidInputError, ModelLoadError
@@ -146,7 +147,7 @@ def test_an_older_recipe_is_made_again(exported: Path, edit_report: Edit, monkey
     """A full disk shows that the work was begun, which the same recipe would not."""
     inputs = reports(exported)["int8"]["inputs"]
     edit_report(exported, "int8", inputs={**inputs, "recipe": "an older one"})
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": 0}))
+    set_free_bytes(monkeypatch, 0)
     with pytest.raises(Exception, match="Free space"):
         export_model(exported, "int8", max_queries=10)
 

@@ -158,3 +158,12 @@ def test_doctor_survives_a_damaged_report(models_here: Path) -> None:
     """Its line is the error and the advice."""
     (models_here / FIDELITY_FILE).write_text(json.dumps([]), encoding="utf-8")
     assert "Delete it, and export the model again" in doctors_line()
+
+
+def test_a_report_reads_as_json_by_anything(exported: Path) -> None:
+    """No NaN, no number of numpy's."""
+
+    def refuse(name: str) -> Any:
+        raise AssertionError(name)
+
+    assert json.loads((exported / FIDELITY_FILE).read_text(encoding="utf-8"), parse_constant=refuse)
