@@ -1,7 +1,7 @@
-"""Measure the models in the box as they are shipped: over the static embedder, and int8 beside fp32.
+"""Measure the bundled models as they are shipped: over the static embedder, and int8 beside fp32.
 
 By `rerank_plugins.evaluation`, on seeded samples. One JSON file a collection, and every score is kept as it
-comes, so that a run that was stopped goes on where it was.
+comes, so that a run that was stopped resumes where it was.
 """
 
 from __future__ import annotations

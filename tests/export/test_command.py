@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rerank_plugins.cli import app
+from rerank_plugins.errors import ModelNotFoundError
 from rerank_plugins.hub.fidelity_report import FIDELITY_FILE
 from rerank_plugins.hub.folder import OPENVINO_INT8_FILE
 
@@ -82,3 +83,11 @@ def test_a_real_export_below_the_floor_is_not_the_default(bert_folder: Path, tmp
     printed = json.loads(result.stdout)
     assert (result.exit_code, printed["passed"], printed["accepted"]) == (1, False, False)
     assert printed["below_floor"]
+
+
+def test_it_takes_the_options_that_say_where_a_model_is(tmp_path: Path) -> None:
+    """As `load_reranker` does: without the hub and with another cache the model is not found."""
+    arguments = ["export", "owner/name", "--local-files-only", "--cache-folder", str(tmp_path), "--revision", "v1"]
+    result = CliRunner().invoke(app, arguments)
+    assert isinstance(result.exception, ModelNotFoundError)
+    assert str(tmp_path) in str(result.exception)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -16,18 +15,12 @@ from rerank_plugins.cli.options import LOADING, takes_options
 from rerank_plugins.hub.fidelity_report import FIDELITY_FILE, shortfall
 
 
-class _Precision(StrEnum):
-    FP32 = "fp32"
-    BF16 = "bf16"
-    INT8 = "int8"
-
-
 @takes_options({name: LOADING[name] for name in SOURCE_OPTIONS}, argument="source", panel="Loading the model")
 def export(
     model: Annotated[str, typer.Argument(help="A folder, or a name on the hub.")],
     precision: Annotated[
-        _Precision, typer.Option(help="fp32 and bf16 share a file; int8 has its own.")
-    ] = _Precision.INT8,
+        Literal["fp32", "bf16", "int8"], typer.Option(help="fp32 and bf16 share a file; int8 has its own.")
+    ] = "int8",
     calibration_data: Annotated[
         Path | None,
         typer.Option(help='A BEIR folder, or lines of {"query": ..., "document": ...}; bundled texts by default.'),
@@ -47,7 +40,7 @@ def export(
 
     exported = export_model(
         model,
-        precision.value,
+        precision,
         calibration_data=calibration_data,
         output_folder=output_folder,
         accept=accept,
@@ -60,14 +53,14 @@ def export(
         print(json.dumps({"file": str(exported.file), **exported.report}, ensure_ascii=False))  # noqa: T201 - the result
     else:
         console.print(str(exported.file), markup=False)
-        console.print(_build_table(exported.report, precision.value))
+        console.print(_build_table(exported.report, precision))
         console.print(f"The whole report: {exported.file.parent / FIDELITY_FILE.name}", markup=False)
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
     if not exported.is_default:
         outcome = (
             "The earlier int8, which is the default, was not replaced"
             if exported.report.get("kept_earlier")
-            else f"The export is not used by default; precision='{precision.value}' loads it"
+            else f"The export is not used by default; precision='{precision}' loads it"
         )
         errors.print(
             f"Below the floor of fidelity: {shortfall(exported.report)}.\n{outcome}. More or other --calibration-data "
@@ -75,7 +68,7 @@ def export(
             markup=False,
         )
         raise typer.Exit(1)
-    if precision is _Precision.INT8 and not int8_is_exact():
+    if precision == "int8" and not int8_is_exact():
         errors.print(
             "This processor clips int8 products, so the file is computed in fp32 here and is no faster; "
             "precision='auto' takes fp32 where the folder has it. Processors with VNNI or AMX take the int8.",

@@ -15,13 +15,7 @@ from rich.progress import track
 
 from rerank_plugins._internal.extras import check_installed, torch_installed
 from rerank_plugins._internal.files import expand
-from rerank_plugins._internal.loading_options import (
-    HINTS,
-    SOURCE_OPTIONS,
-    EngineName,
-    LoadingOptions,
-    Precision,
-)
+from rerank_plugins._internal.loading_options import HINTS, SOURCE_OPTIONS, EngineName, LoadingOptions, Precision
 from rerank_plugins._internal.options import AtLeast, refuse_unknown
 from rerank_plugins.backends.openvino import cpu_has_bf16, read_graph, readable_graph, why_no_bf16
 from rerank_plugins.errors import ExportError, InvalidInputError, RerankError
@@ -46,14 +40,13 @@ ExportPrecision = Literal["fp32", "bf16", "int8"]
 MAX_LENGTH = 512
 """Most tokens of a pair, in calibration and in comparison."""
 
-_HINTS = {
-    **dict.fromkeys(("engine", "device", "max_length"), "An export has none; give it to load_reranker."),
+_HINTS = HINTS | {
     "calibration": "It is called calibration_data.",
-    "dataset": "It is called calibration_data.",
     "out": "It is called output_folder.",
-    "output_dir": "It is called output_folder.",
     "queries": "It is called max_queries.",
+    **dict.fromkeys(("engine", "device", "max_length"), "Give it to load_reranker."),
 }
+"""What to use instead of options that do not exist."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +113,7 @@ def export_model(
         raise InvalidInputError(f"precision must be one of {', '.join(get_args(ExportPrecision))}; got {precision!r}.")
     AtLeast(1, "queries").check("max_queries", max_queries)
     unknown = {name: value for name, value in source.items() if name not in SOURCE_OPTIONS}
-    refuse_unknown(unknown, "export_model", {**HINTS, **_HINTS})
+    refuse_unknown(unknown, "export_model", _HINTS)
     options = LoadingOptions(model, **source)
     check_installed("export", "An export", "ir_measures", "nncf", "scipy", "sklearn")
     if precision == "bf16" and not cpu_has_bf16():
@@ -200,10 +193,12 @@ class _Exporter:
         if self._elsewhere:
             artifacts.copy_config(self.folder, self.target)
         graph = self._find_graph()
-        with artifacts.scratch_folder(self.target, self._needed_bytes(_size(graph), graph)) as scratch:
-            made = self._write_model(graph, scratch, data)
+        # int8 takes a copy in fp16 to work from, and a file of at most half of fp32 (all embeddings).
+        needed = 0 if self._is_export(graph) else _size(graph)
+        with artifacts.scratch_folder(self.target, needed) as scratch:
+            exported = self._write_model(graph, scratch, data)
             report = {
-                **self._compare(made, data.compared),
+                **self._compare(exported, data.compared),
                 "accepted": accept,
                 "kept_earlier": False,
                 "texts": data.source,
@@ -214,7 +209,7 @@ class _Exporter:
             better = self.precision == "int8" and _same_weights(earlier, inputs) and is_default(earlier)
             if better and not is_default(report) and self.result.is_file():
                 return {**report, "kept_earlier": True}
-            self._publish(made, report)
+            self._publish(exported, report)
         return report
 
     def _find_graph(self) -> Path:
@@ -230,7 +225,8 @@ class _Exporter:
         from rerank_plugins.backends.conversion import converted
 
         size, place = model_folder.fp32_bytes(self.folder), conversion_place(self.folder)
-        artifacts.check_free_space(place, size + (0 if self._elsewhere else self._needed_bytes(size, None)))
+        beside = self.precision == "int8" and not self._elsewhere
+        artifacts.check_free_space(place, 2 * size if beside else size)
         graph = converted(self.folder)
         if not isinstance(graph, Path):
             raise ExportError(
@@ -240,16 +236,8 @@ class _Exporter:
         return graph
 
     def _is_export(self, graph: Path) -> bool:
-        """Whether ``graph`` needs no copy: fp32 IR that lies, or would be looked for, in the target."""
-        own = not self._elsewhere or graph.resolve() == (self.target / self.file).resolve()
-        return self.precision != "int8" and graph.suffix == ".xml" and own
-
-    def _needed_bytes(self, size: int, graph: Path | None) -> int:
-        """The export's size beside a graph of ``size`` bytes; ``graph`` None: one that is yet to be converted."""
-        if self.precision == "int8":
-            return size  # a copy in fp16 to work from, and a file of at most half of it (all embeddings)
-        own = not self._elsewhere if graph is None else self._is_export(graph)
-        return 0 if own else size
+        """Whether ``graph`` needs no copy: fp32 IR where the target is the place that it was converted to."""
+        return self.precision != "int8" and graph.suffix == ".xml" and not self._elsewhere
 
     def _write_model(self, graph: Path, scratch: Path, data: CalibrationData) -> Path:
         """A model folder with the new file: ``scratch``, or the model's own where its graph is the export."""
@@ -269,11 +257,11 @@ class _Exporter:
             openvino.save_model(read_graph(graph), file, compress_to_fp16=False)
         return scratch
 
-    def _compare(self, made: Path, queries: list[ComparisonQuery]) -> dict[str, Any]:
+    def _compare(self, exported: Path, queries: list[ComparisonQuery]) -> dict[str, Any]:
         by_torch = self.precision == "fp32" and model_folder.has_torch_weights(self.folder) and torch_installed()
         reference: EngineName = "torch" if by_torch else "openvino"
         before = self._score(self.folder, reference, "fp32", queries)
-        after = self._score(made, "openvino", self.precision, queries)
+        after = self._score(exported, "openvino", self.precision, queries)
         return {"compared_with": f"{reference} fp32", **compare(queries, before, after, self.precision)}
 
     def _score(
@@ -286,9 +274,9 @@ class _Exporter:
         steps = track(queries, label, console=console, disable=not self._progress)
         return [scorer.score(query.pairs) for query in steps]
 
-    def _publish(self, made: Path, report: dict[str, Any]) -> None:
+    def _publish(self, exported: Path, report: dict[str, Any]) -> None:
         target = self.target / self.file
-        moved = made != self.folder
+        moved = exported != self.folder
         if moved:
             # Until the end there is no export: a kill in between leaves no incomplete one.
             target.unlink(missing_ok=True)
@@ -303,7 +291,7 @@ class _Exporter:
             if self.precision != "int8" and not self._elsewhere:
                 # So that the IR is not used when the weights change.
                 (self.target / model_folder.CONVERTED_FROM_FILE).write_text(json.dumps(report["made_from"]))
-            artifacts.publish(made / self.file, target)
+            artifacts.publish(exported / self.file, target)
 
 
 def _same_weights(report: dict[str, Any], inputs: dict[str, Any]) -> bool:

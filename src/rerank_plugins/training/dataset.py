@@ -74,17 +74,17 @@ def build_dataset(splits: DataSplits, stage: FirstStage) -> TrainingDataset:
     unjudged = [_training_query(collection, query, {}, stage) for query in splits.unjudged]
     usable = [query for query in judged if query.others]
     # A teacher needs at least two passages to prefer one.
-    taught = [query for query in unjudged if len(query.others) > 1]
+    distilled = [query for query in unjudged if len(query.others) > 1]
     development = judged_queries(splits.select(splits.development), stage) if splits.development else []
     data = replace(
         splits.data,
         judged=len(usable),
-        unjudged=len(taught),
+        unjudged=len(distilled),
         development=len(development),
         without_negative=len(judged) - len(usable),
     )
     check_size(data)
-    return TrainingDataset(collection, [*usable, *taught], development, data)
+    return TrainingDataset(collection, [*usable, *distilled], development, data)
 
 
 def check_size(data: TrainingData) -> None:
