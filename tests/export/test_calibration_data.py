@@ -100,7 +100,7 @@ def test_judged_passages_are_among_the_candidates(encoder: PairEncoder, beir: Pa
 
 
 def test_the_texts_have_one_digest(encoder: PairEncoder, beir: Path) -> None:
-    """The same files give the same texts in the same order; another judgement gives another digest."""
+    """The same files give the same texts in the same order; another grade gives another digest."""
     first = read_calibration_data(beir, encoder, 8).sha256
     assert read_calibration_data(beir, encoder, 8).sha256 == first
     qrels = beir / "qrels" / "test.tsv"

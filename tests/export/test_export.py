@@ -1,4 +1,4 @@
-"""What an export makes, where, and when it is made again."""
+"""The files and the report of an export."""
 
 from __future__ import annotations
 
@@ -86,19 +86,19 @@ def test_the_report_lies_beside_the_model(session_export: Export) -> None:
 
 def test_fp32_is_compared_with_sentence_transformers(fresh_bert: Path) -> None:
     """No logit of the IR differs from the torch model's by more than 1e-3."""
-    made = export_model(fresh_bert, "fp32", max_queries=4)
-    assert made.file == fresh_bert / OPENVINO_FILE
-    assert made.report["compared_with"] == "torch fp32"
-    assert 0 < made.report["logit_difference"]["max"] <= 1e-3
-    assert made.is_default
+    result = export_model(fresh_bert, "fp32", max_queries=4)
+    assert result.file == fresh_bert / OPENVINO_FILE
+    assert result.report["compared_with"] == "torch fp32"
+    assert 0 < result.report["logit_difference"]["max"] <= 1e-3
+    assert result.is_default
 
 
 @pytest.mark.skipif(not cpu_has_bf16(), reason="no bf16 in this processor")
 def test_bf16_is_the_fp32_file_with_a_report_of_its_own(exported: Path) -> None:
     """Its logits were compared in bf16, and the other reports stay."""
     before = (exported / OPENVINO_FILE).stat().st_mtime_ns
-    made = export_model(exported, "bf16", max_queries=4)
-    assert made.report["logit_difference"]["max"] > 1e-4
+    result = export_model(exported, "bf16", max_queries=4)
+    assert result.report["logit_difference"]["max"] > 1e-4
     assert (exported / OPENVINO_FILE).stat().st_mtime_ns == before
     assert set(json.loads((exported / FIDELITY_FILE).read_text(encoding="utf-8"))) == {"int8", "bf16"}
 
@@ -138,14 +138,14 @@ def test_int8_alone_cannot_be_exported(exported: Path) -> None:
 @pytest.mark.slow  # test_output_folder.py shows it in fp32
 def test_an_output_folder_is_a_model_of_its_own(exported: Path, tmp_path: Path, pairs: list[Pair]) -> None:
     """It loads where the original is gone, and gives what the original's int8 gives."""
-    made = export_model(exported, "int8", output_folder=tmp_path / "new" / "small", max_queries=10, accept=True)
-    assert made.folder == tmp_path / "new" / "small"
+    result = export_model(exported, "int8", output_folder=tmp_path / "new" / "small", max_queries=10, accept=True)
+    assert result.folder == tmp_path / "new" / "small"
     expected = load_reranker(exported, precision="int8").score(pairs[:20])
     shutil.rmtree(exported)
-    loaded = load_reranker(made.folder)
+    loaded = load_reranker(result.folder)
     assert loaded.score(pairs[:20]) == pytest.approx(expected, abs=1e-4)
-    assert not list(made.folder.glob("**/*.safetensors"))
-    assert not list(made.folder.glob("**/.exporting-*"))
+    assert not list(result.folder.glob("**/*.safetensors"))
+    assert not list(result.folder.glob("**/.exporting-*"))
 
 
 @pytest.mark.slow  # test_repeated_export.py shows where it is looked for
@@ -158,9 +158,9 @@ def test_a_hub_models_export_goes_into_our_cache_and_is_found(
     snapshot = tmp_path / "hub" / "models--OWNER--NAME" / "snapshots" / "0123abc"
     shutil.copytree(session_export.folder, snapshot, ignore=shutil.ignore_patterns("openvino"))
     before = sorted(snapshot.rglob("*"))
-    made = export_model(snapshot, "int8", max_queries=4, accept=True)
+    result = export_model(snapshot, "int8", max_queries=4, accept=True)
     assert sorted(snapshot.rglob("*")) == before
-    assert made.file == conversion_place(snapshot) / OPENVINO_INT8_FILE
+    assert result.file == conversion_place(snapshot) / OPENVINO_INT8_FILE
     scorer = CrossEncoderScorer.from_folder(snapshot, device="cpu")
     assert (scorer.engine.name, scorer.engine.precision) == ("openvino", "int8")
 
@@ -176,7 +176,7 @@ def test_the_same_export_is_not_made_again(exported: Path) -> None:
 
 @pytest.mark.slow
 def test_other_texts_make_it_anew(exported: Path, pairs_file: Path) -> None:
-    """A file of pairs calibrates and compares; it has no judgements, so there is no nDCG."""
+    """A file of pairs calibrates and compares; it has no qrels, so there is no nDCG."""
     file = exported / OPENVINO_INT8_FILE
     before = file.stat().st_mtime_ns
     report = export_model(exported, "int8", calibration_data=pairs_file, accept=True).report

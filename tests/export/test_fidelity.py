@@ -49,7 +49,7 @@ def test_tau_and_overlap_are_those_of_the_textbook() -> None:
 
 
 def test_ndcg_is_the_one_computed_by_hand() -> None:
-    """Grades 2 and 1 at places one and three before, at two and one after; queries without judgements do not count."""
+    """Grades 2 and 1 at places one and three before, at two and one after; queries without qrels do not count."""
     asked = [*questions(1, 3, {"d0": 2, "d2": 1, "d1": 0}), *questions(1, 3)]
     report = compare(asked, [[3.0, 2.0, 1.0]] * 2, [[2.0, 1.0, 3.0]] * 2, "int8")
     ideal = 2 + 1 / math.log2(3)

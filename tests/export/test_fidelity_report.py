@@ -112,12 +112,12 @@ def test_the_rest_of_int8_is_computed_as_it_was_compared(exported: Path, edit_re
         return CrossEncoderScorer.from_folder(exported, precision="int8").score(pairs[:40])
 
     edit_report(exported, "int8", rest_precision="bf16")
-    half = logits()
+    bf16 = logits()
     edit_report(exported, "int8", rest_precision="fp32")
-    whole = logits()
+    fp32 = logits()
     (exported / FIDELITY_FILE).unlink()
-    assert logits() == whole
-    assert half != whole
+    assert logits() == fp32
+    assert bf16 != fp32
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""When an export is made again, and which reports outlive it."""
+"""When a second call exports again, and which reports stay."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def test_other_weights_are_exported_anew_and_the_old_ones_reports_go(exported: P
     edit_report(exported, "int8", passed=True)
     before = (exported / OPENVINO_FILE).with_suffix(".bin").read_bytes()
     change_weights(exported)
-    made = export_model(exported, "fp32", max_queries=2)
-    assert made.report["passed"]
+    result = export_model(exported, "fp32", max_queries=2)
+    assert result.report["passed"]
     assert (exported / OPENVINO_FILE).with_suffix(".bin").read_bytes() != before
     assert set(reports(exported)) == {"fp32"}
     assert choose_engine(exported).precision == "bf16"
@@ -80,10 +80,10 @@ def test_int8_below_the_floor_does_not_replace_the_default(
     edit_report(exported, "int8", passed=True)
     before = (exported / OPENVINO_INT8_FILE).stat().st_mtime_ns
     monkeypatch.setattr("rerank_plugins.export.fidelity.MIN_TAU", 2)
-    made = export_model(exported, "int8", calibration_data=pairs_file)
-    assert not made.is_default
-    assert made.report["kept_earlier"]
-    assert (made.file.stat().st_mtime_ns, reports(exported)["int8"]["passed"]) == (before, True)
+    result = export_model(exported, "int8", calibration_data=pairs_file)
+    assert not result.is_default
+    assert result.report["kept_earlier"]
+    assert (result.file.stat().st_mtime_ns, reports(exported)["int8"]["passed"]) == (before, True)
     assert choose_engine(exported).precision == "int8"
     assert export_model(exported, "int8", calibration_data=pairs_file, accept=True).is_default
     assert (exported / OPENVINO_INT8_FILE).stat().st_mtime_ns != before
@@ -138,13 +138,13 @@ def test_accepted_stays_accepted_without_being_said_again(exported: Path, edit_r
 def test_accept_is_not_needed_by_what_passed(exported: Path, edit_report: Edit) -> None:
     """Whether it passed and whether it was accepted are two things."""
     edit_report(exported, "int8", passed=True, accepted=False)
-    made = export_model(exported, "int8", max_queries=10)
-    assert made.is_default
-    assert made.report["accepted"] is False
+    result = export_model(exported, "int8", max_queries=10)
+    assert result.is_default
+    assert result.report["accepted"] is False
 
 
 def test_an_older_recipe_is_made_again(exported: Path, edit_report: Edit, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full disk shows that the work was begun, which the same recipe would not."""
+    """A full disk shows that the export was started, which the same recipe would not."""
     inputs = reports(exported)["int8"]["inputs"]
     edit_report(exported, "int8", inputs={**inputs, "recipe": "an older one"})
     set_free_bytes(monkeypatch, 0)

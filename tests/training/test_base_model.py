@@ -16,7 +16,7 @@ from stand_in_models import write_bert
 
 @pytest.fixture
 def encoder_folder(base: Path, tmp_path: Path) -> Path:
-    """The base without its ranking head, as an encoder or an embedder is kept."""
+    """The base without its ranking head: a plain encoder."""
     from transformers import AutoModel
 
     folder = shutil.copytree(base, tmp_path / "encoder", ignore=shutil.ignore_patterns("openvino", "*.safetensors"))

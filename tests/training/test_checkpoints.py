@@ -92,8 +92,8 @@ def same_end(out: Path, uninterrupted: Path) -> bool:
 def test_a_full_disk_is_a_training_error(interrupted: Path) -> None:
     """The message has the system's reason, the checkpoint to resume from and what to do; only that checkpoint stays."""
     message = interrupted.with_suffix(".txt").read_text()
-    (kept,) = checkpoints(interrupted)
-    step = int(kept.name.split("-")[1])
+    (checkpoint,) = checkpoints(interrupted)
+    step = int(checkpoint.name.split("-")[1])
     assert step >= 4
     assert (
         f"The checkpoint of step {step} is complete. Free space if the disk is full, and run the same command"
@@ -136,7 +136,7 @@ def test_at_most_two_checkpoints_are_there(stopped: Path, base: Path, data: Path
 def test_a_damaged_checkpoint_is_skipped(
     stopped: Path, uninterrupted: Path, base: Path, data: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A newer one that was half written, or whose files changed since, is not resumed from; the one before it is."""
+    """A newer one that is incomplete, or whose files changed since, is not resumed from; the one before it is."""
     (before,) = checkpoints(stopped)
     newer = stopped / "work" / "checkpoint-40"
     shutil.copytree(before, newer)

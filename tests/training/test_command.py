@@ -56,7 +56,7 @@ def test_the_same_command_again_computes_nothing(here: Here, command: list[str |
 
 
 def test_json_is_the_whole_training(here: Here, command: list[str | Path], training: Training) -> None:
-    """--json prints one object and nothing else on standard output; the same is kept in work."""
+    """--json prints one object and nothing else on standard output; the same is in work."""
     done = here(*command, "--json")
     found = json.loads(done.stdout)
     assert found == json.loads((training.folder / "work" / "training.json").read_text())
@@ -85,7 +85,7 @@ def test_errors_are_one_message_and_status_2(
     arguments: tuple[str, ...],
     message: str,
 ) -> None:
-    """What a person can get wrong ends with a message that helps, and no traceback; nothing is begun."""
+    """What a person can get wrong ends with a message that helps, and no traceback; nothing is written."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     out = tmp_path / "out"
     done = here("train", *(argument.format(base=base, data=data) for argument in arguments), "--output-folder", out)

@@ -130,7 +130,7 @@ LOGITS = {"a": 2.0, "b": 0.0, "c": -1.0}
 JUDGED, UNJUDGED = (TrainingList("q", ("a", "b", "c"), judged) for judged in (True, False))
 
 
-def test_targets_are_a_mixture_of_judgement_and_teacher() -> None:
+def test_targets_are_a_mixture_of_qrels_and_teacher() -> None:
     """(1 - w) times the one, w times the softmax of the other; they sum to 1."""
     soft = softmax([2.0, 0.0, -1.0])
     assert soft == pytest.approx([0.8438, 0.1142, 0.0420], abs=1e-4)
@@ -139,8 +139,8 @@ def test_targets_are_a_mixture_of_judgement_and_teacher() -> None:
     assert sum(found) == pytest.approx(1)
 
 
-def test_without_a_teacher_the_judgement_is_all() -> None:
-    """And without a judgement the teacher is, whatever its weight."""
+def test_without_a_teacher_the_qrels_are_the_target() -> None:
+    """Without qrels the teacher is, whatever its weight."""
     assert target_distribution(JUDGED, None, 0.5) == [1.0, 0.0, 0.0]
     assert target_distribution(UNJUDGED, LOGITS, 0.1) == softmax([2.0, 0.0, -1.0]).tolist()
 

@@ -73,7 +73,7 @@ def test_base_and_model_are_evaluated_on_the_same_queries(training: Training, ba
 
 
 def test_int8_was_not_made_with_queries_that_are_evaluated(training: Training) -> None:
-    """Its report is of queries that were learned from, and is kept beside the model."""
+    """Its report is of queries that were learned from, and is beside the model."""
     report = read_reports(training.folder)["int8"]
     assert report == training.fidelity
     assert report["texts"] == "bakery"

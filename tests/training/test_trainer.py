@@ -30,7 +30,7 @@ def preferred(model: Path) -> str:
     return max(scores, key=scores.__getitem__)
 
 
-def test_judgements_are_learned(base: Path, data: Path, tmp_path: Path) -> None:
+def test_qrels_are_learned(base: Path, data: Path, tmp_path: Path) -> None:
     """nDCG@10 of the development rises from chance to 1, the loss falls, and unseen queries are ordered so too."""
     output = tmp_path / "output"
     train(data, base, output)
@@ -42,8 +42,8 @@ def test_judgements_are_learned(base: Path, data: Path, tmp_path: Path) -> None:
     assert preferred(output) == "b"
 
 
-def test_a_teacher_teaches_by_queries_that_nobody_judged(base: Path, tmp_path: Path) -> None:
-    """Beside ten judged queries for the development, what is learned is the teacher's order, against the judges'."""
+def test_a_teacher_teaches_by_queries_without_qrels(base: Path, tmp_path: Path) -> None:
+    """Beside ten judged queries for the development, what is learned is the teacher's order, against the qrels."""
     folder = make_collection(trained=20, unjudged=70).write(tmp_path / "unjudged")
     teacher = KeywordTeacher("sunlight")
     train(folder, base, tmp_path / "output", teacher=Reranker(teacher), teacher_weight=1.0)
@@ -62,7 +62,7 @@ def test_a_teacher_of_no_weight_changes_nothing_for_judged_queries(base: Path, d
 
 
 def test_where_no_step_is_better_the_weights_stay(training: Training, data: Path, tmp_path: Path) -> None:
-    """A base that orders the development perfectly is kept as it is."""
+    """A base that orders the development perfectly stays as it is."""
     outcome = train(data, training.folder, tmp_path / "output", epochs=1)
     assert outcome.best_step == 0
     assert weights(tmp_path / "output") == weights(training.folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -158,20 +158,15 @@ def load_base_model(name: str, folder: Path, *, max_length: int, seed: int) -> B
 @contextmanager
 def quiet() -> Iterator[None]:
     """Turn off progress bars and logs of transformers, sentence-transformers and datasets."""
-    loggers = [logging.getLogger(name) for name in ("sentence_transformers", "transformers", "accelerate")]
-    levels = [logger.level for logger in loggers]
-    bars = transformers.utils.logging.is_progress_bar_enabled()
-    dataset_bars = datasets.are_progress_bars_disabled()
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    datasets.disable_progress_bars()
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
+    with ExitStack() as restore:
+        if transformers.utils.logging.is_progress_bar_enabled():
+            restore.callback(transformers.utils.logging.enable_progress_bar)
+            transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        if not datasets.are_progress_bars_disabled():
+            restore.callback(datasets.enable_progress_bars)
+            datasets.disable_progress_bars()
+        for name in ("sentence_transformers", "transformers", "accelerate"):
+            logger = logging.getLogger(name)
+            restore.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.ERROR)
         yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-        if bars:
-            transformers.utils.logging.enable_progress_bar()  # type: ignore[no-untyped-call]
-        if not dataset_bars:
-            datasets.enable_progress_bars()
