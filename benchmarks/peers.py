@@ -92,7 +92,7 @@ def prepare(folder: Path) -> dict[str, str]:
     """Convert and quantize for us, and for ONNX Runtime; what fails is shown with its peer."""
     from rerank_plugins.export import export_model
 
-    export_model(folder, "int8", queries=4, accept=True)
+    export_model(folder, "int8", max_queries=4, accept=True)
     if not (folder / "onnx-peers" / "model_int8.onnx").is_file():
         write_onnx(folder)
     return {}

@@ -90,7 +90,14 @@ def test_the_public_names_of_the_evaluation_are_pinned() -> None:
 
 def test_the_public_names_of_the_training_are_pinned() -> None:
     """They too appear or disappear only on purpose."""
-    assert rerank_plugins.training.__all__ == ["Change", "CurvePoint", "Training", "TrainingData", "train_reranker"]
+    assert rerank_plugins.training.__all__ == [
+        "Change",
+        "CurvePoint",
+        "Training",
+        "TrainingConfig",
+        "TrainingData",
+        "train_reranker",
+    ]
     assert callable(rerank_plugins.training.train_reranker)
 
 

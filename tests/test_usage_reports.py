@@ -24,7 +24,7 @@ assert load_reranker("rerank-mini-en").rerank("a phone", ["apples", "a phone"])[
 """
 EXPORT = """
 from rerank_plugins.export import export_model
-export_model(sys.argv[1], "int8", queries=4)
+export_model(sys.argv[1], "int8", max_queries=4)
 """
 
 

@@ -16,7 +16,7 @@ from late_interaction import LateInteractionCrossEncoder
 from minilm import minilm_folder
 from rerank_plugins.backends.conversion import trace_model
 from rerank_plugins.export import quantization as int8
-from rerank_plugins.export.calibration_data import Question
+from rerank_plugins.export.calibration_data import ComparisonQuery
 from rerank_plugins.export.fidelity import compare
 from rerank_plugins.hub.folder import OPENVINO_FILE, OPENVINO_INT8_FILE
 from rerank_plugins.retrieval import Collection, load_embedder
@@ -93,29 +93,29 @@ def to_openvino(weights: Path) -> openvino.Model:
     return converted
 
 
-def questions(data: Path, embedder: Path) -> tuple[list[Pair], list[Question]]:
+def questions(data: Path, embedder: Path) -> tuple[list[Pair], list[ComparisonQuery]]:
     """Training queries with passages of the first stage's top: pairs to calibrate on, other queries to compare on."""
     chance = random.Random(SEED)
     pairs: list[Pair] = []
-    compared: list[Question] = []
+    compared: list[ComparisonQuery] = []
     for name in SETS:
         collection = training_collection(data, name)
         few = chance.sample(sorted(collection.queries), (CALIBRATION_PAIRS + COMPARED_QUERIES) // len(SETS))
         asked = {query: collection.queries[query] for query in few}
         judged = {query: collection.qrels[query] for query in few}
         part = Collection(name, collection.passages, asked, judged)
-        found = retrieve(part, load_embedder(str(embedder)), name="static", fetch_k=CANDIDATES).candidates
+        found = retrieve(part, load_embedder(str(embedder)), name="static", top_k=CANDIDATES).candidates
         apart = COMPARED_QUERIES // len(SETS)
         for query in few[:apart]:
             documents = {passage: collection.passages[passage] for passage, _ in found[query]}
-            compared.append(Question(query, asked[query], documents, collection.qrels[query]))
+            compared.append(ComparisonQuery(query, asked[query], documents, collection.qrels[query]))
         pairs += [(asked[query], collection.passages[chance.choice(found[query])[0]]) for query in few[apart:]]
     return pairs, compared
 
 
 def write_int8(full: Path, out: Path, pairs: list[Pair]) -> None:
     """As `rerank_plugins.export` quantizes, and the embeddings too: 12 MB of a package's 26 instead of 23 of 37."""
-    nncf = int8.nncf_module()
+    nncf = int8.import_nncf()
     scratch = out / "scratch"
     scratch.mkdir(exist_ok=True)
     quantized = int8.quantize(full / OPENVINO_FILE, PairEncoder.from_folder(out, 512), pairs, scratch, progress=True)
@@ -128,7 +128,7 @@ def write_int8(full: Path, out: Path, pairs: list[Pair]) -> None:
     shutil.rmtree(scratch)
 
 
-def logits(folder: Path, precision: str, compared: list[Question]) -> list[list[float]]:
+def logits(folder: Path, precision: str, compared: list[ComparisonQuery]) -> list[list[float]]:
     scorer = CrossEncoderScorer.from_folder(folder, engine="openvino", precision=precision, device="cpu")
     return [scorer.score(question.pairs) for question in compared]
 

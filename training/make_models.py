@@ -1,4 +1,4 @@
-"""Make both bundled models from nothing: embedder, training, export, measurement, cards.
+"""Make both bundled models from scratch: embedder, training, export, measurement, cards.
 
 Every step is skipped where its result is there already, and training continues from its checkpoint,
 so the same command finishes a run that was stopped.

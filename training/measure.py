@@ -1,7 +1,7 @@
 """Measure the bundled models as they are shipped: over the static embedder, and int8 beside fp32.
 
 By `rerank_plugins.evaluation`, on seeded samples. One JSON file a collection, and every score is kept as it
-comes, so that a run that was stopped goes on where it was.
+comes, so that a run that was stopped resumes where it was.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ def main() -> None:
             models,
             embedder=str(args.embedder),
             split="test",
-            fetch_k=top_k,
-            max_queries=most,
+            top_k=top_k,
+            queries=most,
             seed=SEED,
             work_folder=kept,
             progress=True,

@@ -24,14 +24,14 @@ from rerank_plugins.evaluation.significance import interval, p_value
 from rerank_plugins.retrieval import Collection, example_collection, read_collection
 from token_states import load_tokenizer, states_of
 from train_reranker import ndcg, scores, signals
-from training_sets import Material, with_candidates
+from training_sets import TrainingDataset, with_candidates
 
 MOST = 600  # queries a collection, but of WHOLE
 WHOLE = ("nq-qed",)  # all there are, as a small gain shows in many queries only
 WAYS = ("before", "signals", "reranked")
 
 
-def material_of(collection: Collection, model: LateInteractionCrossEncoder, work: Path) -> Material:
+def build_dataset(collection: Collection, model: LateInteractionCrossEncoder, work: Path) -> TrainingDataset:
     """The test queries as if they were held out."""
     tokenizer = load_tokenizer(minilm_folder())
     part = sample_queries(collection, None if collection.name in WHOLE else MOST, SEED)
@@ -40,23 +40,23 @@ def material_of(collection: Collection, model: LateInteractionCrossEncoder, work
     queries = states_of(model, tokenizer, judged.values(), work / "queries", queries=True)
     passages = states_of(model, tokenizer, collection.passages.values(), work / "passages", queries=False)
     asked = [query for query in with_candidates(part, queries, passages, 0, 0) if query.relevant]
-    return Material(queries, passages, unit(model.words.weight.detach() - model.words_mean), [], asked)
+    return TrainingDataset(queries, passages, unit(model.words.weight.detach() - model.words_mean), [], asked)
 
 
 @torch.inference_mode()
-def measured(model: LateInteractionCrossEncoder, material: Material) -> dict[str, list[float]]:
+def compute_ndcg(model: LateInteractionCrossEncoder, dataset: TrainingDataset) -> dict[str, list[float]]:
     """nDCG@10 of every query: as the bi-encoder has it, by the matching signals alone, and reranked."""
     rows: dict[str, list[Tensor]] = {way: [] for way in WAYS}
-    for query in material.development:
+    for query in dataset.development:
         pairs = [(query.query, passage) for passage in query.pool]
         rows["before"].append(torch.zeros(len(pairs)))  # equal scores keep the order there is
-        rows["signals"].append(signals(model, material, pairs) @ model.head.signal_weights)
-        rows["reranked"].append(scores(model, material, pairs))
-    return {way: ndcg(material.development, of_way) for way, of_way in rows.items()}
+        rows["signals"].append(signals(model, dataset, pairs) @ model.head.signal_weights)
+        rows["reranked"].append(scores(model, dataset, pairs))
+    return {way: ndcg(dataset.development, of_way) for way, of_way in rows.items()}
 
 
 def summary(folder: Path, states: Path, model: LateInteractionCrossEncoder) -> dict[str, object]:
-    found = measured(model, material_of(read_collection(folder, "test"), model, states))
+    found = compute_ndcg(model, build_dataset(read_collection(folder, "test"), model, states))
     differences = [after - before for before, after in zip(found["before"], found["reranked"], strict=True)]
     change = interval(differences, SEED)
     means = {way: fmean(values) for way, values in found.items()}
@@ -68,7 +68,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--weights", type=Path, required=True, help="model.safetensors of train_reranker.py")
-    parser.add_argument("--states", type=Path, required=True, help="where frozen states are kept")
+    parser.add_argument("--states", type=Path, required=True, help="where frozen states are written")
     parser.add_argument("--out", type=Path, required=True, help="the JSON file")
     args = parser.parse_args()
     model = LateInteractionCrossEncoder()

@@ -1,4 +1,4 @@
-"""What the frozen layers say of a text, whatever it is paired with: computed once, kept on disk, gathered by pair."""
+"""The states of the frozen layers for each text: computed once, written to disk, looked up by pair."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Train the query layers and the head of rerank-mini-en on judged queries, from a score that is good before.
 
 The weights of the matching signals are fitted first (listwise, convex, a minute), and stay. Then lists of one relevant
-passage and hard negatives of the bi-encoder's top 50, drawn anew for every step; listwise cross-entropy against the
+passage and hard negatives of the bi-encoder's top 50, sampled anew for every step; listwise cross-entropy against the
 labels, and, with ``--soft``, against the signals' own scores too. At the end the line from scores to log-odds of
-relevance is fitted on the held-out queries. A checkpoint every few minutes, from which the same command goes on; the
+relevance is fitted on the held-out queries. A checkpoint every few minutes, from which the same command resumes; the
 log has a line a checkpoint, with nDCG@10 on held-out queries of each set.
 """
 
@@ -28,7 +28,7 @@ from matching import SIGNALS
 from minilm import minilm_folder
 from rerank_plugins.evaluation.metrics import compute_metrics
 from rerank_plugins.evaluation.queries import JudgedQuery
-from training_sets import POOL, SEED, SETS, Material, Query, prepare
+from training_sets import POOL, SEED, SETS, Query, TrainingDataset, prepare
 
 LIST_SIZE = 12
 HARDEST, FROM_HARDEST = 20, 8  # so many negatives from the top 20, the others from the rest of the pool
@@ -39,30 +39,30 @@ CHUNK = 32  # pairs of like length computed together
 START_QUERIES = 150  # a set, for the weights of the signals
 # Those three sets alone would give the words all the weight and the sense none: shrunk towards one weight for all.
 RIDGE, EQUAL = 0.1, 0.7
-MOST_OF_A_SET = 6000  # sets are drawn from in proportion to their queries, but no more than this
+MOST_OF_A_SET = 6000  # sets are sampled in proportion to their queries, but no more than this
 CHECKPOINT_SECONDS = 300
 
 
-def scores(model: LateInteractionCrossEncoder, material: Material, pairs: list[tuple[int, int]]) -> Tensor:
+def scores(model: LateInteractionCrossEncoder, dataset: TrainingDataset, pairs: list[tuple[int, int]]) -> Tensor:
     """Of each pair, in the order given; before slope and offset."""
 
     def compute(part: list[tuple[int, int]]) -> Tensor:
-        batch = material.batch(part)
+        batch = dataset.batch(part)
         read = model.reading(batch.lower, batch.query.mask, batch.passage.mask, batch.keys_values)
         return model.head(read, batch.query, batch.passage)
 
-    return _by_chunks(material, pairs, compute)
+    return _by_chunks(dataset, pairs, compute)
 
 
-def signals(model: LateInteractionCrossEncoder, material: Material, pairs: list[tuple[int, int]]) -> Tensor:
+def signals(model: LateInteractionCrossEncoder, dataset: TrainingDataset, pairs: list[tuple[int, int]]) -> Tensor:
     """[pairs, signals], standardized as the model has it at the time."""
-    return _by_chunks(material, pairs, lambda part: model.head.matching(*material.tokens(part)).signals)
+    return _by_chunks(dataset, pairs, lambda part: model.head.matching(*dataset.tokens(part)).signals)
 
 
 def _by_chunks(
-    material: Material, pairs: list[tuple[int, int]], compute: Callable[[list[tuple[int, int]]], Tensor]
+    dataset: TrainingDataset, pairs: list[tuple[int, int]], compute: Callable[[list[tuple[int, int]]], Tensor]
 ) -> Tensor:
-    order = sorted(range(len(pairs)), key=lambda number: int(material.passages.lengths[pairs[number][1]]))
+    order = sorted(range(len(pairs)), key=lambda number: int(dataset.passages.lengths[pairs[number][1]]))
     parts = [
         compute([pairs[number] for number in order[start : start + CHUNK]]) for start in range(0, len(order), CHUNK)
     ]
@@ -71,13 +71,13 @@ def _by_chunks(
     return torch.cat(parts)[place]
 
 
-def fit_signals(model: LateInteractionCrossEncoder, material: Material) -> None:
+def fit_signals(model: LateInteractionCrossEncoder, dataset: TrainingDataset) -> None:
     """Standardize the signals, and weigh them: listwise ridge regression on ``START_QUERIES`` of each set."""
     chance = random.Random(SEED)
-    asked = [q for name in SETS for q in chance.sample(_of(material.training, name), START_QUERIES)]
+    asked = [q for name in SETS for q in chance.sample(_of(dataset.training, name), START_QUERIES)]
     asked = [query for query in asked if query.relevant.keys() & set(query.pool)]
     with torch.no_grad():
-        raw = signals(model, material, [(query.query, p) for query in asked for p in query.pool])
+        raw = signals(model, dataset, [(query.query, p) for query in asked for p in query.pool])
     matching = model.head.matching
     matching.middle.copy_(raw.mean(0))
     matching.spread.copy_(raw.std(0))
@@ -110,37 +110,37 @@ def draw(query: Query, chance: random.Random) -> list[int]:
     return [chance.choice(sorted(query.relevant)), *chosen]
 
 
-def step_queries(material: Material, step: int) -> tuple[list[Query], random.Random]:
-    """Seeded by the step, so that a run continued from a checkpoint draws what it would have drawn."""
+def step_queries(dataset: TrainingDataset, step: int) -> tuple[list[Query], random.Random]:
+    """Seeded by the step, so that a run continued from a checkpoint samples what it would have sampled."""
     chance = random.Random(f"{SEED}/{step}")
-    by_set = [_of(material.training, name) for name in SETS]
-    drawn = chance.choices(by_set, [min(len(part), MOST_OF_A_SET) for part in by_set], k=QUERIES_A_STEP)
-    return [chance.choice(part) for part in drawn], chance
+    by_set = [_of(dataset.training, name) for name in SETS]
+    chosen = chance.choices(by_set, [min(len(part), MOST_OF_A_SET) for part in by_set], k=QUERIES_A_STEP)
+    return [chance.choice(part) for part in chosen], chance
 
 
-def step_loss(model: LateInteractionCrossEncoder, material: Material, step: int, soft: float) -> Tensor:
-    asked, chance = step_queries(material, step)
+def step_loss(model: LateInteractionCrossEncoder, dataset: TrainingDataset, step: int, soft: float) -> Tensor:
+    asked, chance = step_queries(dataset, step)
     lists = [[(query.query, passage) for passage in draw(query, chance)] for query in asked]
     pairs = [pair for one in lists for pair in one]
     sizes = [len(one) for one in lists]
-    found = torch.split(scores(model, material, pairs), sizes)
+    found = torch.split(scores(model, dataset, pairs), sizes)
     loss = torch.stack([-torch.log_softmax(row, 0)[0] for row in found]).mean()
     if not soft:
         return loss
     with torch.no_grad():
-        taught = torch.split(signals(model, material, pairs) @ model.head.signal_weights, sizes)
-    softly = [-(teacher.softmax(0) * row.log_softmax(0)).sum() for teacher, row in zip(taught, found, strict=True)]
+        targets = torch.split(signals(model, dataset, pairs) @ model.head.signal_weights, sizes)
+    softly = [-(teacher.softmax(0) * row.log_softmax(0)).sum() for teacher, row in zip(targets, found, strict=True)]
     return (1 - soft) * loss + soft * torch.stack(softly).mean()
 
 
 @torch.inference_mode()
-def development(model: LateInteractionCrossEncoder, material: Material) -> dict[str, float]:
+def development(model: LateInteractionCrossEncoder, dataset: TrainingDataset) -> dict[str, float]:
     """nDCG@10 over the pool of the held-out queries, by set."""
     model.eval()
-    found = scores(model, material, [(query.query, p) for query in material.development for p in query.pool])
+    found = scores(model, dataset, [(query.query, p) for query in dataset.development for p in query.pool])
     quality: dict[str, list[float]] = {name: [] for name in SETS}
-    values = ndcg(material.development, found.view(-1, POOL))
-    for query, value in zip(material.development, values, strict=True):
+    values = ndcg(dataset.development, found.view(-1, POOL))
+    for query, value in zip(dataset.development, values, strict=True):
         quality[query.set].append(value)
     model.train()
     return {name: round(fmean(values), 4) for name, values in quality.items()}
@@ -160,7 +160,7 @@ def _by_name(grades: dict[int, int]) -> dict[str, int]:
     return {str(passage): grade for passage, grade in grades.items()}
 
 
-def train(model: LateInteractionCrossEncoder, material: Material, out: Path, steps: int, soft: float) -> None:
+def train(model: LateInteractionCrossEncoder, dataset: TrainingDataset, out: Path, steps: int, soft: float) -> None:
     model.requires_grad_(requires_grad=False)
     groups = parameter_groups(model)
     optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
@@ -173,10 +173,10 @@ def train(model: LateInteractionCrossEncoder, material: Material, out: Path, ste
         schedule.load_state_dict(saved["schedule"])
         first = saved["step"]
     else:
-        record(out, 0, steps, development(model, material), math.nan)
+        record(out, 0, steps, development(model, dataset), math.nan)
     saved_at, losses = time.monotonic(), []
     for step in range(first, steps):
-        loss = step_loss(model, material, step, soft)
+        loss = step_loss(model, dataset, step, soft)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_([p for group in groups for p in group["params"]], 1.0)
@@ -184,7 +184,7 @@ def train(model: LateInteractionCrossEncoder, material: Material, out: Path, ste
         schedule.step()
         losses.append(float(loss.detach()))
         if time.monotonic() - saved_at > CHECKPOINT_SECONDS or step + 1 == steps:
-            record(out, step + 1, steps, development(model, material), fmean(losses))
+            record(out, step + 1, steps, development(model, dataset), fmean(losses))
             state = {"model": trained_state(model), "optimizer": optimizer.state_dict()}
             torch.save({**state, "schedule": schedule.state_dict(), "step": step + 1}, out / "checkpoint.tmp")
             (out / "checkpoint.tmp").replace(checkpoint)
@@ -223,12 +223,12 @@ def record(out: Path, step: int, steps: int, quality: dict[str, float], loss: fl
 
 
 @torch.no_grad()
-def fit_log_odds(model: LateInteractionCrossEncoder, material: Material) -> None:
+def fit_log_odds(model: LateInteractionCrossEncoder, dataset: TrainingDataset) -> None:
     """Slope and offset by logistic regression on the held-out queries, both classes weighing the same."""
     from sklearn.linear_model import LogisticRegression
 
-    values = scores(model.eval(), material, [(q.query, p) for q in material.development for p in q.pool])
-    labels = [p in query.relevant for query in material.development for p in query.pool]
+    values = scores(model.eval(), dataset, [(q.query, p) for q in dataset.development for p in q.pool])
+    labels = [p in query.relevant for query in dataset.development for p in query.pool]
     line = LogisticRegression(class_weight="balanced").fit(values[:, None].numpy(), labels)
     model.slope.fill_(float(line.coef_[0, 0]))
     model.offset.fill_(float(line.intercept_[0]))
@@ -237,7 +237,7 @@ def fit_log_odds(model: LateInteractionCrossEncoder, material: Material) -> None
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--states", type=Path, required=True, help="where frozen states are kept")
+    parser.add_argument("--states", type=Path, required=True, help="where frozen states are written")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=2500)
     parser.add_argument("--soft", type=float, default=0.0, help="the share of the signals' own scores in the targets")
@@ -245,11 +245,11 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(SEED)
     model = from_minilm(minilm_folder()).eval()
-    material = prepare(args.data, args.states, model)
-    fit_signals(model, material)
+    dataset = prepare(args.data, args.states, model)
+    fit_signals(model, dataset)
     began = time.monotonic()
-    train(model.train(), material, args.out, args.steps, args.soft)
-    fit_log_odds(model, material)
+    train(model.train(), dataset, args.out, args.steps, args.soft)
+    fit_log_odds(model, dataset)
     save_file(model.state_dict(), args.out / "model.safetensors")
     print(f"{time.monotonic() - began:.0f} s in this sitting", flush=True)
 

@@ -1,4 +1,4 @@
-"""The judged queries that rerank-mini-en learns from: three sets as one material, with a part of each held out."""
+"""The judged queries that rerank-mini-en learns from: three sets as one dataset, with a part of each held out."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SEED = 7
 
 @dataclass(frozen=True)
 class Query:
-    """Positions in the material: of the query, of its candidates, best first, and of what is relevant, with grades."""
+    """Positions in the dataset: of the query, of its candidates, best first, and of what is relevant, with grades."""
 
     set: str
     query: int
@@ -35,7 +35,7 @@ class Query:
 
 
 @dataclass(frozen=True)
-class Material:
+class TrainingDataset:
     """Frozen states of all texts, and the queries to learn from and to look at."""
 
     queries: TokenStates
@@ -60,7 +60,7 @@ def training_collection(data: Path, name: str) -> Collection:
     return Collection(name, passages, queries, found.qrels)
 
 
-def prepare(data: Path, work: Path, model: LateInteractionCrossEncoder) -> Material:
+def prepare(data: Path, work: Path, model: LateInteractionCrossEncoder) -> TrainingDataset:
     """Everything that training reads; states are computed once and kept in ``work``."""
     collections = [training_collection(data, name) for name in SETS]
     tokenizer = load_tokenizer(minilm_folder())
@@ -80,7 +80,7 @@ def prepare(data: Path, work: Path, model: LateInteractionCrossEncoder) -> Mater
         first_query += len(collection.queries)
         first_passage += len(collection.passages)
     words = unit(model.words.weight.detach() - model.words_mean)
-    return Material(queries, passages, words, training, development)
+    return TrainingDataset(queries, passages, words, training, development)
 
 
 def _texts(parts: Iterable[dict[str, str]]) -> list[str]:

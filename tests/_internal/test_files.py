@@ -150,7 +150,7 @@ def test_commands_take_paths_in_the_home_folder(home: Path, command: list[str], 
 def test_an_export_takes_paths_in_the_home_folder(home: Path, fresh_bert: Path) -> None:
     """Model, texts and target."""
     shutil.move(fresh_bert, home / "bert")
-    arguments = ["~/bert", "--precision=fp32", "--calibration=~/data", "--out=~/made", "--queries=5"]
+    arguments = ["~/bert", "--precision=fp32", "--calibration-data=~/data", "--output-folder=~/made", "--max-queries=5"]
     done = CliRunner().invoke(app, ["export", *arguments])
     assert done.exit_code == 0, (done.output, done.exception)
     assert (home / "made" / "openvino" / "openvino_model.xml").is_file()
@@ -159,12 +159,12 @@ def test_an_export_takes_paths_in_the_home_folder(home: Path, fresh_bert: Path) 
 @pytest.mark.slow
 def test_a_training_takes_paths_in_the_home_folder(home: Path, fresh_bert: Path) -> None:
     """Collection, base, run, teacher and target."""
-    from collections_to_learn import RECIPE, made
+    from collections_to_learn import RECIPE, make_collection
     from rerank_plugins.training import train_reranker
 
     shutil.move(fresh_bert, home / "bert")
-    made().write(home / "bakery")
-    paths: dict[str, Any] = {"out": "~/baker", "run": "~/bakery.run", "teacher": "~/mine"}
+    make_collection().write(home / "bakery")
+    paths: dict[str, Any] = {"output_folder": "~/baker", "run_file": "~/bakery.run", "teacher": "~/mine"}
     training = train_reranker("~/bakery", "~/bert", **paths, **{**RECIPE, "epochs": 1})
     assert training.folder == home / "baker"
     assert (home / "baker" / "model.safetensors").is_file()

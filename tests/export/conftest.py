@@ -20,7 +20,7 @@ def session_export(bert_folder: Path, tmp_path_factory: pytest.TempPathFactory) 
     """The stand-in with fp32 IR and int8 beside its weights."""
     folder = tmp_path_factory.mktemp("exported") / "model"
     shutil.copytree(bert_folder, folder, ignore=shutil.ignore_patterns("openvino"))
-    return export_model(folder, "int8", queries=10)
+    return export_model(folder, "int8", max_queries=10)
 
 
 @pytest.fixture
@@ -33,8 +33,8 @@ def exported(session_export: Export, tmp_path: Path) -> Path:
 def choosing_on_a_new_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """No accelerator, and bf16 and exact int8 for the choice only: what is computed is what this machine can."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr("rerank_plugins.backends.cpu.has_bf16", lambda: True)
-    monkeypatch.setattr("rerank_plugins.backends.cpu.int8_is_exact", lambda: True)
+    monkeypatch.setattr("rerank_plugins.backends.openvino.cpu_has_bf16", lambda: True)
+    monkeypatch.setattr("rerank_plugins.backends.int8.int8_is_exact", lambda: True)
 
 
 @pytest.fixture

@@ -1,9 +1,12 @@
-"""What an export makes, where, and when it is made again."""
+"""The files and the report of an export."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -83,19 +86,19 @@ def test_the_report_lies_beside_the_model(session_export: Export) -> None:
 
 def test_fp32_is_compared_with_sentence_transformers(fresh_bert: Path) -> None:
     """No logit of the IR differs from the torch model's by more than 1e-3."""
-    made = export_model(fresh_bert, "fp32", queries=4)
-    assert made.file == fresh_bert / OPENVINO_FILE
-    assert made.report["compared_with"] == "torch fp32"
-    assert 0 < made.report["logit_difference"]["max"] <= 1e-3
-    assert made.is_default
+    result = export_model(fresh_bert, "fp32", max_queries=4)
+    assert result.file == fresh_bert / OPENVINO_FILE
+    assert result.report["compared_with"] == "torch fp32"
+    assert 0 < result.report["logit_difference"]["max"] <= 1e-3
+    assert result.is_default
 
 
 @pytest.mark.skipif(not has_bf16(), reason="no bf16 in this processor")
 def test_bf16_is_the_fp32_file_with_a_report_of_its_own(exported: Path) -> None:
     """Its logits were compared in bf16, and the other reports stay."""
     before = (exported / OPENVINO_FILE).stat().st_mtime_ns
-    made = export_model(exported, "bf16", queries=4)
-    assert made.report["logit_difference"]["max"] > 1e-4
+    result = export_model(exported, "bf16", max_queries=4)
+    assert result.report["logit_difference"]["max"] > 1e-4
     assert (exported / OPENVINO_FILE).stat().st_mtime_ns == before
     assert set(json.loads((exported / FIDELITY_FILE).read_text(encoding="utf-8"))) == {"int8", "bf16"}
 
@@ -104,7 +107,7 @@ def test_bf16_is_refused_at_once_where_the_processor_has_none(
     fresh_bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before anything is converted or compared."""
-    monkeypatch.setattr("rerank_plugins.backends.cpu.has_bf16_instructions", lambda: False)
+    monkeypatch.setattr("rerank_plugins.backends.openvino.lists_bf16", lambda: False)
     before = sorted(fresh_bert.rglob("*"))
     with pytest.raises(InvalidInputError, match=r"has no bf16 .* take precision='fp32': the file is the same"):
         export_model(fresh_bert, "bf16")
@@ -115,9 +118,9 @@ def test_bf16_is_refused_at_once_where_the_processor_has_none(
 def test_an_onnx_model_is_exported_without_torch_weights(onnx_folder: Path, pairs: list[Pair], int8_too: bool) -> None:  # noqa: FBT001
     """fp32 gives IR with the same logits, int8 its file."""
     before = CrossEncoderScorer.from_folder(onnx_folder, precision="fp32").score(pairs[:20])
-    export_model(onnx_folder, "fp32", queries=4)
+    export_model(onnx_folder, "fp32", max_queries=4)
     if int8_too:
-        export_model(onnx_folder, "int8", queries=4)
+        export_model(onnx_folder, "int8", max_queries=4)
         assert (onnx_folder / OPENVINO_INT8_FILE).is_file()
     (onnx_folder / ONNX_FILE).unlink()
     after = CrossEncoderScorer.from_folder(onnx_folder, precision="fp32").score(pairs[:20])
@@ -132,38 +135,20 @@ def test_int8_alone_cannot_be_exported(exported: Path) -> None:
         export_model(exported, "fp32")
 
 
-@pytest.mark.slow  # the next one shows it in fp32
-def test_out_is_a_folder_of_its_own(exported: Path, tmp_path: Path, pairs: list[Pair]) -> None:
+@pytest.mark.slow  # test_output_folder.py shows it in fp32
+def test_an_output_folder_is_a_model_of_its_own(exported: Path, tmp_path: Path, pairs: list[Pair]) -> None:
     """It loads where the original is gone, and gives what the original's int8 gives."""
-    made = export_model(exported, "int8", out=tmp_path / "new" / "small", queries=10, accept=True)
-    assert made.folder == tmp_path / "new" / "small"
+    result = export_model(exported, "int8", output_folder=tmp_path / "new" / "small", max_queries=10, accept=True)
+    assert result.folder == tmp_path / "new" / "small"
     expected = load_reranker(exported, precision="int8").score(pairs[:20])
     shutil.rmtree(exported)
-    loaded = load_reranker(made.folder)
+    loaded = load_reranker(result.folder)
     assert loaded.score(pairs[:20]) == pytest.approx(expected, abs=1e-4)
-    assert not list(made.folder.glob("**/*.safetensors"))
-    assert not list(made.folder.glob("**/.exporting-*"))
+    assert not list(result.folder.glob("**/*.safetensors"))
+    assert not list(result.folder.glob("**/.exporting-*"))
 
 
-def test_out_in_fp32_is_a_copy_of_the_graph(exported: Path, tmp_path: Path, pairs: list[Pair]) -> None:
-    """Without the weights it was made from it scores the same."""
-    made = export_model(exported, "fp32", out=tmp_path / "copy", queries=4)
-    expected = CrossEncoderScorer.from_folder(exported, engine="openvino", precision="fp32").score(pairs[:20])
-    assert CrossEncoderScorer.from_folder(made.folder, precision="fp32").score(pairs[:20]) == expected
-
-
-def test_a_folder_of_another_model_is_left_alone(exported: Path, tmp_path: Path) -> None:
-    """An out folder whose configuration differs is refused before anything is written."""
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / "config.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(InvalidInputError, match="holds another model"):
-        export_model(exported, "int8", out=other, queries=4)
-    assert (other / "config.json").read_text(encoding="utf-8") == "{}"
-    assert not list(other.rglob("*.xml"))
-
-
-@pytest.mark.slow  # test_again.py shows where it is looked for
+@pytest.mark.slow  # test_repeated_export.py shows where it is looked for
 @pytest.mark.usefixtures("choosing_on_a_new_cpu")
 def test_a_hub_models_export_goes_into_our_cache_and_is_found(
     session_export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -173,9 +158,9 @@ def test_a_hub_models_export_goes_into_our_cache_and_is_found(
     snapshot = tmp_path / "hub" / "models--OWNER--NAME" / "snapshots" / "0123abc"
     shutil.copytree(session_export.folder, snapshot, ignore=shutil.ignore_patterns("openvino"))
     before = sorted(snapshot.rglob("*"))
-    made = export_model(snapshot, "int8", queries=4, accept=True)
+    result = export_model(snapshot, "int8", max_queries=4, accept=True)
     assert sorted(snapshot.rglob("*")) == before
-    assert made.file == conversion_folder(snapshot) / OPENVINO_INT8_FILE
+    assert result.file == conversion_folder(snapshot) / OPENVINO_INT8_FILE
     scorer = CrossEncoderScorer.from_folder(snapshot, device="cpu")
     assert (scorer.engine.name, scorer.engine.precision) == ("openvino", "int8")
 
@@ -184,24 +169,62 @@ def test_the_same_export_is_not_made_again(exported: Path) -> None:
     """Same weights, texts and versions: the file stays, and accept=True changes the report only."""
     file = exported / OPENVINO_INT8_FILE
     before = file.stat().st_mtime_ns
-    assert export_model(exported, "int8", queries=10, accept=True).report["accepted"]
+    assert export_model(exported, "int8", max_queries=10, accept=True).report["accepted"]
     assert file.stat().st_mtime_ns == before
     assert json.loads((exported / FIDELITY_FILE).read_text(encoding="utf-8"))["int8"]["accepted"]
 
 
 @pytest.mark.slow
 def test_other_texts_make_it_anew(exported: Path, pairs_file: Path) -> None:
-    """A file of pairs calibrates and compares; it has no judgements, so there is no nDCG."""
+    """A file of pairs calibrates and compares; it has no qrels, so there is no nDCG."""
     file = exported / OPENVINO_INT8_FILE
     before = file.stat().st_mtime_ns
-    report = export_model(exported, "int8", calibration=pairs_file, accept=True).report
+    report = export_model(exported, "int8", calibration_data=pairs_file, accept=True).report
     assert file.stat().st_mtime_ns != before
     assert (report["texts"], report["queries"], report["ndcg_at_10"]) == ("pairs.jsonl", 6, None)
 
 
-@pytest.mark.parametrize("options", [{"precision": "fp16"}, {"queries": 0}, {"queries": True}])
-def test_options_out_of_range_are_refused(fresh_bert: Path, options: dict[str, object]) -> None:
-    """An unknown precision or no queries is an error before anything is loaded or written."""
-    with pytest.raises(InvalidInputError, match="got"):
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"precision": "fp16"}, "precision must be one of fp32, bf16, int8; got 'fp16'"),
+        ({"max_queries": 0}, r"max_queries must be a whole number of at least 1 \(queries\), got 0"),
+        ({"max_queries": True}, "max_queries must be a whole number"),
+        ({"calibration": "texts"}, "export_model has no option 'calibration' .* It is called calibration_data"),
+        ({"device": "cuda"}, "export_model has no option 'device'"),
+        ({"local_files_only": 1}, "local_files_only must be True or False, got 1"),
+    ],
+)
+def test_a_wrong_option_is_refused(fresh_bert: Path, options: dict[str, object], message: str) -> None:
+    """The error names it before anything is loaded or written."""
+    with pytest.raises(InvalidInputError, match=message):
         export_model(fresh_bert, **options)  # type: ignore[arg-type]
     assert not (fresh_bert / "openvino").exists()
+
+
+PROGRAM = """
+import os, sys
+asked = []
+sys.addaudithook(lambda event, args: asked.append(event) if event in ("socket.connect", "socket.getaddrinfo") else None)
+before = {name: os.environ.get(name) for name in ("CI", "NNCF_CI")}
+from rerank_plugins.export import export_model
+export_model(sys.argv[1], "int8", max_queries=2)
+assert {name: os.environ.get(name) for name in before} == before
+print(asked)
+"""
+
+
+@pytest.mark.slow
+def test_an_export_calls_nobody(fresh_bert: Path, tmp_path: Path) -> None:
+    """Nncf's reporting is off, the environment is as before, and nothing is printed unless asked for."""
+    environment = {name: value for name, value in os.environ.items() if name not in {"CI", "NNCF_CI"}}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(fresh_bert)],
+        env={**environment, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "[]\n"

@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rerank_plugins.export.calibration_data import Question
+from rerank_plugins.export.calibration_data import ComparisonQuery
 from rerank_plugins.export.fidelity import compare
 
 ROW = st.lists(st.integers(-50, 50).map(float), min_size=6, max_size=6, unique=True)
 LOGITS = st.lists(ROW, min_size=1, max_size=4)
 
 
-def questions(count: int, documents: int = 6, grades: dict[str, int] | None = None) -> list[Question]:
+def questions(count: int, documents: int = 6, grades: dict[str, int] | None = None) -> list[ComparisonQuery]:
     texts = {f"d{number}": f"text {number}" for number in range(documents)}
-    return [Question(f"q{number}", f"query {number}", texts, grades or {}) for number in range(count)]
+    return [ComparisonQuery(f"q{number}", f"query {number}", texts, grades or {}) for number in range(count)]
 
 
 @settings(max_examples=30)
@@ -49,7 +49,7 @@ def test_tau_and_overlap_are_those_of_the_textbook() -> None:
 
 
 def test_ndcg_is_the_one_computed_by_hand() -> None:
-    """Grades 2 and 1 at places one and three before, at two and one after; queries without judgements do not count."""
+    """Grades 2 and 1 at places one and three before, at two and one after; queries without qrels do not count."""
     asked = [*questions(1, 3, {"d0": 2, "d2": 1, "d1": 0}), *questions(1, 3)]
     report = compare(asked, [[3.0, 2.0, 1.0]] * 2, [[2.0, 1.0, 3.0]] * 2, "int8")
     ideal = 2 + 1 / math.log2(3)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from rerank_plugins.export.quantization import _quiet
+from rerank_plugins.export.quantization import _redirect_output
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_only_its_own_output_is_taken_aside(
     other_thread: threading.Event, capsys: pytest.CaptureFixture[str], *, progress: bool
 ) -> None:
     """Bars go to standard error or nowhere; another thread's words stay on standard output."""
-    with _quiet(progress=progress):
+    with _redirect_output(progress=progress):
         print("a bar")  # noqa: T201 - printing is the subject
         other_thread.set()
         late = threading.Thread(target=print, args=("a bar's own thread",))

@@ -80,7 +80,7 @@ def test_models_load_without_a_home_folder(temporary: Path, fresh_bert: Path, en
 @pytest.mark.slow
 def test_nncf_can_be_imported_without_a_home_folder(temporary: Path) -> None:
     """Though it asks for one, for its own caches."""
-    done = run_without_home("-c", "from rerank_plugins.export.quantization import nncf_module; nncf_module()")
+    done = run_without_home("-c", "from rerank_plugins.export.quantization import import_nncf; import_nncf()")
     assert done.returncode == 0, done.stderr
     assert temporary.is_dir()
 

@@ -139,7 +139,7 @@ def test_a_download_of_torch_weights_only_gets_its_onnx_file(
 
 def test_what_needs_custom_code_is_not_trained(torch_and_onnx: Path) -> None:
     """With the class that transformers has it would be another model."""
-    from rerank_plugins.training.base_model import trainable_folder
+    from rerank_plugins.training.base_model import find_base_folder
 
     with pytest.raises(ModelLoadError, match=r"custom code \(auto_map in its config.json\).* Give a base"):
-        trainable_folder(torch_and_onnx)
+        find_base_folder(torch_and_onnx)

@@ -180,7 +180,7 @@ def test_an_export_reads_linked_onnx(onnx_folder: Path, tmp_path: Path) -> None:
 
     move_weights_out(onnx_folder, "model.onnx_data")
     snapshot = link_into_cache(onnx_folder, tmp_path / "hub")
-    made = export_model(snapshot, "fp32", out=tmp_path / "made", queries=10)
+    made = export_model(snapshot, "fp32", output_folder=tmp_path / "made", max_queries=10)
     assert made.report["logit_difference"]["mean"] < 0.5
 
 

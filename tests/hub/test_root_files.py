@@ -19,7 +19,7 @@ from rerank_plugins import ModelLoadError, Pair, load_reranker
 from rerank_plugins.backends import choose_engine, load_engine
 from rerank_plugins.cli.models import list_models
 from rerank_plugins.export import export_model
-from rerank_plugins.export.quantization import nncf_module
+from rerank_plugins.export.quantization import import_nncf
 from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
 from stand_in_models import write_bert
 
@@ -112,7 +112,7 @@ def test_int8_weights_under_the_plain_name_are_computed_in_fp32(tmp_path: Path) 
     to_root(folder)
     path = folder / "openvino_model.xml"
     openvino.save_model(openvino.Core().read_model(path), tmp_path / "full.xml", compress_to_fp16=False)
-    compressed = nncf_module().compress_weights(openvino.Core().read_model(tmp_path / "full.xml"))
+    compressed = import_nncf().compress_weights(openvino.Core().read_model(tmp_path / "full.xml"))
     openvino.save_model(compressed, path, compress_to_fp16=False)
 
     unpacked = openvino.Core().read_model(path)
@@ -130,7 +130,7 @@ def test_int8_weights_under_the_plain_name_are_computed_in_fp32(tmp_path: Path) 
 
 def test_an_export_starts_from_the_root(root_folder: Path, tmp_path: Path, pairs: list[Pair], expected: Any) -> None:
     """It goes into ``openvino/`` of a folder of its own."""
-    made = export_model(root_folder, "fp32", out=tmp_path / "made", queries=10)
+    made = export_model(root_folder, "fp32", output_folder=tmp_path / "made", max_queries=10)
     assert made.file == tmp_path / "made" / "openvino" / "openvino_model.xml"
     assert load_reranker(made.folder, precision="fp32").scorer.score(pairs[:20]) == expected
 

@@ -53,5 +53,5 @@ def test_an_int8_export_computes_what_was_published(tmp_path: Path) -> None:
     """Within what is granted to int8; the folder has a name of its own."""
     from rerank_plugins.export import export_model
 
-    export_model(f"BAAI/{NAME}", "int8", out=tmp_path / "exported")
+    export_model(f"BAAI/{NAME}", "int8", output_folder=tmp_path / "exported")
     check(NAME, tmp_path / "exported", precision="int8")

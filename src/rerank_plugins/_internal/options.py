@@ -26,17 +26,19 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class AtLeast:
-    """A whole number of at least ``least``; ``unit`` says of what."""
+    """A number of at least ``least``, a whole one unless ``whole`` is False; ``unit`` says of what."""
 
     least: int
     unit: str
+    whole: bool = True
 
     def check(self, name: str, value: object) -> None:
         """Raise `InvalidInputError` unless ``value`` is such a number."""
-        if isinstance(value, bool) or not isinstance(value, int) or value < self.least:
-            raise InvalidInputError(
-                f"{name} must be a whole number of at least {self.least} ({self.unit}), got {value!r}."
-            )
+        kinds = int if self.whole else (int, float)
+        # "not at least", so that NaN is refused.
+        if isinstance(value, bool) or not isinstance(value, kinds) or not value >= self.least:
+            number = "whole number" if self.whole else "number"
+            raise InvalidInputError(f"{name} must be a {number} of at least {self.least} ({self.unit}), got {value!r}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +76,15 @@ class Option:
     is_path: bool
     """Whether it may be a path, which is held as a string."""
 
+    @property
+    def objects(self) -> tuple[type, ...]:
+        """The classes whose instances it may be, besides strings, paths, numbers and None."""
+        plain = (str, Path, int, float, bool, NoneType)
+        return tuple(kind for kind in self.kinds if isinstance(kind, type) and kind not in plain)
+
     def check(self, value: object) -> None:
         """Raise `InvalidInputError` unless the option can have this value."""
-        if value is None and NoneType in self.kinds:
+        if (value is None and NoneType in self.kinds) or isinstance(value, self.objects):
             return
         if self.choices:
             if not isinstance(value, str) or value not in self.choices:
@@ -87,7 +95,8 @@ class Option:
             if not isinstance(value, bool):
                 raise InvalidInputError(f"{self.name} must be True or False, got {value!r}.")
         elif str in self.kinds and (not isinstance(value, str) or not value.strip()):
-            wanted = "a string or a Path" if self.is_path else "a string"
+            classes = ["Path"] * self.is_path + [kind.__name__ for kind in self.objects]
+            wanted = " or ".join(["a string", *(f"a {name}" for name in classes)])
             what = re.split(r"[.:] |\.$", self.help)[0].replace("``", "")
             raise InvalidInputError(f"{self.name} must be {wanted}, not blank; got {value!r}. Expected: {what}.")
 

@@ -17,8 +17,8 @@ from rerank_plugins.backends.auto import EngineChoice, choose_engine
 from rerank_plugins.backends.cpu import count_affinity_cpus, count_usable_cpus
 from rerank_plugins.cli.models import list_models
 from rerank_plugins.errors import RerankError
-from rerank_plugins.hub import folder as model_folder
 from rerank_plugins.hub.cache_dirs import cache_root, conversion_folder
+from rerank_plugins.hub.folder import OPENVINO_FILE, needs_conversion
 from rerank_plugins.hub.weights import conversion_is_stale
 
 _PACKAGES = {
@@ -77,10 +77,10 @@ def _cache() -> str:
 
 
 def _conversion(folder: Path, choice: EngineChoice) -> str:
-    if choice.engine != "openvino" or not model_folder.needs_conversion(folder):
+    if choice.engine != "openvino" or not needs_conversion(folder):
         return ""
     place = conversion_folder(folder)
-    if (place / model_folder.OPENVINO_FILE).is_file() and not conversion_is_stale(folder, place):
+    if (place / OPENVINO_FILE).is_file() and not conversion_is_stale(folder, place):
         return f"; converted in {place}"
     return "; will be converted at its first use" + (
         "" if torch_installed() else ", for which the extra torch is missing"

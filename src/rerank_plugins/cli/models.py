@@ -10,8 +10,15 @@ from rich.console import Console
 from rich.table import Table
 
 from rerank_plugins.errors import ModelLoadError
-from rerank_plugins.hub import folder as model_folder
 from rerank_plugins.hub.config import is_cross_encoder
+from rerank_plugins.hub.folder import (
+    ONNX_FILE,
+    OPENVINO_FILE,
+    OPENVINO_INT8_FILE,
+    find_file,
+    has_torch_weights,
+    list_missing_files,
+)
 from rerank_plugins.hub.lookup import is_folder, list_bundled_models
 from rerank_plugins.loading import DEFAULT_MODEL
 
@@ -48,17 +55,17 @@ def _list_cached() -> list[tuple[str, str, Path]]:
 
 def _is_reranker(folder: Path) -> bool:
     try:
-        return not model_folder.list_missing_files(folder) and is_cross_encoder(folder)
+        return not list_missing_files(folder) and is_cross_encoder(folder)
     except ModelLoadError:
         return False  # damaged: loading it by name says what is wrong
 
 
 def _files(folder: Path) -> str:
     kinds = {
-        "torch": model_folder.has_torch_weights(folder),
-        "openvino": model_folder.find_file(folder, model_folder.OPENVINO_FILE) is not None,
-        "int8": model_folder.find_file(folder, model_folder.OPENVINO_INT8_FILE) is not None,
-        "onnx": model_folder.find_file(folder, model_folder.ONNX_FILE) is not None,
+        "torch": has_torch_weights(folder),
+        "openvino": find_file(folder, OPENVINO_FILE) is not None,
+        "int8": find_file(folder, OPENVINO_INT8_FILE) is not None,
+        "onnx": find_file(folder, ONNX_FILE) is not None,
     }
     return ", ".join(kind for kind, there in kinds.items() if there)
 

@@ -30,14 +30,14 @@ COMPUTING = {
 
 
 def takes_options(
-    options: Mapping[str, Option], *, argument: str, panel: str
+    options: Mapping[str, Option], *, argument: str, panel: str | None = None
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command options, which it gets as a dictionary in its parameter ``argument``.
 
     Args:
         options: What to add, by name: ``max_length`` becomes ``--max-length``.
         argument: The parameter of the command.
-        panel: The heading of these options in ``--help``.
+        panel: The heading of these options in ``--help``; None puts them among the command's own.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -57,12 +57,12 @@ def takes_options(
     return decorate
 
 
-def _parameter(option: Option, panel: str) -> inspect.Parameter:
+def _parameter(option: Option, panel: str | None) -> inspect.Parameter:
     kind: Any = option.type
     if option.is_path:
-        # typer knows no unions; the model's name may be no path.
+        # typer knows no unions; the name of a model may be no path.
         optional = NoneType in option.kinds
-        kind = Path | None if optional else str
+        kind = str if not optional else str | None if option.objects else Path | None
     flag = f"--{option.name.replace('_', '-')}"
     text = re.sub("``|`", "", option.help)
     # Named, so that booleans get no --no-... beside them.

@@ -1,80 +1,67 @@
-"""Exports on disk: one process at a time, complete or not there at all."""
+"""The files of exports: one process at a time, complete or not there at all."""
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from rerank_plugins._internal.files import free_bytes, make_scratch_folder
+from rerank_plugins._internal.files import acquire_lock, free_bytes, make_scratch_folder
 from rerank_plugins.errors import ExportError, InvalidInputError
-from rerank_plugins.hub import folder as model_folder
 from rerank_plugins.hub.cache_dirs import lock_path
-from rerank_plugins.hub.weights import CONVERTED_FROM_FILE
+from rerank_plugins.hub.folder import OPENVINO_FILE, TORCH_FILES
+
+__all__ = ["check_free_space", "copy_config", "lock_target", "publish", "scratch_folder"]
 
 _log = logging.getLogger("rerank_plugins")
 _SCRATCH = ".exporting-"
 _IDENTITY = ("config.json", "tokenizer.json")
 
 
-@contextmanager
-def alone(target: Path) -> Iterator[None]:
-    """Hold ``target`` against other exports; wait for one that is under way, in this process or another."""
+def lock_target(target: Path) -> AbstractContextManager[object]:
+    """Lock ``target`` against other exports, of this process and others; wait for one that is running."""
     path = lock_path(target / "export")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            _log.warning("Another process is exporting to %s; waiting for it.", target)
-            lock.acquire()
+        return acquire_lock(path, lambda: _log.warning("Another process is exporting to %s; waiting for it.", target))
     except OSError as exc:
         raise ExportError(
             f"{path} cannot be locked ({exc}). Set RERANK_PLUGINS_CACHE to a folder that can be written to."
         ) from exc
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @contextmanager
 def scratch_folder(target: Path, needed: int) -> Iterator[Path]:
-    """A folder inside ``target`` for ``needed`` bytes, gone afterwards; what killed exports left there goes too."""
-    place = target / model_folder.OPENVINO_FILE.parent
+    """A temporary folder inside ``target`` for ``needed`` bytes; those of killed exports are deleted too."""
+    parent = target / OPENVINO_FILE.parent
     try:
-        scratch = make_scratch_folder(place, _SCRATCH)
+        scratch = make_scratch_folder(parent, _SCRATCH)
     except OSError as exc:
         raise _unwritable(target, exc) from exc
-    with scratch as name:
-        check_room(place, needed)
-        yield Path(name)
+    with scratch as folder:
+        check_free_space(parent, needed)
+        yield Path(folder)
 
 
-def check_room(folder: Path, needed: int) -> None:
-    """Raise `ExportError` if ``folder``, or what is there of the way to it, has fewer bytes free than ``needed``."""
+def check_free_space(folder: Path, needed: int) -> None:
+    """Raise `ExportError` if the disk of ``folder`` has fewer free bytes than ``needed``."""
     free = free_bytes(folder)
     if needed > free:
         raise ExportError(
             f"The export takes {needed / 1e9:.2f} GB in {folder}, and {free / 1e9:.2f} GB are free. "
-            f"Make room, or name another folder with out."
+            f"Free space, or name another output_folder."
         )
 
 
-def copy_description(source: Path, target: Path) -> None:
-    """Copy what a model folder holds beside its weights: configuration and tokenizer.
+def copy_config(source: Path, target: Path) -> None:
+    """Copy the configuration and the tokenizer of a model folder.
 
     Raises:
         InvalidInputError: ``target`` holds another model.
         ExportError: ``target`` cannot be written to.
     """
-    files = [file for file in sorted(source.glob("*.json")) if file.name != model_folder.TORCH_FILES[1].name]
+    files = [file for file in sorted(source.glob("*.json")) if file.name != TORCH_FILES[1].name]
     try:
         target.mkdir(parents=True, exist_ok=True)
         for file in files:
@@ -82,7 +69,7 @@ def copy_description(source: Path, target: Path) -> None:
             if file.name in _IDENTITY and copy.is_file() and copy.read_bytes() != file.read_bytes():
                 raise InvalidInputError(
                     f"{target} holds another model: its {file.name} is not that of {source}. "
-                    f"Name another folder with out."
+                    f"Name another output_folder."
                 )
         for file in files:
             shutil.copyfile(file, target / file.name)
@@ -90,17 +77,12 @@ def copy_description(source: Path, target: Path) -> None:
         raise _unwritable(target, exc) from exc
 
 
-def note_source(target: Path, made_from: dict[str, list[int | str]]) -> None:
-    """Say what the IR in ``target`` was made from, so that it is made again, or passed over, when that changes."""
-    (target / CONVERTED_FROM_FILE).write_text(json.dumps(made_from), encoding="utf-8")
-
-
-def publish(made: Path, target: Path) -> None:
+def publish(xml: Path, target: Path) -> None:
     """Move an IR into place, its .bin first: without its .xml nothing is read."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    made.with_suffix(".bin").replace(target.with_suffix(".bin"))
-    made.replace(target)
+    xml.with_suffix(".bin").replace(target.with_suffix(".bin"))
+    xml.replace(target)
 
 
 def _unwritable(target: Path, cause: OSError) -> ExportError:
-    return ExportError(f"{target} cannot be written to ({cause}). Name another folder with out.")
+    return ExportError(f"{target} cannot be written to ({cause}). Name another output_folder.")

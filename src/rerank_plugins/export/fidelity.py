@@ -1,4 +1,4 @@
-"""How much of a model's judgement an export kept: logits, order, and nDCG@10 where there are judgements."""
+"""The fidelity of an export: differences of its logits, its order and its nDCG@10 from the model's."""
 
 from __future__ import annotations
 
@@ -7,134 +7,114 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from rerank_plugins.errors import MissingExtraError
-from rerank_plugins.export.calibration_data import Question
+from rerank_plugins.export.calibration_data import ComparisonQuery
 
-LOWEST_TAU = 0.9
-"""Mean Kendall's tau a query between the model's order and the export's. Chosen, as are the next two, not measured."""
+__all__ = ["compare"]
 
-LOWEST_OVERLAP = 0.85
-"""Mean share of the model's first five that are among the export's first five."""
+MIN_TAU = 0.9
+"""Lowest mean Kendall's tau between the model's and the export's order. Chosen, not measured."""
 
-LARGEST_NDCG_LOSS = 0.02
-"""Mean nDCG@10 of the export may be lower by so much."""
+MIN_OVERLAP = 0.85
+"""Lowest mean share of the model's first five that are among the export's first five. Chosen, not measured."""
 
-LARGEST_FP32_DIFFERENCE = 1e-3
+MAX_NDCG_LOSS = 0.02
+"""Largest loss of mean nDCG@10. Chosen, not measured."""
+
+MAX_FP32_DIFFERENCE = 1e-3
 """Largest difference of a logit, for fp32: the same computation by another engine."""
 
 
 def compare(
-    questions: Sequence[Question], before: list[list[float]], after: list[list[float]], precision: str
+    queries: Sequence[ComparisonQuery], before: list[list[float]], after: list[list[float]], precision: str
 ) -> dict[str, Any]:
-    """The report: logits ``before`` and ``after``, for each question one a document, in the same order.
+    """The report on logits ``before`` and ``after``: a list for each query, with a logit for each of its documents.
 
     Keys: ``logit_difference`` (``mean``, ``max``), ``kendall_tau`` and ``top_5_overlap`` (``mean``, ``min``; over
-    queries), ``ndcg_at_10`` (``before``, ``after``, ``queries``; None without judgements), ``per_query``,
-    ``floor``, ``below_floor`` (sentences) and ``passed``.
+    queries), ``ndcg_at_10`` (``before``, ``after``, ``queries``; None without qrels), ``per_query``, ``floor``,
+    ``below_floor`` (sentences) and ``passed``.
     """
-    differences = [
-        abs(first - second)
-        for firsts, seconds in zip(before, after, strict=True)
-        for first, second in zip(firsts, seconds, strict=True)
-    ]
-    taus = [_tau(first, second) for first, second in zip(before, after, strict=True)]
-    overlaps = [_overlap(first, second) for first, second in zip(before, after, strict=True)]
-    ndcg_before, ndcg_after = _ndcg(questions, before), _ndcg(questions, after)
+    rows = list(zip(before, after, strict=True))
+    differences = [abs(first - second) for row in rows for first, second in zip(*row, strict=True)]
+    taus, overlaps = [_tau(*row) for row in rows], [_overlap(*row) for row in rows]
+    ndcg_before, ndcg_after = _ndcg(queries, before), _ndcg(queries, after)
+    ndcg = {"before": fmean(ndcg_before.values()), "after": fmean(ndcg_after.values())} if ndcg_before else None
     report: dict[str, Any] = {
-        "queries": len(questions),
+        "queries": len(queries),
         "pairs": len(differences),
         "logit_difference": {"mean": fmean(differences), "max": max(differences)},
         "kendall_tau": {"mean": fmean(taus), "min": min(taus)},
         "top_5_overlap": {"mean": fmean(overlaps), "min": min(overlaps)},
-        "ndcg_at_10": None
-        if not ndcg_before
-        else {
-            "before": fmean(ndcg_before.values()),
-            "after": fmean(ndcg_after.values()),
-            "queries": len(ndcg_before),
+        "ndcg_at_10": {**ndcg, "queries": len(ndcg_before)} if ndcg else None,
+        "floor": {
+            "kendall_tau": MIN_TAU,
+            "top_5_overlap": MIN_OVERLAP,
+            "ndcg_at_10_loss": MAX_NDCG_LOSS,
+            "logit_difference": MAX_FP32_DIFFERENCE if precision == "fp32" else None,
         },
     }
-    report["floor"] = {
-        "kendall_tau": LOWEST_TAU,
-        "top_5_overlap": LOWEST_OVERLAP,
-        "ndcg_at_10_loss": LARGEST_NDCG_LOSS,
-        "logit_difference": LARGEST_FP32_DIFFERENCE if precision == "fp32" else None,
-    }
-    report["below_floor"] = _below_floor(report)
+    report["below_floor"] = _describe_shortfalls(report)
     report["passed"] = not report["below_floor"]
     report["per_query"] = [
         {
-            "query": question.id,
+            "query": query.id,
             "kendall_tau": tau,
             "top_5_overlap": overlap,
-            "ndcg_at_10": [ndcg_before[str(number)], ndcg_after[str(number)]] if str(number) in ndcg_before else None,
+            "ndcg_at_10": [ndcg_before[name], ndcg_after[name]] if (name := str(number)) in ndcg_before else None,
         }
-        for number, (question, tau, overlap) in enumerate(zip(questions, taus, overlaps, strict=True))
+        for number, (query, tau, overlap) in enumerate(zip(queries, taus, overlaps, strict=True))
     ]
     return report
 
 
-def _below_floor(report: dict[str, Any]) -> list[str]:
-    floor = report["floor"]
-    found = []
+def _describe_shortfalls(report: dict[str, Any]) -> list[str]:
+    floor, ndcg, sentences = report["floor"], report["ndcg_at_10"], []
     # "not at least", so that a NaN is below every floor.
-    if not report["kendall_tau"]["mean"] >= floor["kendall_tau"]:
-        found.append(f"mean Kendall's tau {report['kendall_tau']['mean']:.3f}, expected {floor['kendall_tau']} or more")
-    if not report["top_5_overlap"]["mean"] >= floor["top_5_overlap"]:
-        found.append(
-            f"mean top-5 overlap {report['top_5_overlap']['mean']:.3f}, expected {floor['top_5_overlap']} or more"
-        )
-    ndcg = report["ndcg_at_10"]
+    for name, label in (("kendall_tau", "Kendall's tau"), ("top_5_overlap", "top-5 overlap")):
+        if not report[name]["mean"] >= floor[name]:
+            sentences.append(f"mean {label} {report[name]['mean']:.3f}, expected {floor[name]} or more")
     if ndcg and not ndcg["before"] - ndcg["after"] <= floor["ndcg_at_10_loss"]:
-        found.append(
+        sentences.append(
             f"nDCG@10 fell from {ndcg['before']:.4f} to {ndcg['after']:.4f}, expected to lose "
             f"{floor['ndcg_at_10_loss']} at most"
         )
     largest = floor["logit_difference"]
     if largest is not None and not report["logit_difference"]["max"] <= largest:
-        found.append(f"a logit differs by {report['logit_difference']['max']:.2g}, expected {largest} at most")
-    return found
+        sentences.append(f"a logit differs by {report['logit_difference']['max']:.2g}, expected {largest} at most")
+    return sentences
 
 
 def _tau(first: list[float], second: list[float]) -> float:
-    try:
-        from scipy.stats import kendalltau
-    except ImportError as exc:
-        raise MissingExtraError("export", "An export's fidelity report", str(exc.name)) from exc
+    from scipy.stats import kendalltau
+
     if not all(map(math.isfinite, second)):
         return -1.0
     if len(set(first)) == 1:
-        return 1.0  # the model itself put nothing in order
+        return 1.0  # the model itself gives no order
     if len(set(second)) == 1:
         return 0.0
     return float(kendalltau(first, second).statistic)
 
 
 def _overlap(first: list[float], second: list[float]) -> float:
-    kept = min(5, len(first))
-    return len(_best(first, kept) & _best(second, kept)) / kept
+    size = min(5, len(first))
+    tops = [set(sorted(range(len(row)), key=lambda position: -row[position])[:size]) for row in (first, second)]
+    return len(tops[0] & tops[1]) / size
 
 
-def _best(logits: list[float], kept: int) -> set[int]:
-    return set(sorted(range(len(logits)), key=lambda position: -logits[position])[:kept])
-
-
-def _ndcg(questions: Sequence[Question], logits: list[list[float]]) -> dict[str, float]:
-    """nDCG@10 by the questions' positions, of those that have a passage judged relevant."""
-    relevant = {
-        str(number): question.grades
-        for number, question in enumerate(questions)
-        if any(grade > 0 for grade in question.grades.values())
+def _ndcg(queries: Sequence[ComparisonQuery], logits: list[list[float]]) -> dict[str, float]:
+    """nDCG@10 by the positions of the queries, of those that have a passage judged relevant."""
+    qrels = {
+        str(number): query.grades
+        for number, query in enumerate(queries)
+        if any(grade > 0 for grade in query.grades.values())
     }
-    if not relevant:
+    if not qrels:
         return {}
-    try:
-        import ir_measures
-    except ImportError as exc:
-        raise MissingExtraError("export", "nDCG in an export's fidelity report", str(exc.name)) from exc
+    import ir_measures
+
     run = {
-        str(number): dict(zip(question.documents, scores, strict=True))
-        for number, (question, scores) in enumerate(zip(questions, logits, strict=True))
-        if str(number) in relevant
+        str(number): dict(zip(query.documents, scores, strict=True))
+        for number, (query, scores) in enumerate(zip(queries, logits, strict=True))
+        if str(number) in qrels
     }
-    return {found.query_id: found.value for found in ir_measures.iter_calc([ir_measures.nDCG @ 10], relevant, run)}
+    return {result.query_id: result.value for result in ir_measures.iter_calc([ir_measures.nDCG @ 10], qrels, run)}

@@ -17,7 +17,6 @@ import numpy as np
 import openvino
 
 from rerank_plugins.backends.openvino import read_graph
-from rerank_plugins.errors import MissingExtraError
 from rerank_plugins.scorers.base import Pair
 from rerank_plugins.tokenization.pair_encoder import PairEncoder
 
@@ -31,38 +30,38 @@ SMOOTHQUANT_ALPHA = 0.85
 # Embeddings are looked up, not multiplied; OpenVINO would unpack int8 ones to fp32 while loading. Measured on a
 # stand-in with 6 of v2-m3's layers: in int8 4.0 s to load and 1.54 GB of the process's own memory, in fp16 1.3 s and
 # 0.51 GB.
-_UNQUANTIZED = [
+_IGNORED_LAYERS = [
     ".*classifier.*",
     ".*pooler.*",
     ".*head.*",
     r".*\.first_token\.(attention\.self\.query|attention\.output|intermediate|output).*",
 ]
-_LOOKED_UP = ["Gather"]
+_IGNORED_TYPES = ["Gather"]
+
+__all__ = ["RECIPE", "import_nncf", "quantize"]
 
 RECIPE = "ptq-transformer, symmetric activations, SmoothQuant 0.85; head, last first token, embeddings not in int8"
-"""Changes when what `quantize` does changes; a report names it."""
+"""A description of `quantize` in the report; an export of another recipe is made again."""
 
 
-def nncf_module() -> Any:
-    """Import nncf, without the module through which it reports its calls over the network."""
+def import_nncf() -> Any:
+    """Import nncf without its telemetry, which would send requests over the network."""
     if "nncf" in sys.modules:
         return sys.modules["nncf"]
     before = sys.modules.get("openvino_telemetry")  # there, if OpenVINO was imported before rerank_plugins
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     try:
-        with _some_home(), warnings.catch_warnings():
+        with _home_folder(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of its own dependencies
             import nncf
-    except ImportError as exc:
-        raise MissingExtraError("export", "An int8 export", str(exc.name)) from exc
     finally:
         sys.modules["openvino_telemetry"] = before  # type: ignore[assignment]
     return nncf
 
 
 @contextmanager
-def _some_home() -> Iterator[None]:
-    """``HOME`` is set where this user has no home folder: nncf names a cache there when it is imported."""
+def _home_folder() -> Iterator[None]:
+    """Set ``HOME`` where the user has no home folder: nncf needs one when it is imported."""
     try:
         Path.home()
     except RuntimeError:
@@ -76,62 +75,62 @@ def _some_home() -> Iterator[None]:
 
 
 def quantize(graph: Path, encoder: PairEncoder, pairs: list[Pair], scratch: Path, *, progress: bool) -> Any:
-    """The graph in ``graph`` (IR or ONNX) with int8 weights and activations.
+    """The model in ``graph`` (IR or ONNX) with int8 weights and activations.
 
     Args:
-        graph: What to quantize.
-        encoder: Of the model.
-        pairs: Query and passage, as they will come at work: the ranges of activations are taken from them.
-        scratch: A folder for a copy in fp16, which the result reads from as long as it lives.
-        progress: Show nncf's bars, on standard error.
+        graph: The file of the fp32 model.
+        encoder: The model's encoder.
+        pairs: Typical queries and passages, which the ranges of activations are taken from.
+        scratch: A folder for a copy in fp16, which the result is read from as long as it exists.
+        progress: Show nncf's progress bars, on standard error.
     """
-    nncf = nncf_module()
-    # OpenVINO halves weights when it saves them, but not beside quantized ones: so it has to be done before.
+    nncf = import_nncf()
+    # OpenVINO compresses weights to fp16 when it saves them, but not beside quantized ones, so this comes first.
     half = scratch / "half.xml"
     openvino.save_model(read_graph(graph), half, compress_to_fp16=True)
     model = openvino.Core().read_model(half)
     names = {name for port in model.inputs for name in port.get_names()}
-    rows = list(_rows(encoder, pairs, takes_types="token_type_ids" in names))
-    with _quiet(progress=progress):
+    rows = list(_inputs(encoder, pairs, has_token_types="token_type_ids" in names))
+    with _redirect_output(progress=progress):
         return nncf.quantize(
             model,
             nncf.Dataset(rows),
             model_type=nncf.ModelType.TRANSFORMER,
             preset=nncf.QuantizationPreset.PERFORMANCE,
             subset_size=len(rows),
-            ignored_scope=nncf.IgnoredScope(patterns=_UNQUANTIZED, types=_LOOKED_UP, validate=False),
+            ignored_scope=nncf.IgnoredScope(patterns=_IGNORED_LAYERS, types=_IGNORED_TYPES, validate=False),
             advanced_parameters=nncf.AdvancedQuantizationParameters(
                 smooth_quant_alphas=nncf.AdvancedSmoothQuantParameters(matmul=SMOOTHQUANT_ALPHA)
             ),
         )
 
 
-def _rows(encoder: PairEncoder, pairs: list[Pair], *, takes_types: bool) -> Iterator[dict[str, Any]]:
-    # One pair a batch, without padding: the ranges should be those of real tokens.
+def _inputs(encoder: PairEncoder, pairs: list[Pair], *, has_token_types: bool) -> Iterator[dict[str, Any]]:
+    # One pair per batch, without padding: the ranges should be those of real tokens.
     for row in encoder.encode(pairs):
         ids = np.array([row.input_ids], dtype=np.int64)
         feed = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-        if takes_types:
+        if has_token_types:
             feed["token_type_ids"] = np.array([row.token_type_ids], dtype=np.int64)
         yield feed
 
 
 @contextmanager
-def _quiet(*, progress: bool) -> Iterator[None]:
-    """Nncf writes bars to standard output, where a command's result belongs."""
+def _redirect_output(*, progress: bool) -> Iterator[None]:
+    """Send nncf's progress bars to standard error or nowhere: standard output is for the result of a command."""
     logger = logging.getLogger("nncf")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with redirect_stdout(_BarsAside(sys.stderr if progress else None)), warnings.catch_warnings():
+        with redirect_stdout(_ThreadRedirect(sys.stderr if progress else None)), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         logger.setLevel(level)
 
 
-class _BarsAside(io.TextIOBase):
-    """Standard output for the threads there are; what this one and those it starts write goes to ``bars``, if any."""
+class _ThreadRedirect(io.TextIOBase):
+    """Standard output for other threads; the output of this thread and those it starts goes to ``bars``, if any."""
 
     def __init__(self, bars: TextIO | None) -> None:
         super().__init__()

@@ -1,17 +1,25 @@
-"""The model that is trained: found, loaded in fp32, with a ranking head; and written as a model folder."""
+"""The model that is trained, and the device and precision that it is trained in."""
 
 from __future__ import annotations
 
 import logging
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rerank_plugins.errors import MissingExtraError, ModelLoadError
-from rerank_plugins.hub import folder as model_folder
+import datasets
+import torch
+import transformers
+from sentence_transformers import CrossEncoder
+
+from rerank_plugins._internal.machine import describe_processor
+from rerank_plugins.backends.auto import find_accelerator
+from rerank_plugins.backends.cpu import count_usable_cpus, has_bf16_instructions
+from rerank_plugins.backends.torch import load_classifier
+from rerank_plugins.errors import ModelLoadError
 from rerank_plugins.hub.config import (
     check_cross_encoder,
     is_cross_encoder,
@@ -19,19 +27,12 @@ from rerank_plugins.hub.config import (
     read_config,
     read_max_input_length,
 )
+from rerank_plugins.hub.folder import TORCH_FILES, has_torch_weights
 from rerank_plugins.hub.lookup import find_model
 
-try:
-    import datasets
-    import torch
-    import transformers
-    from sentence_transformers import CrossEncoder
+__all__ = ["BaseModel", "Hardware", "choose_hardware", "find_base_folder", "load_base_model", "set_threads"]
 
-    from rerank_plugins.backends.torch import load_classifier
-except ImportError as exc:
-    raise MissingExtraError("train", "Training", str(exc.name)) from exc
-
-# A tokenizer's files, copied as they are: writing them anew changes how long a text they say the model reads.
+# A tokenizer's files are copied as they are: writing them anew changes the model_max_length in them.
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -46,14 +47,14 @@ _TOKENIZER_FILES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Base:
+class BaseModel:
     """A model to train."""
 
     name: str
-    """As it was asked for."""
+    """The name that the user gave."""
     folder: Path
     new_head: bool
-    """Its folder has no ranking head: it got a new one, of random weights."""
+    """Whether the folder has no ranking head, so that the model got a new one of random weights."""
     encoder: Any
     """sentence-transformers' `CrossEncoder`."""
 
@@ -66,11 +67,44 @@ class Base:
         self.encoder.model.save_pretrained(folder)
 
 
-def trainable_folder(name: str | Path) -> Path:
-    """The folder of ``name``, if it can be trained.
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """The device of a training and its autocast precision; weights are in fp32 everywhere."""
+
+    device: str
+    autocast: str | None
+    """``"bf16"`` or ``"fp16"``; None for fp32."""
+
+    @property
+    def description(self) -> str:
+        """The name of the processor, and the precision."""
+        name = torch.cuda.get_device_name() if self.device == "cuda" else describe_processor(torch.get_num_threads())
+        return f"{name}, {self.autocast or 'fp32'}"
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """The type of ``autocast``."""
+        return {"bf16": torch.bfloat16, "fp16": torch.float16, None: None}[self.autocast]
+
+
+def choose_hardware() -> Hardware:
+    """The fastest device and precision of this machine."""
+    device = find_accelerator() or "cpu"
+    if device == "cuda":
+        return Hardware(device, "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16")
+    return Hardware(device, "bf16" if device == "cpu" and has_bf16_instructions() else None)
+
+
+def set_threads(threads: int | None) -> None:
+    """Let torch compute on ``threads`` processors; None: no more than a container's quota."""
+    torch.set_num_threads(min(torch.get_num_threads(), count_usable_cpus()) if threads is None else threads)
+
+
+def find_base_folder(name: str | Path) -> Path:
+    """The folder of the model ``name``, if it can be trained.
 
     Raises:
-        ModelNotFoundError: No place has it.
+        ModelNotFoundError: The model was not found.
         ModelLoadError: It has no torch weights, several labels, or is no encoder.
     """
     folder = find_model(name)
@@ -80,25 +114,25 @@ def trainable_folder(name: str | Path) -> Path:
             f"{name} takes {', '.join(classes)} from custom code (auto_map in its config.json), which is never run "
             f"here. Give a base whose class transformers has itself, such as cross-encoder/ms-marco-MiniLM-L6-v2."
         )
-    if not model_folder.has_torch_weights(folder):
+    if not has_torch_weights(folder):
         raise ModelLoadError(
-            f"{name} has no torch weights to train ({model_folder.TORCH_FILES[0]}): {folder} holds weights for "
+            f"{name} has no torch weights to train ({TORCH_FILES[0]}): {folder} holds weights for "
             f"computing only. Give a cross-encoder with safetensors, such as cross-encoder/ms-marco-MiniLM-L6-v2, or "
             f"a plain encoder, such as sentence-transformers/all-MiniLM-L6-v2, which gets a new ranking head."
         )
     architectures = read_config(folder).get("architectures") or [""]
     if str(architectures[0]).endswith("ForCausalLM"):
         raise ModelLoadError(
-            f"{name} is a {architectures[0]}, which writes text. Expected an encoder that a ranking head can be put "
-            f"on: BERT, XLM-R, ModernBERT and the like."
+            f"{name} is a {architectures[0]}, a decoder. Expected an encoder that a ranking head can be put on: BERT, "
+            f"XLM-R, ModernBERT and the like."
         )
     if is_cross_encoder(folder):
         check_cross_encoder(folder)
     return folder
 
 
-def load_base(name: str | Path, folder: Path, *, max_length: int, seed: int) -> Base:
-    """The model in ``folder``, in fp32 on the CPU; ``seed`` draws a new head where it has none.
+def load_base_model(name: str, folder: Path, *, max_length: int, seed: int) -> BaseModel:
+    """The model in ``folder``, in fp32 on the CPU; where it has no head, ``seed`` initializes a new one.
 
     Raises:
         ModelLoadError: Its files cannot be used.
@@ -119,31 +153,26 @@ def load_base(name: str | Path, folder: Path, *, max_length: int, seed: int) -> 
                 model_kwargs={"dtype": torch.float32},
             )
     except Exception as exc:
-        # Damaged weights surface as SafetensorError, OSError, RuntimeError, ValueError or KeyError, by the damage.
+        # Damaged weights raise SafetensorError, OSError, RuntimeError, ValueError or KeyError, by the damage.
         raise ModelLoadError(
             f"{folder} cannot be loaded ({type(exc).__name__}: {exc}). Expected an encoder that transformers knows. "
             f"If a file is damaged, delete it and download the model again."
         ) from exc
-    return Base(str(name), folder, bool(weights.missing_head), encoder)
+    return BaseModel(name, folder, bool(weights.missing_head), encoder)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the bars and the reports of transformers, sentence-transformers and datasets."""
-    loggers = [logging.getLogger(name) for name in ("sentence_transformers", "transformers", "accelerate")]
-    levels = [logger.level for logger in loggers]
-    bars = transformers.utils.logging.is_progress_bar_enabled()
-    dataset_bars = datasets.are_progress_bars_disabled()
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    datasets.disable_progress_bars()
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
+    """Turn off progress bars and logs of transformers, sentence-transformers and datasets."""
+    with ExitStack() as restore:
+        if transformers.utils.logging.is_progress_bar_enabled():
+            restore.callback(transformers.utils.logging.enable_progress_bar)
+            transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        if not datasets.are_progress_bars_disabled():
+            restore.callback(datasets.enable_progress_bars)
+            datasets.disable_progress_bars()
+        for name in ("sentence_transformers", "transformers", "accelerate"):
+            logger = logging.getLogger(name)
+            restore.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.ERROR)
         yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-        if bars:
-            transformers.utils.logging.enable_progress_bar()  # type: ignore[no-untyped-call]
-        if not dataset_bars:
-            datasets.enable_progress_bars()

@@ -1,4 +1,4 @@
-"""What a training goes on from, and the best model so far: whole, or passed over."""
+"""The checkpoints that a training resumes from, and its best model so far."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rerank_plugins.hub.weights import hash_file
+from rerank_plugins.training.workspace import write_json
+
+__all__ = ["BestModel", "Checkpoints"]
 
 _log = logging.getLogger("rerank_plugins")
 
-_WHOLE = "whole.json"
-_BEST = "best.json"
+DIGESTS_FILE = "digests.json"
+_BEST_FILE = "best.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Best:
-    """The model that orders the development queries best so far."""
+class BestModel:
+    """The model with the best development nDCG@10 so far."""
 
     step: int
     development: float
@@ -28,64 +30,67 @@ class Best:
 
 
 class Checkpoints:
-    """Those in one folder, under the names that transformers gives: ``checkpoint-STEP``.
+    """The checkpoints in a folder, under the names that transformers gives: ``checkpoint-STEP``.
 
-    One is whole when it has a list of its files with their digests, which is written last; so what a kill, a full disk
-    or a fault of the disk left of one is known for what it is.
+    The digests of a checkpoint's files are written last. A checkpoint without them, or with other files, was not
+    written completely or is damaged, and is not resumed from. transformers' own ``save_total_limit`` does not fit: it
+    deletes the checkpoint before when the digests of the new one are not written yet.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def newest(self) -> Path | None:
-        """The newest that is whole, None without any. Those that are not are removed, with a word in the log."""
-        for path in self._newest_first():
-            if _is_whole(path):
+    def find_latest(self) -> Path | None:
+        """The latest complete checkpoint; those that are not complete are deleted, with a warning in the log."""
+        for path in self._latest_first():
+            if _is_complete(path):
                 return path
-            _log.warning("%s is not whole, as after a kill while it was written; it is passed over.", path)
+            _log.warning("%s is incomplete or damaged, as after a kill while it was written; it is skipped.", path)
             shutil.rmtree(path, ignore_errors=True)
         return None
 
-    def make_room(self) -> None:
-        """Remove all but the newest, so that there are two at most while the next is written."""
-        for path in self._newest_first()[1:]:
+    def delete_old(self) -> None:
+        """Delete all but the latest, so that there are at most two while the next is written."""
+        for path in self._latest_first()[1:]:
             shutil.rmtree(path, ignore_errors=True)
 
-    def mark_whole(self, step: int) -> None:
-        """Say that all of a checkpoint is there."""
+    def write_digests(self, step: int) -> None:
+        """Mark a checkpoint as complete."""
         path = self.folder / f"checkpoint-{step}"
-        write_json(path / _WHOLE, {file.name: hash_file(file) for file in _files(path)})
+        files = [file for file in sorted(path.iterdir()) if file.is_file()]
+        write_json(path / DIGESTS_FILE, {file.name: hash_file(file) for file in files})
 
-    def keep_best(self, step: int, development: float, save: Callable[[Path], None]) -> None:
-        """Keep the model that ``save`` writes, instead of the best before it."""
-        before = self.best()
+    def save_best(self, step: int, development: float, save: Callable[[Path], None]) -> None:
+        """Let ``save`` write the model that replaces the best one so far."""
+        before = self.best
         folder = self.folder / f"best-{step}"
         if before is not None and before.folder == folder:
-            folder = self.folder / f"best-{step}-again"  # the one before stays whole until this one is
+            folder = self.folder / f"best-{step}-again"  # the one before stays complete until this one is
         shutil.rmtree(folder, ignore_errors=True)
         save(folder)
-        write_json(self.folder / _BEST, {"step": step, "development": development, "folder": folder.name})
+        write_json(self.folder / _BEST_FILE, {"step": step, "development": development, "folder": folder.name})
         for path in self.folder.glob("best-*"):
             if path != folder:
                 shutil.rmtree(path, ignore_errors=True)
 
-    def best(self) -> Best | None:
-        """The best model so far, if any was kept."""
+    @property
+    def best(self) -> BestModel | None:
+        """The best model so far, if any was saved."""
         try:
-            found = json.loads((self.folder / _BEST).read_text(encoding="utf-8"))
-            return Best(found["step"], found["development"], self.folder / found["folder"])
+            best = json.loads((self.folder / _BEST_FILE).read_text(encoding="utf-8"))
+            return BestModel(best["step"], best["development"], self.folder / best["folder"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def clear(self) -> None:
-        """Remove all of them."""
+    def delete_all(self) -> None:
+        """Delete the checkpoints and the best model."""
         for path in [*self.folder.glob("checkpoint-*"), *self.folder.glob("best-*")]:
             shutil.rmtree(path, ignore_errors=True)
-        (self.folder / _BEST).unlink(missing_ok=True)
+        (self.folder / _BEST_FILE).unlink(missing_ok=True)
 
-    def _newest_first(self) -> list[Path]:
-        found = [path for path in self.folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
-        return sorted(found, key=step_of, reverse=True)
+    def _latest_first(self) -> list[Path]:
+        paths = [path for path in self.folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
+        return sorted(paths, key=step_of, reverse=True)
 
 
 def step_of(checkpoint: Path) -> int:
@@ -93,20 +98,9 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("checkpoint-"))
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Replace the file in one step."""
-    scratch = path.with_name(f"{path.name}.part")
-    scratch.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    scratch.replace(path)
-
-
-def _files(folder: Path) -> list[Path]:
-    return [file for file in sorted(folder.iterdir()) if file.is_file() and file.name != _WHOLE]
-
-
-def _is_whole(folder: Path) -> bool:
+def _is_complete(folder: Path) -> bool:
     try:
-        listed = json.loads((folder / _WHOLE).read_text(encoding="utf-8"))
-        return bool(listed) and all(hash_file(folder / name) == digest for name, digest in listed.items())
+        digests = json.loads((folder / DIGESTS_FILE).read_text(encoding="utf-8"))
+        return bool(digests) and all(hash_file(folder / name) == digest for name, digest in digests.items())
     except (OSError, ValueError, AttributeError):
         return False

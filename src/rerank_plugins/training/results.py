@@ -1,4 +1,4 @@
-"""What a training found: values to print, to write as JSON, or to put on a card."""
+"""The results of a training, to print, to write as JSON, or to put on a model card."""
 
 from __future__ import annotations
 
@@ -8,41 +8,52 @@ from typing import Any
 
 from rerank_plugins.evaluation.results import Evaluation, Interval
 
+__all__ = ["Change", "CurvePoint", "Training", "TrainingData"]
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingData:
-    """What there was to learn from. All numbers but ``passages`` are of queries."""
+    """The data of a training. All counts but ``passages`` are of queries."""
 
     collection: str
     split: str
-    """Of the judgements that were learned from."""
+    """The qrels that were learned from."""
     test_split: str | None
-    """Of those that were evaluated on; None where they were held out of ``split``."""
+    """The qrels that were evaluated on; None where the test queries were held out of ``split``."""
     passages: int
     judged: int
-    """Learned from, with a passage judged relevant."""
+    """Training queries with a passage judged relevant."""
     unjudged: int
-    """Learned from by the teacher's scores alone; 0 without a teacher."""
+    """Training queries without qrels, learned from the teacher's scores alone; 0 without a teacher."""
     development: int
-    """Held out to choose the best step by."""
+    """Queries held out to choose the best step by."""
     test: int
-    """Held out for the evaluation, whether all of them were evaluated or a sample."""
+    """Queries held out for the evaluation, whether all of them were evaluated or a sample."""
     without_relevant: int
-    """Left out: the passages judged relevant are blank, or not in the corpus."""
+    """Queries left out because their relevant passages are blank, or not in the corpus."""
     without_negative: int
-    """Left out: no candidate that is not judged relevant."""
+    """Queries left out because all of their candidates are judged relevant."""
     leaking: int
-    """Left out because they share their text or a relevant passage with a query that is evaluated."""
+    """Queries left out because they share their text or a relevant passage with a test query."""
+
+    def describe_left_out(self) -> str:
+        """How many queries were left out, and why."""
+        reasons = (
+            (self.without_relevant, "whose relevant passages are blank or not in the corpus"),
+            (self.without_negative, "without a candidate that is not judged relevant"),
+            (self.leaking, "that share their text or a relevant passage with a test query"),
+        )
+        return "; ".join(f"{count:,} {reason}" for count, reason in reasons if count) or "none"
 
 
 @dataclass(frozen=True, slots=True)
 class CurvePoint:
-    """The model after some step."""
+    """An evaluation of the development queries."""
 
     step: int
-    """0 is the model before training."""
+    """The step before it; 0 is the model before training."""
     loss: float | None
-    """Mean cross-entropy in nats of the lists since the loss was noted before; None where none was noted."""
+    """Mean cross-entropy in nats of the lists since the loss was logged before; None where none was logged."""
     development: float
     """nDCG@10 of the development queries, over the candidates of the first stage."""
 
@@ -57,10 +68,11 @@ class Change:
     p_value: float
     """Two-sided paired randomization test."""
     better: int
-    """Queries whose nDCG@10 is higher; the next: lower. The others are equal."""
+    """Queries whose nDCG@10 is higher."""
     worse: int
+    """Queries whose nDCG@10 is lower."""
     verdict: str
-    """In words: whether the training helped, hurt, or cannot be told."""
+    """Whether the training helped, hurt, or cannot be told, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,31 +80,31 @@ class Training:
     """One training, from the data to the evaluation."""
 
     folder: Path
-    """For `load_reranker`."""
+    """The folder of the model, for `load_reranker`."""
     base: str
     new_head: bool
-    """The base had no ranking head and got a new one."""
+    """Whether the base had no ranking head and got a new one."""
     teacher: str | None
     options: dict[str, Any]
-    """By the names that `train_reranker` has."""
+    """The options that the weights depend on, by the names that `train_reranker` has."""
     data: TrainingData
     steps: int
     best_step: int
-    """Whose weights were kept: the first of the best development nDCG@10. 0: no step was better than the base."""
+    """The step whose weights are used: the first with the best development nDCG@10; 0 if no step beat the base."""
     curve: list[CurvePoint]
     seconds: float
-    """What the steps and the development took, all sittings together."""
+    """Seconds of training and of development evaluations, of all runs together."""
     machine: str
-    """What it was trained on."""
+    """The processor and precision it was trained in."""
     fidelity: dict[str, Any]
-    """The int8 export's report; see `rerank_plugins.export`."""
+    """The report of the int8 export; see `rerank_plugins.export`."""
     int8_is_default: bool
     evaluation: Evaluation
-    """Of the base, if it had a ranking head, of the trained model, and of the teacher if that was asked for."""
+    """The evaluation of the base, if it had a ranking head, of the trained model, and of the teacher if requested."""
     change: Change
     development_verdict: str
-    """In words: what training did to the order of the development queries."""
+    """How training changed the order of the development queries, in words."""
 
     def as_json(self) -> dict[str, Any]:
-        """All numbers, as `json` writes them: what is in ``work/training.json``."""
+        """All values for `json`; also written to ``work/training.json``."""
         return {**asdict(self), "folder": str(self.folder)}

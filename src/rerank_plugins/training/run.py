@@ -1,18 +1,19 @@
-"""One sitting of a training: what is done is kept, and what is kept is not done again."""
+"""`train_reranker`: from a collection and a base to a model, its int8 export, its evaluation and its model card."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.progress import Progress
 
-from rerank_plugins._internal.files import free_bytes
+from rerank_plugins._internal.files import expand, free_bytes
+from rerank_plugins._internal.options import takes_options
 from rerank_plugins.errors import InvalidInputError, RerankError, TrainingError
 from rerank_plugins.evaluation.candidates import find_candidates, progress_bar
 from rerank_plugins.evaluation.results import Evaluation
@@ -22,269 +23,260 @@ from rerank_plugins.hub.lookup import find_model
 from rerank_plugins.hub.weights import count_fp32_bytes, fingerprint_weights, hash_file
 from rerank_plugins.reranker import Reranker
 from rerank_plugins.retrieval.first_stage import FirstStage
-from rerank_plugins.training.arithmetic import chosen_arithmetic, use_threads
-from rerank_plugins.training.base_model import Base, load_base, trainable_folder
-from rerank_plugins.training.callbacks import Watch
-from rerank_plugins.training.checkpoints import Checkpoints, write_json
-from rerank_plugins.training.config import Recipe
-from rerank_plugins.training.dataset import Material, check_enough, gathered
-from rerank_plugins.training.distillation import Taught, taught
-from rerank_plugins.training.finishing import change, development_verdict, export, publish
-from rerank_plugins.training.learning_curve import CurveFile
-from rerank_plugins.training.lists import TrainingList, drawn
-from rerank_plugins.training.model_card import write_card
+from rerank_plugins.training.base_model import choose_hardware, find_base_folder, load_base_model, set_threads
+from rerank_plugins.training.callbacks import EvaluationCallback, LearningCurve
+from rerank_plugins.training.checkpoints import Checkpoints
+from rerank_plugins.training.config import HINTS, TrainingConfig
+from rerank_plugins.training.dataset import (
+    TeacherLogits,
+    TrainingDataset,
+    TrainingExamples,
+    TrainingList,
+    build_dataset,
+    check_size,
+    sample_lists,
+)
+from rerank_plugins.training.distillation import compute_teacher_logits
+from rerank_plugins.training.int8 import export_int8
+from rerank_plugins.training.model_card import write_model_card
 from rerank_plugins.training.results import Training
-from rerank_plugins.training.splits import Division, divide
-from rerank_plugins.training.trainer import TrainingLists, evaluated_steps, fit
+from rerank_plugins.training.splits import DataSplits, split_queries
+from rerank_plugins.training.trainer import choose_evaluation_steps, train_model
+from rerank_plugins.training.verdicts import compare_with_base, describe_development
 from rerank_plugins.training.workspace import (
-    data_digest,
-    keep_candidates,
-    kept_candidates,
-    mark_trained,
-    trained,
-    work_folder,
+    TrainingOutcome,
+    digest_collection,
+    open_work_folder,
+    publish,
+    read_candidates,
+    read_outcome,
+    write_candidates,
+    write_json,
+    write_outcome,
 )
 
-# Two checkpoints of weights and two moments each, the best model, and the one that takes its place.
+__all__ = ["TrainingRun", "train_reranker"]
+
+# Two checkpoints of weights and two moments each, the best model, and the one that replaces it.
 _COPIES = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """A training whose data and folder are in order."""
+@takes_options(TrainingConfig, hints=HINTS)
+def train_reranker(config: TrainingConfig) -> Training:
+    """Train a cross-encoder on the qrels of a collection, on a teacher's scores, or on both.
 
+    A training that was stopped, in whatever way, resumes when it is called again with the same arguments. It computes
+    on CUDA or MPS where there is one, else on the CPU, in bf16 where that is fast. It seeds the global random number
+    generators of torch, numpy and Python.
+
+    {options}
+
+    Returns:
+        The model's folder, its learning curve, the fidelity of its int8, and its evaluation beside the base.
+
+    Raises:
+        InvalidInputError: An option outside its range; a collection, a run file or a folder that cannot be used; too
+            few queries, or some that leak; another training in the output folder.
+        ModelNotFoundError: The base or the teacher was not found.
+        ModelLoadError: Their files cannot be used; the base has no torch weights.
+        MissingExtraError: The extra ``train`` is not installed.
+        TrainingError, ExportError: Disk or memory is full, or a folder cannot be written to. Call again afterwards.
+    """
+    with TrainingRun.open(config) as run:
+        dataset, stage, outcome = run.train()
+        return run.finish(dataset, stage, outcome)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRun:
+    """One call of `train_reranker`. What an earlier call has done is not done again."""
+
+    config: TrainingConfig
     work: Path
     base_folder: Path
-    division: Division
+    splits: DataSplits
 
-
-@dataclass(frozen=True, slots=True)
-class Learned:
-    """A training after its last step."""
-
-    stage: FirstStage
-    material: Material
-    told: dict[str, Any]
-    """What `mark_trained` wrote."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sitting:
-    """One call of `train_reranker`: as much of a training as is not done yet."""
-
-    folder: Path
-    base: str
-    out: Path
-    teacher: str | Reranker | None
-    splits: tuple[str | None, str | None]
-    run_file: Path | None
-    recipe: Recipe
-    drop_leaks: bool
-    test_queries: int | None
-    evaluate_teacher: bool
-    minutes: float
-    threads: int | None
-    progress: bool
-
-    def run(self, *, fresh: bool) -> Training:
-        """All of it; what an earlier call has done is not done again."""
-        with self.begun(fresh=fresh) as begun:
-            return self.finished(begun, self.learned(begun))
-
+    @classmethod
     @contextmanager
-    def begun(self, *, fresh: bool = False) -> Iterator[Begun]:
-        """Everything that can be wrong is found here, before anything is computed; then the folder is ours."""
-        base_folder = trainable_folder(self.base)
-        division = divide(
-            self.folder,
-            split=self.splits[0],
-            test_split=self.splits[1],
-            development=self.recipe.development,
-            seed=self.recipe.seed,
-            drop_leaks=self.drop_leaks,
-            unjudged=self.teacher is not None,
-        )
-        check_enough(division.data)
-        options = self._options(base_folder)
-        use_threads(self.threads)
-        with work_folder(self.out, self.folder, options, fresh=fresh) as work:
+    def open(cls, config: TrainingConfig) -> Iterator[TrainingRun]:
+        """Check everything that a person can get wrong before anything is computed, and lock the output folder."""
+        base_folder = find_base_folder(config.base)
+        splits = split_queries(config)
+        check_size(splits.data)
+        options = _resume_options(config, base_folder)
+        set_threads(config.threads)
+        output = expand(config.output_folder)
+        with open_work_folder(output, expand(config.folder), options, fresh=config.fresh) as work:
             try:
-                yield Begun(work, base_folder, division)
+                yield cls(config, work, base_folder, splits)
             except RerankError:
                 raise
             except OSError as exc:
                 raise TrainingError(
-                    f"The training in {self.out} ended early: {exc}. Make room if the disk is full, and give the same "
+                    f"The training in {output} ended early: {exc}. Free space if the disk is full, and run the same "
                     f"command again."
                 ) from exc
 
-    def learned(self, begun: Begun) -> Learned:
-        """The model in its place, after the last step."""
-        with progress_bar(visible=self.progress) as bar:
-            stage = self._stage(begun, bar)
-            material = gathered(begun.division, stage)
-            told = trained(begun.work, self.out)
-            if told is None:
-                told = self._fitted(begun, material, bar)
-        return Learned(stage, material, told)
+    @property
+    def output(self) -> Path:
+        """The folder of the model."""
+        return self.work.parent
 
-    def finished(self, begun: Begun, learned: Learned) -> Training:
-        """Its int8, its evaluation, and its card."""
-        seed, told, data = self.recipe.seed, learned.told, learned.material.data
-        exported = export(self.out, begun.work, learned.material, seed, progress=self.progress)
-        evaluation = self._evaluation(begun, learned)
-        curve = CurveFile(begun.work / "log.jsonl")
+    @property
+    def curve(self) -> LearningCurve:
+        """The learning curve so far."""
+        return LearningCurve(self.work / "log.jsonl")
+
+    def train(self) -> tuple[TrainingDataset, FirstStage, TrainingOutcome]:
+        """Train up to the last step and write the model into the output folder."""
+        with progress_bar(visible=self.config.progress) as bar:
+            stage = self._find_candidates(bar)
+            dataset = build_dataset(self.splits, stage)
+            outcome = read_outcome(self.work, self.output) or self._train(dataset, bar)
+        return dataset, stage, outcome
+
+    def finish(self, dataset: TrainingDataset, stage: FirstStage, outcome: TrainingOutcome) -> Training:
+        """Export the model to int8, evaluate it, and write its model card."""
+        config, base, output = self.config, str(self.config.base), str(self.output)
+        exported = export_int8(self.output, dataset, config.seed, progress=config.progress)
+        evaluation = self._evaluate(stage, outcome)
+        points = self.curve.points
         training = Training(
-            folder=self.out,
-            base=self.base,
-            new_head=told["new_head"],
-            teacher=None if self.teacher is None else label_of(self.teacher),
-            options={**asdict(self.recipe), "drop_leaks": self.drop_leaks},
-            data=data,
-            steps=told["steps"],
-            best_step=told["best_step"],
-            curve=curve.points(),
-            seconds=curve.seconds(),
-            machine=told["machine"],
+            folder=self.output,
+            base=base,
+            new_head=outcome.new_head,
+            teacher=None if config.teacher is None else label_of(config.teacher),
+            options=config.recipe,
+            data=dataset.data,
+            steps=outcome.steps,
+            best_step=outcome.best_step,
+            curve=points,
+            seconds=self.curve.seconds,
+            machine=outcome.machine,
             fidelity=exported.report,
             int8_is_default=exported.is_default,
             evaluation=evaluation,
-            change=change(evaluation, str(self.out), None if told["new_head"] else self.base, seed),
-            development_verdict=development_verdict(curve.points(), told["best_step"], data.development),
+            change=compare_with_base(evaluation, output, None if outcome.new_head else base, config.seed),
+            development_verdict=describe_development(points, outcome.best_step, dataset.data.development),
         )
-        # Not beside the weights, which people hand on: it holds texts.
-        write_json(begun.work / "training.json", training.as_json())
-        write_card(training)
+        # Not beside the weights, which may be shared: it holds texts.
+        write_json(self.work / "training.json", training.as_json())
+        write_model_card(training)
         return training
 
-    def _options(self, base_folder: Path) -> dict[str, Any]:
-        """All that the weights depend on."""
-        if self.run_file is not None and not self.run_file.is_file():
-            raise InvalidInputError(f"There is no file {self.run_file}. Give the TREC run file of your retriever.")
-        return {
-            "data": data_digest(self.folder),
-            "base": _weights_digest(base_folder),
-            "teacher": self._teacher_identity(),
-            "split": self.splits[0],
-            "test_split": self.splits[1],
-            "run": None if self.run_file is None else hash_file(self.run_file),
-            "drop_leaks": self.drop_leaks,
-            **asdict(self.recipe),
-        }
-
-    def _teacher_identity(self) -> str | None:
-        if isinstance(self.teacher, str):
-            return f"{self.teacher} {_weights_digest(find_model(self.teacher))[:16]}"
-        return None if self.teacher is None else label_of(self.teacher)
-
-    def _stage(self, begun: Begun, bar: Progress) -> FirstStage:
-        kept = kept_candidates(begun.work)
-        if kept is not None:
-            return FirstStage(*kept)
-        stage = find_candidates(begun.division.all_judged, self.recipe.embedder, self.run_file, self.recipe.top_k, bar)
-        keep_candidates(begun.work, stage.name, stage.candidates)
+    def _find_candidates(self, bar: Progress) -> FirstStage:
+        stage = read_candidates(self.work)
+        if stage is None:
+            config = self.config
+            stage = find_candidates(self.splits.all_queries, config.embedder, config.run_file, config.fetch_k, bar)
+            write_candidates(self.work, stage)
         return stage
 
-    def _fitted(self, begun: Begun, material: Material, bar: Progress) -> dict[str, Any]:
-        recipe, work = self.recipe, begun.work
-        base = load_base(self.base, begun.base_folder, max_length=recipe.max_length, seed=recipe.seed)
-        lists = drawn(material.queries, list_size=recipe.list_size, epochs=recipe.epochs, seed=recipe.seed)
-        watch = self._watch(work, base, material, lists, bar)
-        self._check_room(begun.base_folder)
-        self._tell(bar, watch, material)
-        soft = self._taught(work, material, lists, bar)
-        fit(base, TrainingLists(material, lists, soft, recipe.teacher_weight), watch, recipe, watch.checkpoints)
-        best = watch.checkpoints.best()
-        if best is None:
-            raise TrainingError(f"{work} has lost its best model. Begin anew with fresh=True (--fresh).")
-        publish(best.folder, self.out)
-        told = {
-            "steps": watch.steps,
-            "best_step": best.step,
-            "new_head": base.new_head,
-            "machine": watch.arithmetic.machine,
-        }
-        mark_trained(work, self.out, told)
-        watch.checkpoints.clear()
-        return told
-
-    def _watch(self, work: Path, base: Base, material: Material, lists: list[TrainingList], bar: Progress) -> Watch:
-        steps = math.ceil(len(lists) / self.recipe.batch_size)
+    def _train(self, dataset: TrainingDataset, bar: Progress) -> TrainingOutcome:
+        config = self.config
+        base = load_base_model(str(config.base), self.base_folder, max_length=config.max_length, seed=config.seed)
+        lists = sample_lists(dataset.queries, list_size=config.list_size, epochs=config.epochs, seed=config.seed)
+        steps = math.ceil(len(lists) / config.batch_size)
         pairs = sum(len(one.passages) for one in lists)
-        return Watch(
+        callback = EvaluationCallback(
             base=base,
-            arithmetic=chosen_arithmetic(),
-            development=material.development,
-            checkpoints=Checkpoints(work),
-            curve=CurveFile(work / "log.jsonl"),
+            hardware=choose_hardware(),
+            development=dataset.development,
+            checkpoints=Checkpoints(self.work),
+            curve=self.curve,
+            config=config,
             steps=steps,
-            evaluated=evaluated_steps(steps, pairs, material.development),
-            minutes=self.minutes,
+            evaluation_steps=choose_evaluation_steps(steps, pairs, dataset.development),
             bar=bar,
-            told=self.progress,
         )
+        self._check_free_space()
+        if config.progress:
+            bar.console.print(_describe_plan(callback, dataset), markup=False, highlight=False, soft_wrap=True)
+        train_model(TrainingExamples(dataset, lists, self._score_by_teacher(dataset, lists, bar), config), callback)
+        best = callback.checkpoints.best
+        if best is None:
+            raise TrainingError(f"The best model is missing in {self.work}. Start anew with fresh=True (--fresh).")
+        publish(best.folder, self.output)
+        outcome = TrainingOutcome(steps, best.step, base.new_head, callback.hardware.description)
+        write_outcome(self.work, self.output, outcome)
+        callback.checkpoints.delete_all()
+        return outcome
 
-    def _taught(self, work: Path, material: Material, lists: list[TrainingList], bar: Progress) -> Taught | None:
-        if self.teacher is None:
+    def _score_by_teacher(
+        self, dataset: TrainingDataset, lists: Sequence[TrainingList], bar: Progress
+    ) -> TeacherLogits | None:
+        config = self.config
+        if config.teacher is None:
             return None
-        options = {"max_length": self.recipe.max_length, "threads": self.threads}
-        loading = {} if isinstance(self.teacher, Reranker) else options
-        with load_systems([self.teacher], **loading) as (teacher,):
-            return taught(teacher, material.collection, lists, work, bar)
+        loading = {"max_length": config.max_length, "threads": config.threads}
+        with load_systems([config.teacher], **({} if isinstance(config.teacher, Reranker) else loading)) as (teacher,):
+            return compute_teacher_logits(teacher, dataset.collection, lists, self.work, bar)
 
-    def _evaluation(self, begun: Begun, learned: Learned) -> Evaluation:
-        models: list[str | Path | Reranker] = [str(self.out)]
-        if not learned.told["new_head"]:
-            models.insert(0, self.base)
-        if self.evaluate_teacher and self.teacher is not None and self.teacher not in models:
-            models.append(self.teacher)
+    def _evaluate(self, stage: FirstStage, outcome: TrainingOutcome) -> Evaluation:
+        config = self.config
+        models: list[str | Path | Reranker] = [str(self.output)]
+        if not outcome.new_head:
+            models.insert(0, config.base)
+        if config.evaluate_teacher and config.teacher is not None and config.teacher not in models:
+            models.append(config.teacher)
         return evaluate(
-            begun.division.part(begun.division.test),
+            self.splits.select(self.splits.test),
             models,
-            run_file=learned.stage,
-            fetch_k=self.recipe.top_k,
-            max_queries=self.test_queries,
-            seed=self.recipe.seed,
-            work_folder=begun.work,
-            progress=self.progress,
-            threads=self.threads,
+            run_file=stage,
+            fetch_k=config.fetch_k,
+            max_queries=config.max_test_queries,
+            seed=config.seed,
+            work_folder=self.work,
+            progress=config.progress,
+            threads=config.threads,
         )
 
-    def _check_room(self, base_folder: Path) -> None:
-        there = sum(file.stat().st_size for file in self.out.rglob("*") if file.is_file())
-        needed = _COPIES * count_fp32_bytes(base_folder) - there
-        free = free_bytes(self.out)
+    def _check_free_space(self) -> None:
+        present = sum(file.stat().st_size for file in self.output.rglob("*") if file.is_file())
+        needed = _COPIES * count_fp32_bytes(self.base_folder) - present
+        free = free_bytes(self.output)
         if needed > free:
             raise TrainingError(
-                f"The training takes {needed / 1e9:.2f} GB in {self.out}, for two checkpoints and the best model, and "
-                f"{free / 1e9:.2f} GB are free. Make room, or name another folder with out."
+                f"The training takes {needed / 1e9:.2f} GB in {self.output}, for two checkpoints and the best model, "
+                f"and {free / 1e9:.2f} GB are free. Free space, or name another output_folder."
             )
 
-    def _tell(self, bar: Progress, watch: Watch, material: Material) -> None:
-        if not self.progress:
-            return
-        data, recipe = material.data, self.recipe
-        of_data = (
-            f"{data.collection}: {data.judged:,} judged queries to learn from and {data.unjudged:,} that nobody "
-            f"judged, {data.development:,} to choose the best step by, {data.test:,} to evaluate."
-        )
-        left_out = (
-            f"Left out: {data.without_relevant:,} whose relevant passages are blank or not in the corpus, "
-            f"{data.without_negative:,} without another candidate, {data.leaking:,} that leak."
-        )
-        plan = (
-            f"{watch.steps:,} steps of {recipe.batch_size} lists of {recipe.list_size}, {watch.arithmetic.machine}; "
-            f"checkpoints every {self.minutes:g} minutes in {self.out / 'work'}."
-        )
-        lines = [of_data, left_out, plan]
-        if watch.base.new_head:
-            lines.append(
-                f"{self.base} has no ranking head and gets a new one, of random weights: it has to learn its order "
-                f"from these lists alone."
-            )
-        bar.console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+
+def _resume_options(config: TrainingConfig, base_folder: Path) -> dict[str, Any]:
+    """Everything that the weights depend on: a training with other values is not resumed."""
+    run_file = None if config.run_file is None else expand(config.run_file)
+    if run_file is not None and not run_file.is_file():
+        raise InvalidInputError(f"There is no file {run_file}. Give the TREC run file of your retriever as run_file.")
+    return {
+        "data": digest_collection(expand(config.folder)),
+        "base": _digest_weights(base_folder),
+        "teacher": _identify_teacher(config),
+        "split": config.split,
+        "test_split": config.test_split,
+        "run_file": None if run_file is None else hash_file(run_file),
+        **config.recipe,
+    }
 
 
-def _weights_digest(folder: Path) -> str:
+def _identify_teacher(config: TrainingConfig) -> str | None:
+    teacher = config.teacher
+    if isinstance(teacher, str):
+        return f"{teacher} {_digest_weights(find_model(teacher))[:16]}"
+    return None if teacher is None else label_of(teacher)
+
+
+def _digest_weights(folder: Path) -> str:
     digests = [str(entry[-1]) for entry in fingerprint_weights(folder).values()]
     return hashlib.sha256(" ".join(digests).encode()).hexdigest()
+
+
+def _describe_plan(callback: EvaluationCallback, dataset: TrainingDataset) -> str:
+    data, config = dataset.data, callback.config
+    head = " The base has no ranking head and gets a new one, of random weights." if callback.base.new_head else ""
+    return (
+        f"{data.collection}: {data.judged:,} judged queries to learn from and {data.unjudged:,} without qrels, "
+        f"{data.development:,} to choose the best step by, {data.test:,} to evaluate. Left out: "
+        f"{data.describe_left_out()}.{head}\n{callback.steps:,} steps of {config.batch_size} lists of "
+        f"{config.list_size}, {callback.hardware.description}; checkpoints every "
+        f"{config.minutes_between_checkpoints:g} minutes in {callback.checkpoints.folder}."
+    )

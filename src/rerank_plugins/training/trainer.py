@@ -1,42 +1,35 @@
-"""The steps of a training, by sentence-transformers' trainer: from a checkpoint or from the start, to the last."""
+"""The steps of a training, by sentence-transformers' trainer, from the start or from a checkpoint."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from rerank_plugins._internal.text import without_surrogates
-from rerank_plugins.errors import MissingExtraError, TrainingError
+from datasets import Dataset
+from safetensors import SafetensorError
+from sentence_transformers.base.sampler import DefaultBatchSampler
+from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
+from sentence_transformers.cross_encoder.data_collator import CrossEncoderDataCollator
+from sentence_transformers.cross_encoder.losses import ListNetLoss
+from torch.utils.data import SequentialSampler
+from transformers import PrinterCallback
+
+from rerank_plugins.backends.torch import ran_out_of_memory
+from rerank_plugins.errors import TrainingError
 from rerank_plugins.evaluation.queries import JudgedQuery
-from rerank_plugins.training.base_model import Base, quiet
-from rerank_plugins.training.checkpoints import Checkpoints, step_of
-from rerank_plugins.training.config import Recipe
-from rerank_plugins.training.dataset import Material
-from rerank_plugins.training.distillation import Taught
-from rerank_plugins.training.lists import TrainingList, log_shares, targets
+from rerank_plugins.training.base_model import quiet
+from rerank_plugins.training.callbacks import EvaluationCallback
+from rerank_plugins.training.checkpoints import step_of
+from rerank_plugins.training.dataset import TrainingExamples
 
-try:
-    from datasets import Dataset
-    from safetensors import SafetensorError
-    from sentence_transformers.base.sampler import DefaultBatchSampler
-    from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
-    from sentence_transformers.cross_encoder.data_collator import CrossEncoderDataCollator
-    from sentence_transformers.cross_encoder.losses import ListNetLoss
-    from torch.utils.data import SequentialSampler
-    from transformers import PrinterCallback
+__all__ = ["choose_evaluation_steps", "train_model"]
 
-    from rerank_plugins.backends.torch import ran_out_of_memory
-    from rerank_plugins.training.callbacks import Watch
-except ImportError as exc:
-    raise MissingExtraError("train", "Training", str(exc.name)) from exc
+MAX_EVALUATIONS = 10
+"""Evaluations of the development queries, besides the one before training."""
 
-MOST_EVALUATIONS = 10
-"""Of the development queries, beside the one before training."""
-
-# An evaluation computes forward only, a third of a training step: so both take about as long.
-_PAIRS_TO_A_TRAINED_ONE = 3
+# An evaluation is a forward pass only, a third of a training step: so both take about as long.
+_EVALUATED_PER_TRAINED_PAIR = 3
 
 WARMUP = 0.1
 """Share of the steps in which the learning rate rises from 0; it falls to 0 over the others."""
@@ -44,66 +37,47 @@ WARMUP = 0.1
 WEIGHT_DECAY = 0.01
 
 
-class TrainingLists:
-    """The lists with their texts and targets, made when they are asked for."""
-
-    def __init__(self, material: Material, lists: Sequence[TrainingList], taught: Taught | None, weight: float) -> None:
-        self._texts, self._queries = material.collection.passages, material.collection.queries
-        self._lists, self._taught, self._weight = lists, taught, weight
-
-    def __len__(self) -> int:
-        return len(self._lists)
-
-    def row(self, number: int) -> dict[str, Any]:
-        """What ListNetLoss takes: a query, its passages, and the logarithms of the shares they should get."""
-        one = self._lists[number]
-        logits = None if self._taught is None else self._taught[one.query]
-        return {
-            "query": without_surrogates(self._queries[one.query]),
-            "docs": [without_surrogates(self._texts[passage]) for passage in one.passages],
-            "labels": log_shares(targets(one, logits, self._weight)),
-        }
-
-
-def evaluated_steps(steps: int, list_pairs: int, development: Sequence[JudgedQuery]) -> list[int]:
-    """After which steps the development queries are scored: up to ten times, evenly, at least twice."""
-    cost = sum(len(query.positions) for query in development)
-    times = min(max(2, _PAIRS_TO_A_TRAINED_ONE * list_pairs // max(1, cost)), MOST_EVALUATIONS, steps)
+def choose_evaluation_steps(steps: int, training_pairs: int, development: Sequence[JudgedQuery]) -> list[int]:
+    """The steps after which the development queries are scored: up to ten, evenly spaced, at least two."""
+    pairs = sum(len(query.positions) for query in development)
+    times = min(max(2, _EVALUATED_PER_TRAINED_PAIR * training_pairs // max(1, pairs)), MAX_EVALUATIONS, steps)
     return sorted({math.ceil(steps * number / times) for number in range(1, times + 1)})
 
 
-def fit(base: Base, rows: TrainingLists, watch: Watch, recipe: Recipe, checkpoints: Checkpoints) -> None:
-    """Train ``base`` on every row once, in order; the best model is kept in ``checkpoints``.
+def train_model(examples: TrainingExamples, callback: EvaluationCallback) -> None:
+    """Train the callback's base on every example once, in order; the best model is in the callback's checkpoints.
 
     Raises:
-        TrainingError: Memory or the disk is full. The last whole checkpoint stays.
+        TrainingError: Memory or the disk is full. The last complete checkpoint stays.
     """
-    resumed = checkpoints.newest()
-    watch.begin(None if resumed is None else step_of(resumed))
+    checkpoint = callback.checkpoints.find_latest()
+    callback.prepare(None if checkpoint is None else step_of(checkpoint))
     try:
         with quiet():
-            trainer = _trainer(base, rows, watch, recipe, checkpoints.folder)
-            trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
-    except (OSError, RuntimeError, SafetensorError) as exc:  # torch reports a full disk as RuntimeError
-        raise _ended_early(exc, watch, checkpoints) from exc
+            trainer = _build_trainer(examples, callback)
+            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    except (OSError, RuntimeError, SafetensorError) as exc:  # torch raises RuntimeError where the disk is full
+        raise _training_error(exc, callback) from exc
 
 
-def _ended_early(exc: Exception, watch: Watch, checkpoints: Checkpoints) -> TrainingError:
-    # What torch says where the system itself has no memory left is no error of a kind of its own.
-    if ran_out_of_memory(exc, watch.arithmetic.device) or "allocate memory" in str(exc):
-        advice = "Memory ran out: give a smaller batch_size, list_size or max_length, and begin with fresh=True"
+def _training_error(exc: Exception, callback: EvaluationCallback) -> TrainingError:
+    # Where the system itself has no memory left, torch raises a plain RuntimeError.
+    if ran_out_of_memory(exc, callback.hardware.device) or "allocate memory" in str(exc):
+        advice = "Memory ran out: give a smaller batch_size, list_size or max_length, and start with fresh=True"
     else:
-        advice = "Make room if the disk is full, and give the same command again"
-    whole = checkpoints.newest()
-    kept = "No checkpoint was written yet" if whole is None else f"The checkpoint of step {step_of(whole)} is whole"
-    return TrainingError(f"The training in {checkpoints.folder} ended early: {exc}. {kept}. {advice}.")
+        advice = "Free space if the disk is full, and run the same command again"
+    latest = callback.checkpoints.find_latest()
+    state = (
+        "No checkpoint was written yet" if latest is None else f"The checkpoint of step {step_of(latest)} is complete"
+    )
+    return TrainingError(f"The training in {callback.checkpoints.folder} ended early: {exc}. {state}. {advice}.")
 
 
 class _Trainer(CrossEncoderTrainer):
-    """Without the model card that would look for the base on the hub, and without its callback."""
+    """Without sentence-transformers' model card, which would look for the base on the hub."""
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
-        """None: `card.write_card` writes what was measured."""
+        """Add none: `model_card.write_model_card` writes the card."""
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         del state_dict
@@ -111,47 +85,47 @@ class _Trainer(CrossEncoderTrainer):
 
 
 class _Collator(CrossEncoderDataCollator):
-    """Looks up the rows whose numbers it is given: all texts of all epochs at once may not fit into memory."""
+    """Builds the examples of a batch from their numbers: all texts of all epochs may not fit into memory."""
 
-    rows: TrainingLists
+    examples: TrainingExamples
 
     def __call__(self, features: list[dict[str, Any]]) -> Any:
-        return super().__call__([self.rows.row(feature["row"]) for feature in features])
+        return super().__call__([self.examples[feature["number"]] for feature in features])
 
 
-def _trainer(base: Base, rows: TrainingLists, watch: Watch, recipe: Recipe, folder: Path) -> Any:
-    arithmetic = watch.arithmetic
+def _build_trainer(examples: TrainingExamples, callback: EvaluationCallback) -> Any:
+    config, hardware, encoder = callback.config, callback.hardware, callback.base.encoder
     arguments = CrossEncoderTrainingArguments(
-        output_dir=str(folder),
-        num_train_epochs=1,  # the rows are those of all epochs
-        per_device_train_batch_size=recipe.batch_size,
+        output_dir=str(callback.checkpoints.folder),
+        num_train_epochs=1,  # the examples are those of all epochs
+        per_device_train_batch_size=config.batch_size,
         batch_sampler=lambda dataset, **options: DefaultBatchSampler(
             SequentialSampler(dataset), options["batch_size"], drop_last=False
         ),
-        learning_rate=recipe.learning_rate,
+        learning_rate=config.learning_rate,
         warmup_steps=WARMUP,
         weight_decay=WEIGHT_DECAY,
-        seed=recipe.seed,
-        bf16=arithmetic.autocast == "bf16",
-        fp16=arithmetic.autocast == "fp16",
-        use_cpu=arithmetic.device == "cpu",
-        dataloader_pin_memory=arithmetic.device == "cuda",
+        seed=config.seed,
+        bf16=hardware.autocast == "bf16",
+        fp16=hardware.autocast == "fp16",
+        use_cpu=hardware.device == "cpu",
+        dataloader_pin_memory=hardware.device == "cuda",
         eval_strategy="no",
-        save_strategy="no",  # `Watch` says when
-        logging_steps=max(1, watch.steps // 100),
+        save_strategy="no",  # `EvaluationCallback` decides when
+        logging_steps=max(1, callback.steps // 100),
         report_to="none",
         disable_tqdm=True,
     )
-    arguments._n_gpu = min(1, arguments.n_gpu)  # noqa: SLF001 - the way there is; several would need a loss that knows it
-    collator = _Collator(preprocess_fn=base.encoder.preprocess)
-    collator.rows = rows
+    arguments._n_gpu = min(1, arguments.n_gpu)  # noqa: SLF001 - there is no public way; ListNetLoss computes on one GPU
+    collator = _Collator(preprocess_fn=encoder.preprocess)
+    collator.examples = examples
     trainer = _Trainer(
-        model=base.encoder,
+        model=encoder,
         args=arguments,
-        train_dataset=Dataset.from_dict({"row": list(range(len(rows)))}),
-        loss=ListNetLoss(base.encoder, mini_batch_size=-1 if arithmetic.device != "cpu" else None),
+        train_dataset=Dataset.from_dict({"number": list(range(len(examples)))}),
+        loss=ListNetLoss(encoder, mini_batch_size=-1 if hardware.device != "cpu" else None),
         data_collator=collator,
-        callbacks=[watch],
+        callbacks=[callback],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer

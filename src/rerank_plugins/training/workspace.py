@@ -1,4 +1,4 @@
-"""The folder of a training: one process at a time, and one set of options until it is begun anew."""
+"""The output folder of a training: one process at a time, and the same options until it is started anew."""
 
 from __future__ import annotations
 
@@ -7,81 +7,88 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
+from rerank_plugins._internal.files import acquire_lock, write_atomically
 from rerank_plugins.errors import InvalidInputError, TrainingError
 from rerank_plugins.hub.cache_dirs import lock_path
 from rerank_plugins.hub.weights import hash_file
-from rerank_plugins.training.checkpoints import write_json
+from rerank_plugins.retrieval.first_stage import FirstStage
 
-_OPTIONS = "options.json"
-_TRAINED = "trained.json"
-_CANDIDATES = "candidates.jsonl"
+__all__ = ["TrainingOutcome", "open_work_folder"]
+
+_OPTIONS_FILE, _OUTCOME_FILE, _CANDIDATES_FILE = "options.json", "outcome.json", "candidates.jsonl"
 
 
-def data_digest(folder: Path) -> str:
-    """Changes with every file of a collection."""
+@dataclass(frozen=True, slots=True)
+class TrainingOutcome:
+    """What is known after the last step."""
+
+    steps: int
+    best_step: int
+    new_head: bool
+    machine: str
+
+
+def digest_collection(folder: Path) -> str:
+    """A digest of every file of a collection."""
     files = [folder / "corpus.jsonl", folder / "queries.jsonl", *sorted((folder / "qrels").glob("*.tsv"))]
-    told = [[file.name, hash_file(file)] for file in files if file.is_file()]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+    digests = [[file.name, hash_file(file)] for file in files if file.is_file()]
+    return hashlib.sha256(json.dumps(digests).encode()).hexdigest()
 
 
 @contextmanager
-def work_folder(out: Path, data: Path, options: Mapping[str, Any], *, fresh: bool) -> Iterator[Path]:
-    """``out/work``, held against other processes, for a training with ``options``.
+def open_work_folder(output: Path, data: Path, options: Mapping[str, Any], *, fresh: bool) -> Iterator[Path]:
+    """``output/work`` for a training with ``options``, locked against other processes.
 
     Args:
-        out: Where the model will be. Nothing but a training of ours may be in it.
+        output: The model's folder. It must be new, or hold an earlier training.
         data: The collection, which is not written to.
-        options: All that the weights depend on; JSON gives it back as it is.
-        fresh: Remove what an earlier training left to go on from.
+        options: Everything that the weights depend on, as JSON reads it back.
+        fresh: Delete what an earlier training left.
 
     Raises:
-        InvalidInputError: ``out`` holds something else, or a training with other options; or another is at work in it.
+        InvalidInputError: ``output`` holds something else, a training with other options, or one that is running.
         TrainingError: It cannot be written to.
     """
-    if data.resolve() in (out.resolve(), *out.resolve().parents):
-        raise InvalidInputError(f"{out} lies in {data}, which is only read. Name a folder elsewhere with out.")
-    work = out / "work"
-    lock = FileLock(lock_path(out / "train"))
+    if data.resolve() in (output.resolve(), *output.resolve().parents):
+        raise InvalidInputError(f"{output} lies in {data}, which is only read. Name another output_folder.")
+    work = output / "work"
+    path = lock_path(output / "train")
+
+    def refuse() -> None:
+        raise InvalidInputError(f"Another training is running in {output}. Wait for it, or name another output_folder.")
+
     try:
-        Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout as exc:
-        raise InvalidInputError(
-            f"Another training is at work in {out}. Wait for it, or name another folder with out."
-        ) from exc
+        lock = acquire_lock(path, refuse)
     except OSError as exc:
         raise TrainingError(
-            f"{lock.lock_file} cannot be locked ({exc}). Set RERANK_PLUGINS_CACHE to a folder that can be written to."
+            f"{path} cannot be locked ({exc}). Set RERANK_PLUGINS_CACHE to a folder that can be written to."
         ) from exc
-    try:
-        _check_place(out, work)
+    with lock:
+        _check_output(output, work)
         try:
             if fresh:
                 shutil.rmtree(work, ignore_errors=True)
             work.mkdir(parents=True, exist_ok=True)
-            _check_options(work / _OPTIONS, options)
+            _check_options(work / _OPTIONS_FILE, options)
         except OSError as exc:
-            raise TrainingError(f"{out} cannot be written to ({exc}). Name another folder with out.") from exc
+            raise TrainingError(f"{output} cannot be written to ({exc}). Name another output_folder.") from exc
         yield work
-    finally:
-        lock.release()
 
 
-def _check_place(out: Path, work: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise InvalidInputError(f"{out} is a file. Name a folder with out.")
-    if not out.is_dir() or (work / _OPTIONS).is_file():
+def _check_output(output: Path, work: Path) -> None:
+    if output.exists() and not output.is_dir():
+        raise InvalidInputError(f"{output} is a file. Name a folder with output_folder.")
+    if not output.is_dir() or (work / _OPTIONS_FILE).is_file():
         return
-    others = sorted(path.name for path in out.iterdir() if path != work)
+    others = sorted(path.name for path in output.iterdir() if path != work)
     if others:
         raise InvalidInputError(
-            f"{out} holds {', '.join(others[:3])}{' and more' if len(others) > 3 else ''}, and no training of ours. "
-            f"Name a new folder with out."
+            f"{output} holds {', '.join(others[:3])}{' and more' if len(others) > 3 else ''}, and no training of ours. "
+            f"Name a new output_folder."
         )
 
 
@@ -93,62 +100,87 @@ def _check_options(path: Path, options: Mapping[str, Any]) -> None:
         before = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as exc:
         raise InvalidInputError(
-            f"{path} cannot be read ({exc}). Begin anew with fresh=True (--fresh), or name another folder with out."
+            f"{path} cannot be read ({exc}). Start anew with fresh=True (--fresh), or name another output_folder."
         ) from exc
-    differ = [name for name in {**before, **options} if before.get(name) != options.get(name)]
-    if differ:
-        told = ", ".join(f"{name} {_short(before.get(name))} (now {_short(options.get(name))})" for name in differ)
+    different = [name for name in {**before, **options} if before.get(name) != options.get(name)]
+    if different:
+        changes = ", ".join(
+            f"{name} {_shorten(before.get(name))} (now {_shorten(options.get(name))})" for name in different
+        )
         raise InvalidInputError(
-            f"{path.parent} is of a training that was begun with {told}. Give the same to go on with it; begin anew "
-            f"with fresh=True (--fresh), which removes what it has; or name another folder with out."
+            f"{path.parent} is of a training that was started with {changes}. Give the same options to resume it; "
+            f"start anew with fresh=True (--fresh), which deletes it; or name another output_folder."
         )
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = str(value)
     return f"{text[:12]}…" if len(text) == 64 else text
 
 
-def mark_trained(work: Path, out: Path, told: Mapping[str, Any]) -> None:
-    """Say that the weights in ``out`` are those that the training kept."""
-    write_json(work / _TRAINED, {**told, "weights": _weights(out)})
+def write_outcome(work: Path, output: Path, outcome: TrainingOutcome) -> None:
+    """Write the outcome, with the digest of the weights in ``output``."""
+    write_json(work / _OUTCOME_FILE, {"outcome": asdict(outcome), "weights": _digest_weights(output)})
 
 
-def trained(work: Path, out: Path) -> dict[str, Any] | None:
-    """What `mark_trained` was told; None if the training has not ended.
+def read_outcome(work: Path, output: Path) -> TrainingOutcome | None:
+    """The outcome; None if the training has not ended.
 
     Raises:
-        InvalidInputError: ``out`` has other weights than were left there.
+        InvalidInputError: The weights in ``output`` are not those of the training.
     """
     try:
-        told: dict[str, Any] = json.loads((work / _TRAINED).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = json.loads((work / _OUTCOME_FILE).read_text(encoding="utf-8"))
+        outcome = TrainingOutcome(**content["outcome"])
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    if told.get("weights") != _weights(out):
+    if content.get("weights") != _digest_weights(output):
         raise InvalidInputError(
-            f"The weights in {out} are not those that the training left there. Begin anew with fresh=True (--fresh), "
-            f"or name another folder with out."
+            f"The weights in {output} are not those that the training wrote. Start anew with fresh=True (--fresh), "
+            f"or name another output_folder."
         )
-    return told
+    return outcome
 
 
-def _weights(out: Path) -> dict[str, str]:
-    return {file.name: hash_file(file) for file in sorted(out.glob("*.safetensors"))}
+def _digest_weights(output: Path) -> dict[str, str]:
+    return {file.name: hash_file(file) for file in sorted(output.glob("*.safetensors"))}
 
 
-def keep_candidates(work: Path, name: str, candidates: Mapping[str, list[tuple[str, float]]]) -> None:
-    """Write down what the first stage found, for a training that goes on."""
-    path = work / _CANDIDATES
-    scratch = path.with_name(f"{path.name}.part")
-    with scratch.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row) + "\n" for row in [name, *candidates.items()])
-    scratch.replace(path)
+def write_candidates(work: Path, stage: FirstStage) -> None:
+    """Write the candidates of the first stage, for a training that resumes."""
+    write_atomically(
+        work / _CANDIDATES_FILE, "".join(json.dumps(row) + "\n" for row in [stage.name, *stage.candidates.items()])
+    )
 
 
-def kept_candidates(work: Path) -> tuple[str, dict[str, list[tuple[str, float]]]] | None:
-    """What `keep_candidates` wrote, None if nothing."""
+def read_candidates(work: Path) -> FirstStage | None:
+    """The candidates that `write_candidates` wrote; None if there are none."""
     try:
-        name, *rows = map(json.loads, (work / _CANDIDATES).read_text(encoding="utf-8").splitlines())
-        return name, {query: [(passage, score) for passage, score in found] for query, found in rows}
+        name, *rows = map(json.loads, (work / _CANDIDATES_FILE).read_text(encoding="utf-8").splitlines())
+        return FirstStage(name, {query: [(passage, score) for passage, score in found] for query, found in rows})
     except (OSError, ValueError, TypeError):
         return None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace the file in one step."""
+    write_atomically(path, json.dumps(value, indent=1) + "\n")
+
+
+def publish(best: Path, output: Path) -> None:
+    """Copy the model in ``best`` to ``output``, its weights last.
+
+    Raises:
+        TrainingError: It cannot be written.
+    """
+    files = sorted(best.iterdir(), key=lambda file: file.suffix == ".safetensors")
+    try:
+        for file in files:
+            part = output / f"{file.name}.part"
+            shutil.copyfile(file, part)
+            part.replace(output / file.name)
+    except OSError as exc:
+        raise TrainingError(
+            f"The model cannot be written to {output} ({exc}). It is saved in {best}: free space, and run the same "
+            f"command again."
+        ) from exc
