@@ -14,7 +14,7 @@ from rerank_plugins import Pair
 from rerank_plugins.errors import ExportError, InvalidInputError
 from rerank_plugins.export import export_model
 from rerank_plugins.hub.fidelity_report import FIDELITY_FILE, read_reports
-from rerank_plugins.hub.folder import OPENVINO_FILE, missing_files
+from rerank_plugins.hub.folder import OPENVINO_FILE, list_missing_files
 from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
 
 
@@ -34,7 +34,7 @@ def test_the_description_is_copied_byte_for_byte(exported: Path, tmp_path: Path)
     """Configuration and tokenizer, whatever JSON there is beside the weights, and no weights of torch."""
     (exported / "special_tokens_map.json").write_text('{"pad_token": "[PAD]"}', encoding="utf-8")
     result = export_model(exported, "fp32", output_folder=tmp_path / "new", max_queries=2)
-    assert not missing_files(result.folder)
+    assert not list_missing_files(result.folder)
     for file in exported.glob("*.json"):
         assert (result.folder / file.name).read_bytes() == file.read_bytes()
     names = {name for name in contents(result.folder) if not name.endswith(".json")}
@@ -76,7 +76,7 @@ def test_sharded_weights_leave_no_index_behind(fresh_bert: Path, tmp_path: Path)
     assert result.report["compared_with"] == "torch fp32"
     assert result.is_default
     shutil.rmtree(fresh_bert)
-    assert not missing_files(result.folder)
+    assert not list_missing_files(result.folder)
     assert CrossEncoderScorer.from_folder(result.folder, precision="fp32").score([("cat", "bread")])
 
 

@@ -79,16 +79,16 @@ def test_what_fails_now_works_again_later() -> None:
     assert scores(reranker, TEXTS) == first
 
 
-@pytest.mark.parametrize("slots", [20, 50, 200, 2000])
-def test_memory_that_runs_out_makes_smaller_batches(slots: int) -> None:
+@pytest.mark.parametrize("padded_tokens", [20, 50, 200, 2000])
+def test_memory_that_runs_out_makes_smaller_batches(padded_tokens: int) -> None:
     """The unfinished rows are computed in batches of half the size, down to one row; and it is remembered."""
     texts = [f"{number}".ljust(3 + number % 13, "a") for number in range(100)]
-    engine = SmallMemoryEngine(padded_tokens=slots)
+    engine = SmallMemoryEngine(padded_tokens=padded_tokens)
     reranker = toy_reranker(engine)
     assert scores(reranker, texts) == pytest.approx(scores(toy_reranker(), texts))
     stats = reranker.stats()
-    assert (stats.out_of_memory > 0) == (slots < 2000)
-    assert slots // 2 <= stats.token_budget <= slots or stats.token_budget == 2048
+    assert (stats.out_of_memory > 0) == (padded_tokens < 2000)
+    assert padded_tokens // 2 <= stats.token_budget <= padded_tokens or stats.token_budget == 2048
     assert scores(reranker, texts)
     assert reranker.stats().out_of_memory == stats.out_of_memory
 
@@ -104,7 +104,7 @@ def test_only_the_unfinished_rows_are_computed_again() -> None:
 
     texts = [f"{number:l>400}" for number in range(10)] + [f"{number:s>5}" for number in range(40)]
     # Batches of long rows fit; 40 short ones do not.
-    reranker = toy_reranker(SmallMemoryEngine(Counting(), slots=404 * 3), token_budget=404 * 2)
+    reranker = toy_reranker(SmallMemoryEngine(Counting(), padded_tokens=404 * 3), token_budget=404 * 2)
     assert len(scores(reranker, texts)) == 50
     assert sum(computed) == 50
 
@@ -112,7 +112,7 @@ def test_only_the_unfinished_rows_are_computed_again() -> None:
 def test_a_row_that_fits_nowhere_fails_its_own_request() -> None:
     """One pair too long for the memory is an OutOfMemoryError, which is a ScoringError; shorter ones go on."""
     reranker = toy_reranker(SmallMemoryEngine(padded_tokens=100))
-    with pytest.raises(OutOfMemoryError, match="slots do not fit"):
+    with pytest.raises(OutOfMemoryError, match="padded tokens do not fit"):
         reranker.rerank("q", ["a" * 300, "b"])
     assert issubclass(OutOfMemoryError, ScoringError | MemoryError)
     assert len(reranker.rerank("q", TEXTS)) == 4
