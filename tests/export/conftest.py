@@ -33,8 +33,8 @@ def exported(session_export: Export, tmp_path: Path) -> Path:
 def choosing_on_a_new_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """No accelerator, and bf16 and exact int8 for the choice only: what is computed is what this machine can."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr("rerank_plugins.backends.openvino.cpu_has_bf16", lambda: True)
-    monkeypatch.setattr("rerank_plugins.backends.int8.int8_is_exact", lambda: True)
+    monkeypatch.setattr("rerank_plugins.backends.cpu.has_bf16", lambda: True)
+    monkeypatch.setattr("rerank_plugins.backends.cpu.int8_is_exact", lambda: True)
 
 
 @pytest.fixture

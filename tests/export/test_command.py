@@ -41,7 +41,7 @@ def test_a_processor_that_clips_int8_is_told_what_it_gains(
 ) -> None:
     """Nothing there, and what auto takes instead; elsewhere nothing is said."""
     edit_report(exported, "int8", passed=True)
-    monkeypatch.setattr("rerank_plugins.backends.int8.int8_is_exact", lambda: exact)
+    monkeypatch.setattr("rerank_plugins.backends.cpu.int8_is_exact", lambda: exact)
     result = CliRunner().invoke(app, ["export", str(exported), "--max-queries", "10"])
     assert result.exit_code == 0, result.output
     assert ("clips int8 products" in result.stderr) is not exact

@@ -32,7 +32,7 @@ def test_int8_is_not_the_default_where_its_products_are_clipped(
 ) -> None:
     """What is exact is as fast there; the reason says so. By its name it loads."""
     edit_report(exported, "int8", passed=True)
-    monkeypatch.setattr("rerank_plugins.backends.int8.int8_is_exact", lambda: False)
+    monkeypatch.setattr("rerank_plugins.backends.cpu.int8_is_exact", lambda: False)
     choice = choose_engine(exported)
     assert choice.precision == "bf16"
     assert "clips int8 products" in choice.why
@@ -46,7 +46,7 @@ def test_int8_alone_is_taken_where_its_products_are_clipped(
     edit_report(exported, "int8", passed=True)
     for name in (exported / "model.safetensors", exported / OPENVINO_FILE):
         name.unlink()
-    monkeypatch.setattr("rerank_plugins.backends.int8.int8_is_exact", lambda: False)
+    monkeypatch.setattr("rerank_plugins.backends.cpu.int8_is_exact", lambda: False)
     choice = choose_engine(exported)
     assert choice.precision == "int8"
     assert "computed in fp32" in choice.why
@@ -97,7 +97,7 @@ def test_fp32_below_the_floor_is_not_the_default(
     exported: Path, edit_report: Edit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where auto would come to it, the error says how far it fell and what computes the model right."""
-    monkeypatch.setattr("rerank_plugins.backends.openvino.cpu_has_bf16", lambda: False)
+    monkeypatch.setattr("rerank_plugins.backends.cpu.has_bf16", lambda: False)
     edit_report(exported, "int8", passed=False, accepted=False)
     edit_report(exported, "fp32", passed=False, accepted=False, below_floor=["a logit differs by 0.5"])
     with pytest.raises(ModelLoadError, match=r"a logit differs by 0\.5.*Use engine='torch'"):

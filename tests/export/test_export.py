@@ -107,7 +107,7 @@ def test_bf16_is_refused_at_once_where_the_processor_has_none(
     fresh_bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before anything is converted or compared."""
-    monkeypatch.setattr("rerank_plugins.backends.openvino.lists_bf16", lambda: False)
+    monkeypatch.setattr("rerank_plugins.backends.cpu.has_bf16_instructions", lambda: False)
     before = sorted(fresh_bert.rglob("*"))
     with pytest.raises(InvalidInputError, match=r"has no bf16 .* take precision='fp32': the file is the same"):
         export_model(fresh_bert, "bf16")

@@ -24,7 +24,7 @@ def test_every_pair_is_scored_once(tmp_path: Path) -> None:
     teacher = KeywordTeacher("bread")
     collection = make_collection()
     folder = collection.write(tmp_path / "data")
-    with load_systems([Reranker(teacher)], load_reranker) as (one,), progress_bar(shown=False) as bar:
+    with load_systems([Reranker(teacher)]) as (one,), progress_bar(visible=False) as bar:
         logits = compute_teacher_logits(one, read_collection(folder), LISTS, tmp_path, bar)
     assert logits == {"q1": {"p1a": -5.0, "p1b": 5.0, "p1c": -5.0}}
     assert len(teacher.pairs) == 3
@@ -39,7 +39,7 @@ def test_a_teachers_probabilities_become_logits(tmp_path: Path) -> None:
 
     folder = make_collection().write(tmp_path / "data")
     sure = Reranker(Sure("bread"), scale="probability")
-    with load_systems([sure], load_reranker) as (one,), progress_bar(shown=False) as bar:
+    with load_systems([sure]) as (one,), progress_bar(visible=False) as bar:
         logits = compute_teacher_logits(one, read_collection(folder), LISTS, tmp_path, bar)
     assert logits["q1"]["p1b"] == pytest.approx(13.8, abs=0.1)
     assert logits["q1"]["p1a"] == pytest.approx(-13.8, abs=0.1)
@@ -52,7 +52,7 @@ def test_a_teachers_scores_are_written_down(bert_openvino: object, fresh_ir: Pat
     with load_reranker(fresh_ir, engine="openvino", precision="fp32") as teacher:
         found = []
         for _ in range(2):
-            with load_systems([teacher], load_reranker) as (one,), progress_bar(shown=False) as bar:
+            with load_systems([teacher]) as (one,), progress_bar(visible=False) as bar:
                 found.append(compute_teacher_logits(one, read_collection(folder), LISTS, tmp_path, bar))
             rows = teacher.stats().rows
         assert found[0] == found[1]
