@@ -90,7 +90,9 @@ def test_neighbours_share_a_quarter() -> None:
 
 def test_the_score_is_the_best_window_s(bert_folder: Path) -> None:
     """A long document's logit is the highest of its windows' logits, each computed as a row of its own."""
-    scorer = CrossEncoderScorer.from_folder(bert_folder, engine="openvino", max_length=40, max_windows=20)
+    scorer = CrossEncoderScorer.from_folder(
+        bert_folder, engine="openvino", max_length=40, long_documents="windows", max_windows=20
+    )
     query, document = (
         "cat",
         " ".join(["bread", "sun", "food", "flour", "water", "plants"][n * n % 6] for n in range(300)),
@@ -255,7 +257,7 @@ def test_kept_scores_of_windows_and_of_cut_documents_stay_apart(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"long_documents": "split"}, "long_documents must be 'truncate' or 'windows', got 'split'"),
+        ({"long_documents": "split"}, "long_documents must be one of truncate, windows; got 'split'"),
         ({"long_documents": "windows", "max_windows": 0}, "max_windows must be a whole number of at least 1"),
         ({"max_windows": True}, "max_windows must be a whole number of at least 1"),
     ],

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 
-__all__ = ["torch_installed"]
-
 
 def torch_installed() -> bool:
     """Whether the extra ``torch`` is installed. Imports nothing."""

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import platform
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 from rerank_plugins._internal.extras import torch_installed
+from rerank_plugins._internal.loading_options import EngineName, Precision
 from rerank_plugins.backends import cpu
-from rerank_plugins.backends.base import EngineName, Precision
 from rerank_plugins.errors import InvalidInputError, MissingExtraError, ModelLoadError
 from rerank_plugins.hub.config import check_custom_code, list_custom_classes
 from rerank_plugins.hub.fidelity_report import describe_shortfall, find_report, is_accepted
-from rerank_plugins.hub.folder import has_only_int8, has_torch_weights
-
-__all__ = ["EngineChoice", "check_names", "choose_engine", "find_accelerator"]
+from rerank_plugins.hub.folder import has_torch_weights, list_formats
 
 
 class EngineChoice(NamedTuple):
@@ -26,21 +24,12 @@ class EngineChoice(NamedTuple):
     why: str
 
 
-def check_names(engine: str, precision: str) -> None:
-    """Raise `InvalidInputError` for an engine or a precision that does not exist."""
-    for label, got, known in (("engine", engine, get_args(EngineName)), ("precision", precision, get_args(Precision))):
-        if got not in known:
-            raise InvalidInputError(f"{label} must be one of {', '.join(known)}; got {got!r}.")
-
-
 def choose_engine(
     folder: Path | None, *, engine: EngineName = "auto", precision: Precision = "auto", device: str | None = None
 ) -> EngineChoice:
     """Settle every ``"auto"`` on this machine, for the model in ``folder``, or with None for one that has all files."""
-    check_names(engine, precision)
     if device is not None:
-        device = str(device).lower()
-        device = "cpu" if device.startswith("cpu:") else device
+        device = "cpu" if device.lower().startswith("cpu:") else device.lower()
     if engine == "auto":
         engine, device, why = _choose_engine_name(folder, device, precision)
     else:
@@ -128,7 +117,8 @@ def _choose_precision(folder: Path | None) -> tuple[Precision, str]:
     """The fastest precision on this CPU that is known to keep the model's order, and why."""
     report = _report(folder, "int8")
     accepted = report is not None and is_accepted(report)
-    if folder is not None and has_only_int8(folder, convertible=torch_installed()):
+    formats = list_formats(folder) if folder else []
+    if formats == ["int8"] or (formats == ["torch", "int8"] and not torch_installed()):
         if report is not None and not accepted:
             raise ModelLoadError(
                 f"{folder} has an int8 file only, and that fell below its floor of fidelity: "

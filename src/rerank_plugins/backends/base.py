@@ -7,11 +7,8 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rerank_plugins._internal.loading_options import EngineName, Precision
+from rerank_plugins._internal.loading_options import Precision
 from rerank_plugins.errors import ModelLoadError
-
-__all__ = ["CPU_PADDING", "Engine", "EngineName", "Logits", "Precision", "Tokens", "flatten_logits"]
-
 
 CPU_PADDING = 0.1
 """`Engine.max_padding` where a batch costs in proportion to its padded tokens."""

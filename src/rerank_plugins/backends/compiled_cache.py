@@ -19,8 +19,6 @@ from rerank_plugins._internal.files import make_scratch_folder
 from rerank_plugins.backends.cpu import count_affinity_cpus
 from rerank_plugins.hub.cache_dirs import cache_root
 
-__all__ = ["MAX_UNUSED_DAYS", "MIN_WEIGHT_BYTES", "compile_cached"]
-
 _log = logging.getLogger("rerank_plugins")
 
 MIN_WEIGHT_BYTES = 200_000_000

@@ -20,8 +20,6 @@ from rerank_plugins.hub.config import find_pad_token_id
 from rerank_plugins.hub.folder import OPENVINO_FILE
 from rerank_plugins.hub.weights import CONVERTED_FROM_FILE, conversion_is_stale, fingerprint_weights
 
-__all__ = ["convert", "convert_once", "trace_model"]
-
 _log = logging.getLogger("rerank_plugins")
 
 

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-__all__ = [
-    "bf16_is_right",
-    "count_affinity_cpus",
-    "count_usable_cpus",
-    "explain_no_bf16",
-    "has_bf16",
-    "has_bf16_instructions",
-    "int8_is_exact",
-]
 
 # The share of a product that it may differ from the exact one. Rounding to bf16 moves a product of 1,024 terms by half
 # a percent, a wrong kernel by about its own size.
@@ -56,37 +47,29 @@ def _read_quotas(proc: Path) -> Iterator[float]:
         root, place = mount[0].split()[3:5]
         kind, _, options = mount[1].split()[:3]
         for _, controllers, group in groups:
-            if kind == "cgroup2" and not controllers:
-                yield from _read_quotas_upwards(Path(place), root, group, _read_v2_quota)
-            elif kind == "cgroup" and "cpu" in controllers.split(",") and "cpu" in options.split(","):
-                yield from _read_quotas_upwards(Path(place), root, group, _read_v1_quota)
+            v1 = kind == "cgroup" and "cpu" in controllers.split(",") and "cpu" in options.split(",")
+            if v1 or (kind == "cgroup2" and not controllers):
+                yield from _read_quotas_upwards(Path(place), root, group)
 
 
-def _read_quotas_upwards(
-    place: Path, root: str, group: str, read_quota: Callable[[Path], float | None]
-) -> Iterator[float]:
+def _read_quotas_upwards(place: Path, root: str, group: str) -> Iterator[float]:
     """The quotas from the group's folder up to the mount point: the lowest of them counts."""
     inside = PurePosixPath(group)
     # In a container the mount shows only the part of the tree below ``root``.
     folder = place / inside.relative_to(root) if inside.is_relative_to(root) else place
     while folder.is_relative_to(place):
-        try:
-            quota = read_quota(folder)
-        except (OSError, ValueError):
-            quota = None  # the group at the root has no such file
-        if quota is not None and quota > 0:
-            yield quota
+        # The group at the root has no such file; without a quota it says "max" (v2) or -1 (v1).
+        with contextlib.suppress(OSError, ValueError):
+            v2 = folder / "cpu.max"
+            texts = v2.read_text().split() if v2.is_file() else _read_v1_quota(folder)
+            quota, period = map(int, texts)
+            if quota > 0:
+                yield quota / period
         folder = folder.parent
 
 
-def _read_v2_quota(folder: Path) -> float | None:
-    quota, period = (folder / "cpu.max").read_text().split()
-    return None if quota == "max" else int(quota) / int(period)
-
-
-def _read_v1_quota(folder: Path) -> float | None:
-    quota = int((folder / "cpu.cfs_quota_us").read_text())
-    return None if quota < 0 else quota / int((folder / "cpu.cfs_period_us").read_text())
+def _read_v1_quota(folder: Path) -> list[str]:
+    return [(folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")]
 
 
 def has_bf16() -> bool:

@@ -8,8 +8,6 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-__all__ = ["limit_to_first_token"]
-
 _log = logging.getLogger("rerank_plugins")
 
 # The order of summation differs between the two, so that fp32 logits differ by rounding.

@@ -5,24 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Hashable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 from weakref import WeakValueDictionary
 
 import numpy as np
 
 from rerank_plugins._internal.fork import make_lock
+from rerank_plugins._internal.loading_options import EngineName, Precision
 from rerank_plugins.backends import cpu
 from rerank_plugins.backends.auto import EngineChoice, choose_engine
-from rerank_plugins.backends.base import Engine, EngineName, Precision
+from rerank_plugins.backends.base import Engine
 from rerank_plugins.errors import ModelLoadError, RerankError
 from rerank_plugins.hub.cache_dirs import conversion_folder
-from rerank_plugins.hub.config import check_cross_encoder, find_pad_token_id, read_config
-
-if TYPE_CHECKING:
-    from rerank_plugins.backends.openvino import OpenVINOEngine
-    from rerank_plugins.backends.torch import TorchEngine
-
-__all__ = ["load_engine"]
+from rerank_plugins.hub.config import find_pad_token_id, read_config
 
 _log = logging.getLogger("rerank_plugins")
 
@@ -46,7 +41,7 @@ def load_engine(
     """Load the model in ``folder``, or return the engine that was loaded from the same files in the same way.
 
     Raises:
-        InvalidInputError: An unknown name, or a precision that the engine or device cannot compute.
+        InvalidInputError: The engine or the device cannot compute the precision.
         MissingExtraError: The torch engine, or a conversion, without the ``torch`` extra.
         ModelLoadError: The folder's files cannot be used.
     """
@@ -60,11 +55,9 @@ def load_engine(
             torch.set_num_threads(threads)  # another engine may have changed it meanwhile
         return loaded
     _log.info("%s: %s, %s on %s (%s)", folder, choice.engine, choice.precision, choice.device, choice.why)
-    check_cross_encoder(folder)
     pad = find_pad_token_id(folder)
     try:
         new = _create_engine(folder, choice, threads)
-        _check_runs(new, pad)
         if _reads_padding(new, folder, pad):
             new.pad_to_multiple_of, new.max_padding = 1, 0.0
     except (RerankError, MemoryError):
@@ -80,7 +73,7 @@ def load_engine(
         return _engines.setdefault(_key(folder, choice, threads), new)
 
 
-def _create_engine(folder: Path, choice: EngineChoice, threads: int | None) -> OpenVINOEngine | TorchEngine:
+def _create_engine(folder: Path, choice: EngineChoice, threads: int | None) -> Any:
     if choice.engine == "torch":
         from rerank_plugins.backends.torch import TorchEngine
 
@@ -96,22 +89,15 @@ def _suggest_remedy(folder: Path, pad: int) -> str:
     return "Use another model, or report this one."
 
 
-def _check_runs(engine: Engine, pad: int) -> None:
-    """Score two short rows, one of them padded, so that a model that cannot is refused now and not at work."""
-    ids = np.full((2, 4), 0 if pad else 1, dtype=np.int64)
-    mask = np.ones_like(ids)
-    ids[1, -1], mask[1, -1] = pad, 0
-    engine.logits(ids, mask, np.zeros_like(ids))
-
-
 def _reads_padding(engine: Engine, folder: Path, pad: int) -> bool:
     """Whether padding changes a row's logit in spite of the attention mask.
 
     It does in ConvBERT, whose convolutions take no mask, in FNet and in Nystromformer. Their rows must not be padded.
+    A model that cannot score two rows raises here, before it is used.
     """
     length = 8
-    shape = (1, 4 * length)
-    ids, mask, types = np.full(shape, pad, dtype=np.int64), np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    shape = (2, 4 * length)
+    ids, mask, types = np.full(shape, pad, np.int64), np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     ids[:, :length], mask[:, :length] = 0 if pad else 1, 1
     # The second half is a passage, if the model tells segments apart.
     types[:, length // 2 : length] = int(read_config(folder).get("type_vocab_size") or 0) > 1

@@ -8,7 +8,8 @@ import threading
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from rerank_plugins.backends.base import CPU_PADDING, Logits, Precision, Tokens, flatten_logits
+from rerank_plugins._internal.loading_options import Precision
+from rerank_plugins.backends.base import CPU_PADDING, Logits, Tokens, flatten_logits
 from rerank_plugins.errors import InvalidInputError, MissingExtraError, ModelLoadError, OutOfMemoryError, ScoringError
 from rerank_plugins.hub.config import read_config
 from rerank_plugins.hub.folder import TORCH_FILES, has_torch_weights
@@ -19,27 +20,21 @@ try:
 except ImportError as exc:
     raise MissingExtraError("torch", "The torch engine", str(exc.name)) from exc
 
-__all__ = ["TorchEngine", "load_classifier", "load_torch_model", "ran_out_of_memory", "takes_token_types"]
-
-# Measured on an H200 beside other work, v2-m3's shape in fp16, texts new in every call: 49 ms a batch and 2.7 to 4.1 us
-# a padded token. So a batch costs as much as 12,000 tokens of padding, most of it for its new shape: with texts met
-# before, a call of seven batches took 106 ms. The two numbers are derived from this; their effect was not measured. In
-# fp32, where a padded token costs 16 us, padding does not pay.
-HALF_PRECISION_PADDING = 0.5
-HALF_PRECISION_MULTIPLE = 64
-
-# With rows of any length a process grew from 487 MB after 200 calls of 1 to 60 documents to 595 MB after 1,000 (4
-# layers of 128), because memory that is freed in many sizes is fragmented. With this multiple: from 447 to 471 MB.
-CPU_MULTIPLE = 16
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_padding(precision: Precision, device: str) -> tuple[float, int]:
     """``max_padding`` and ``pad_to_multiple_of`` of `Engine`."""
+    # Measured on an H200 beside other work, v2-m3's shape in fp16, texts new in every call: 49 ms a batch and 2.7 to
+    # 4.1 us a padded token. So a batch costs as much as 12,000 tokens of padding, most of it for its new shape: with
+    # texts met before, a call of seven batches took 106 ms. The two numbers are derived from this; their effect was not
+    # measured. In fp32, where a padded token costs 16 us, padding does not pay.
     if device.startswith("cuda") and precision != "fp32":
-        return HALF_PRECISION_PADDING, HALF_PRECISION_MULTIPLE
-    return CPU_PADDING, CPU_MULTIPLE if device == "cpu" else 1
+        return 0.5, 64
+    # With rows of any length a process grew from 487 MB after 200 calls of 1 to 60 documents to 595 MB after 1,000 (4
+    # layers of 128), because memory that is freed in many sizes is fragmented. With this multiple: from 447 to 471 MB.
+    return CPU_PADDING, 16 if device == "cpu" else 1
 
 
 class TorchEngine:

@@ -77,7 +77,7 @@ def _cache() -> str:
 
 
 def _conversion(folder: Path, choice: EngineChoice) -> str:
-    if choice.engine != "openvino" or not model_folder.needs_conversion(folder):
+    if choice.engine != "openvino" or model_folder.list_formats(folder) != ["torch"]:
         return ""
     place = conversion_folder(folder)
     if (place / model_folder.OPENVINO_FILE).is_file() and not conversion_is_stale(folder, place):

@@ -53,16 +53,6 @@ def _is_reranker(folder: Path) -> bool:
         return False  # damaged: loading it by name says what is wrong
 
 
-def _files(folder: Path) -> str:
-    kinds = {
-        "torch": model_folder.has_torch_weights(folder),
-        "openvino": model_folder.find_file(folder, model_folder.OPENVINO_FILE) is not None,
-        "int8": model_folder.find_file(folder, model_folder.OPENVINO_INT8_FILE) is not None,
-        "onnx": model_folder.find_file(folder, model_folder.ONNX_FILE) is not None,
-    }
-    return ", ".join(kind for kind, there in kinds.items() if there)
-
-
 def models() -> None:
     """List the rerankers on this machine, and how to get the default one."""
     table = Table(box=None, pad_edge=False)
@@ -70,7 +60,7 @@ def models() -> None:
         table.add_column(heading, overflow="fold")
     rows = list_models()
     for name, where, folder in rows:
-        table.add_row(name, where, _files(folder))
+        table.add_row(name, where, ", ".join(model_folder.list_formats(folder)))
     console = Console()
     console.print(table)
     last = DEFAULT_MODEL.rsplit("/", maxsplit=1)[-1]

@@ -17,7 +17,7 @@ from rerank_plugins.evaluation.verification import verify as verify_scores
 from rerank_plugins.loading import load_reranker
 
 if TYPE_CHECKING:
-    from rerank_plugins.backends.base import EngineName, Precision
+    from rerank_plugins._internal.loading_options import EngineName, Precision
 
 _WIDTHS = {"published": 9, "as": 7, "in": 4, "here": 8, "difference": 10, "tolerance": 9, "": 3}
 

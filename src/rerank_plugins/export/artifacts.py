@@ -9,9 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from rerank_plugins._internal.files import free_bytes, make_scratch_folder
+from rerank_plugins._internal.files import acquire_lock, free_bytes, make_scratch_folder
 from rerank_plugins.errors import ExportError, InvalidInputError
 from rerank_plugins.hub import folder as model_folder
 from rerank_plugins.hub.cache_dirs import lock_path
@@ -27,21 +25,13 @@ def alone(target: Path) -> Iterator[None]:
     """Hold ``target`` against other exports; wait for one that is under way, in this process or another."""
     path = lock_path(target / "export")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            _log.warning("Another process is exporting to %s; waiting for it.", target)
-            lock.acquire()
+        lock = acquire_lock(path, lambda: _log.warning("Another process is exporting to %s; waiting for it.", target))
     except OSError as exc:
         raise ExportError(
             f"{path} cannot be locked ({exc}). Set RERANK_PLUGINS_CACHE to a folder that can be written to."
         ) from exc
-    try:
+    with lock:
         yield
-    finally:
-        lock.release()
 
 
 @contextmanager

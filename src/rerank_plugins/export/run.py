@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import track
 
 from rerank_plugins._internal.extras import torch_installed
-from rerank_plugins.backends.base import EngineName, Precision
+from rerank_plugins._internal.loading_options import EngineName, Precision
 from rerank_plugins.backends.cpu import has_bf16
 from rerank_plugins.backends.openvino import find_graph, read_graph
 from rerank_plugins.errors import ExportError, InvalidInputError, RerankError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import glob
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from huggingface_hub import constants, model_info, snapshot_download
@@ -22,8 +22,6 @@ from rerank_plugins._internal.files import expand
 from rerank_plugins.errors import InvalidInputError, MissingExtraError, ModelLoadError, ModelNotFoundError, RerankError
 from rerank_plugins.hub.config import explain_custom_code, is_cross_encoder, list_custom_classes
 from rerank_plugins.hub.folder import ONNX_FILE, OPENVINO_FILE, OPENVINO_INT8_FILE, list_missing_files
-
-__all__ = ["find_model", "is_folder", "list_bundled_models"]
 
 _BUNDLED = ("embed-static-en", "rerank-mini-en")
 _REPO_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -143,7 +141,8 @@ def _download(repo_id: str, revision: str | None, cache_folder: Path | None, sea
     try:
         # One plain request: the client's other ways to list files try for half a minute without a network.
         files = [file.rfilename for file in model_info(repo_id, revision=revision, timeout=10).siblings or ()]
-        selected = _select_files(repo_id, files, custom_classes=_fetch_custom_classes(fetch))
+        custom_classes = list_custom_classes(Path(fetch(allow_patterns=["config.json"])))
+        selected = _select_files(repo_id, files, custom_classes=custom_classes)
         folder = Path(fetch(allow_patterns=selected))
         # Only the weights themselves name their shards and their external files.
         parts = [glob.escape(name) for name in list_missing_files(folder) if name in files]
@@ -166,14 +165,6 @@ def _explain_hub_error(exc: Exception, revision: str | None, cache: str | Path) 
         return f"the download cannot be written to {cache} ({exc}): set HF_HOME to a folder with free space"
     # The client's transport has changed its errors with its versions.
     return f"the hub cannot be reached from here, or refuses the name ({type(exc).__name__})"
-
-
-def _fetch_custom_classes(fetch: Callable[..., str]) -> list[str]:
-    """`list_custom_classes` of a repository, of which only config.json is downloaded."""
-    try:
-        return list_custom_classes(Path(fetch(allow_patterns=["config.json"])))
-    except Exception:  # noqa: BLE001 - what fails here fails again, and is reported, when all files are downloaded
-        return []
 
 
 def _select_files(repo_id: str, files: list[str], *, custom_classes: Sequence[str] = ()) -> list[str]:

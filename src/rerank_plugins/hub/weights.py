@@ -14,16 +14,6 @@ from rerank_plugins.hub.config import list_custom_classes
 from rerank_plugins.hub.folder import ONNX_FILE, OPENVINO_FILE, find_file, has_torch_weights
 from rerank_plugins.hub.onnx_files import list_external_files
 
-__all__ = [
-    "CONVERTED_FROM_FILE",
-    "conversion_is_stale",
-    "count_fp32_bytes",
-    "fingerprint_weights",
-    "hash_file",
-    "list_source_weights",
-    "weights_changed",
-]
-
 CONVERTED_FROM_FILE = Path("openvino") / "converted_from.json"
 
 
