@@ -100,13 +100,10 @@ def json_object(line: str, source: str, number: int) -> dict[str, Any]:
         row = json.loads(line)
     except (ValueError, RecursionError) as exc:
         raise InvalidInputError(f"{source}, line {number} is not JSON ({exc}). Expected one object a line.") from exc
-    if not isinstance(row, dict):
+    if not isinstance(row, dict) or not isinstance(row.get("text"), str):
+        problem = "has no string field 'text'" if isinstance(row, dict) else f"is a JSON {type(row).__name__}"
         raise InvalidInputError(
-            f"{source}, line {number} is a JSON {type(row).__name__}. Expected one object a line, with a field 'text'."
-        )
-    if not isinstance(row.get("text"), str):
-        raise InvalidInputError(
-            f'{source}, line {number} has no string field \'text\'. Expected {{"text": "..."}}; other fields are kept.'
+            f'{source}, line {number} {problem}. Expected one object a line: {{"text": "..."}}; other fields are kept.'
         )
     return row
 

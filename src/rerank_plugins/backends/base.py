@@ -56,8 +56,7 @@ class Engine(Protocol):
     def logits(self, input_ids: Tokens, attention_mask: Tokens, token_type_ids: Tokens | None) -> Logits:
         """Score a batch: three int64 arrays [batch, length], padded at the end, give float32 [batch].
 
-        Raises:
-            OutOfMemoryError: A smaller batch might fit.
+        `OutOfMemoryError` if a smaller batch might fit.
         """
 
 

@@ -38,13 +38,7 @@ def load_engine(
     device: str | None = None,
     threads: int | None = None,
 ) -> Engine:
-    """Load the model in ``folder``, or return the engine that was loaded from the same files in the same way.
-
-    Raises:
-        InvalidInputError: The engine or the device cannot compute the precision.
-        MissingExtraError: The torch engine, or a conversion, without the ``torch`` extra.
-        ModelLoadError: The folder's files cannot be used.
-    """
+    """Load the model in ``folder``, or return the engine that was loaded from the same files in the same way."""
     choice = choose_engine(folder, engine=engine, precision=precision, device=device)
     with _engines_lock:
         loaded = _engines.get(_key(folder, choice, threads))
@@ -109,16 +103,10 @@ def _reads_padding(engine: Engine, folder: Path, pad: int) -> bool:
 
 
 def _key(folder: Path, choice: EngineChoice, threads: int | None) -> Hashable:
+    """All that an engine depends on: names, sizes and times of the model's files, and the arithmetic."""
     arithmetic = (cpu.int8_is_exact(), cpu.has_bf16()) if choice.engine == "openvino" else None
     places = dict.fromkeys((folder.resolve(), conversion_folder(folder).resolve()))
-    state = tuple(_list_file_states(place / part) for place in places for part in ("", "openvino", "onnx"))
-    return (*places, state, choice.engine, choice.precision, choice.device, threads, arithmetic)
-
-
-def _list_file_states(folder: Path) -> Hashable:
-    """Names, sizes and times of the model's files in ``folder``; empty if the folder does not exist."""
-    if not folder.is_dir():
-        return ()
-    files = (path for path in sorted(folder.iterdir()) if path.name in _DESCRIPTIONS or path.suffix in _WEIGHTS)
-    states = ((path.name, path.stat()) for path in files if path.is_file())
-    return tuple((name, state.st_size, state.st_mtime_ns) for name, state in states)
+    files = [path for place in places for part in ("", "openvino", "onnx") for path in sorted((place / part).glob("*"))]
+    files = [path for path in files if path.name in _DESCRIPTIONS or path.suffix in _WEIGHTS]
+    states = tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for path in files if path.is_file())
+    return (*places, states, choice.engine, choice.precision, choice.device, threads, arithmetic)

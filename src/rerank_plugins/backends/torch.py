@@ -124,32 +124,25 @@ class WeightsReport(NamedTuple):
 
     architecture: str
     missing: list[str]
-    """Weights that the folder lacks, so that transformers initialized them at random."""
+    """Weights that the folder lacks, so that transformers initialized them at random, beside those of the head."""
+    missing_head: list[str]
+    """The missing weights of the ranking head, including its pooler's."""
     unused: list[str]
     """Weights of layers and embeddings in the folder that the model does not use."""
-    body_prefix: str
-    """The prefix of the names of all weights but the head's."""
-
-    @property
-    def missing_head(self) -> list[str]:
-        """The missing weights of the ranking head, including its pooler's."""
-        return [name for name in self.missing if not name.startswith(self.body_prefix) or ".pooler." in name]
 
     def check(self, folder: Path, *, new_head: bool = False) -> None:
         """Raise `ModelLoadError` unless they fit; with ``new_head`` the ranking head may be missing."""
-        head = self.missing_head
-        missing = [name for name in self.missing if name not in head]
-        if missing or self.unused:
+        if self.missing or self.unused:
             raise ModelLoadError(
                 f"The weights in {folder} are not those of a {self.architecture}, which its config.json names: "
-                f"{_format_names(missing)} missing, {_format_names(self.unused)} not used by it. Random or wrong "
+                f"{_format_names(self.missing)} missing, {_format_names(self.unused)} not used by it. Random or wrong "
                 f"numbers would rank. If the download is incomplete, download the model again; if the model needs "
                 f"code of its own, use its ONNX or OpenVINO file: code from model folders is never run."
             )
-        if head and not new_head:
+        if self.missing_head and not new_head:
             raise ModelLoadError(
-                f"The weights in {folder} have no ranking head ({', '.join(head)} missing): random numbers would rank. "
-                f"Expected a trained cross-encoder; this looks like a plain encoder or an embedder."
+                f"The weights in {folder} have no ranking head ({', '.join(self.missing_head)} missing): random "
+                f"numbers would rank. Expected a trained cross-encoder; this looks like a plain encoder or an embedder."
             )
 
 
@@ -170,12 +163,12 @@ def load_classifier(folder: Path, dtype: Any) -> tuple[Any, WeightsReport]:
         ) from exc
     model.config.use_cache = False  # decoders would keep keys and values for a next token
     unused = [name for name in info["unexpected_keys"] if _MUST_BE_USED.search(name) and not _NOT_LEARNED.search(name)]
-    report = WeightsReport(
-        type(model).__name__, sorted(info["missing_keys"]), sorted(unused), f"{model.base_model_prefix}."
-    )
+    missing, body = sorted(info["missing_keys"]), f"{model.base_model_prefix}."
+    head = [name for name in missing if not name.startswith(body) or ".pooler." in name]
+    report = WeightsReport(type(model).__name__, [name for name in missing if name not in head], head, sorted(unused))
     return model.eval(), report
 
 
-def _format_names(names: list[str], most: int = 3) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"{len(names)} weights ({', '.join(names[:most])}{more})" if names else "none"
+def _format_names(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{len(names)} weights ({', '.join(names[:3])}{more})" if names else "none"

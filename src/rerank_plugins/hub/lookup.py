@@ -115,9 +115,7 @@ def _why_offline(cache_folder: Path | None, *, local_files_only: bool) -> str | 
     if local_files_only or constants.HF_HUB_OFFLINE:
         return f"the hub was not asked ({'local_files_only=True' if local_files_only else 'HF_HUB_OFFLINE is set'})"
     if cache_folder is None and constants.HF_HUB_CACHE.startswith("~"):
-        return (
-            "it was not asked, because this user has no home folder to download to: set HF_HOME, or give cache_folder"
-        )
+        return "it was not asked: this user has no home folder to download to: set HF_HOME, or give cache_folder"
     return None
 
 

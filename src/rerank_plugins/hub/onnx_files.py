@@ -139,11 +139,9 @@ def _link_or_copy(file: Path, target: Path) -> None:
         size = file.stat().st_size
         if size >= 100_000_000:
             _log.warning(
-                "Copying %s (%.1f GB) to read it, and so in every load: %s is on another disk, or the file is another "
+                "Copying %s (%.1f GB) to read it, in every load: our cache is on another disk, or the file is another "
                 "user's. Set RERANK_PLUGINS_CACHE to a folder beside it, or make IR: rerank-plugins export --precision "
                 "fp32.",
-                file,
-                size / 1e9,
-                target.parent,
+                *(file, size / 1e9),
             )
         shutil.copyfile(file, target)

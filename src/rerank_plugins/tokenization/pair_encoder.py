@@ -77,11 +77,8 @@ class PairEncoder:
     ) -> None:
         """Take over ``tokenizer``: its truncation and padding are switched off for good.
 
-        ``max_length``, the most tokens of a row with its special tokens, is lowered to that of ``settings``.
-
-        Raises:
-            InvalidInputError: ``max_length`` is too small for special tokens and texts.
-            ModelLoadError: The tokenizer has no template for pairs.
+        ``max_length``, the most tokens of a row with its special tokens, is lowered to that of ``settings``. It is an
+        `InvalidInputError` if two texts do not fit, and a `ModelLoadError` if the tokenizer has no template for pairs.
         """
         self.settings = TokenizerSettings() if settings is None else settings
         # Only if they are on: other encoders may be reading a tokenizer that is shared.
@@ -206,14 +203,8 @@ def _load_tokenizer(path: Path, settings: TokenizerSettings) -> Tokenizer:
         raise ModelLoadError(f"{path} cannot be read ({exc}). Download the model again.") from exc
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    own = settings.normalization
-    if own is not None and isinstance(tokenizer.model, WordPiece):
-        tokenizer.normalizer = normalizers.BertNormalizer(
-            clean_text=True,
-            handle_chinese_chars=own.split_chinese,
-            strip_accents=own.strip_accents,
-            lowercase=own.lower_case,
-        )
+    if settings.normalization is not None and isinstance(tokenizer.model, WordPiece):
+        tokenizer.normalizer = normalizers.BertNormalizer(**settings.normalization._asdict())
     if settings.lower_case:
         others = [] if tokenizer.normalizer is None else [tokenizer.normalizer]
         tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *others])

@@ -21,11 +21,11 @@ _NO_LIMIT = 1_000_000_000
 
 
 class BertNormalization(NamedTuple):
-    """What BERT's tokenizer does to a text before it splits it into words."""
+    """Arguments of `tokenizers.normalizers.BertNormalizer`."""
 
-    lower_case: bool
+    lowercase: bool
     strip_accents: bool | None
-    split_chinese: bool
+    handle_chinese_chars: bool
 
 
 class TokenizerSettings(NamedTuple):
@@ -88,9 +88,9 @@ def _read_family(tokenizer: dict[str, Any], folder: Path) -> str:
 def _read_bert_normalization(tokenizer: dict[str, Any]) -> BertNormalization:
     accents = tokenizer.get("strip_accents")
     return BertNormalization(
-        lower_case=bool(tokenizer.get("do_lower_case", True)),
+        lowercase=bool(tokenizer.get("do_lower_case", True)),
         strip_accents=None if accents is None else bool(accents),
-        split_chinese=bool(tokenizer.get("tokenize_chinese_chars", True)),
+        handle_chinese_chars=bool(tokenizer.get("tokenize_chinese_chars", True)),
     )
 
 

@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
+from rerank_plugins._internal.files import acquire_lock
 from rerank_plugins.errors import InvalidInputError, TrainingError
 from rerank_plugins.hub.cache_dirs import lock_path
 from rerank_plugins.hub.weights import hash_file
@@ -46,19 +45,18 @@ def work_folder(out: Path, data: Path, options: Mapping[str, Any], *, fresh: boo
     if data.resolve() in (out.resolve(), *out.resolve().parents):
         raise InvalidInputError(f"{out} lies in {data}, which is only read. Name a folder elsewhere with out.")
     work = out / "work"
-    lock = FileLock(lock_path(out / "train"))
+    path = lock_path(out / "train")
+
+    def refuse() -> None:
+        raise InvalidInputError(f"Another training is at work in {out}. Wait for it, or name another folder with out.")
+
     try:
-        Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout as exc:
-        raise InvalidInputError(
-            f"Another training is at work in {out}. Wait for it, or name another folder with out."
-        ) from exc
+        lock = acquire_lock(path, refuse)
     except OSError as exc:
         raise TrainingError(
-            f"{lock.lock_file} cannot be locked ({exc}). Set RERANK_PLUGINS_CACHE to a folder that can be written to."
+            f"{path} cannot be locked ({exc}). Set RERANK_PLUGINS_CACHE to a folder that can be written to."
         ) from exc
-    try:
+    with lock:
         _check_place(out, work)
         try:
             if fresh:
@@ -68,8 +66,6 @@ def work_folder(out: Path, data: Path, options: Mapping[str, Any], *, fresh: boo
         except OSError as exc:
             raise TrainingError(f"{out} cannot be written to ({exc}). Name another folder with out.") from exc
         yield work
-    finally:
-        lock.release()
 
 
 def _check_place(out: Path, work: Path) -> None:
