@@ -1,4 +1,4 @@
-"""What the CPU offers: how many processors this process may use, and whether bf16 and int8 are computed rightly."""
+"""What the CPU offers: its name, how many processors we may use, and whether bf16 and int8 are computed rightly."""
 
 from __future__ import annotations
 
@@ -45,22 +45,30 @@ def _read_quotas(proc: Path) -> Iterator[float]:
 
 def _read_quotas_upwards(place: Path, root: str, group: str) -> Iterator[float]:
     """The quotas from the group's folder up to the mount point: the lowest of them counts."""
+    v1, v2 = ["cpu.cfs_quota_us", "cpu.cfs_period_us"], ["cpu.max"]
     inside = PurePosixPath(group)
     # In a container the mount shows only the part of the tree below ``root``.
     folder = place / inside.relative_to(root) if inside.is_relative_to(root) else place
     while folder.is_relative_to(place):
         # The group at the root has no such file; without a quota it says "max" (v2) or -1 (v1).
         with contextlib.suppress(OSError, ValueError):
-            v2 = folder / "cpu.max"
-            texts = v2.read_text().split() if v2.is_file() else _read_v1_quota(folder)
-            quota, period = map(int, texts)
+            files = v2 if (folder / v2[0]).is_file() else v1
+            quota, period = (int(number) for file in files for number in (folder / file).read_text().split())
             if quota > 0:
                 yield quota / period
         folder = folder.parent
 
 
-def _read_v1_quota(folder: Path) -> list[str]:
-    return [(folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")]
+def processor_name() -> str:
+    """The processor's name as OpenVINO reports it."""
+    import openvino
+
+    return str(openvino.Core().get_property("CPU", "FULL_DEVICE_NAME"))
+
+
+def describe_processor(threads: int) -> str:
+    """The processor's name, and the number of threads that compute."""
+    return f"{processor_name()}, {threads} {'thread' if threads == 1 else 'threads'}"
 
 
 def has_bf16() -> bool:

@@ -58,10 +58,11 @@ def load_engine(
         raise
     except Exception as exc:
         # What an architecture does not like surfaces as TypeError, ValueError, RuntimeError and others.
-        raise ModelLoadError(
-            f"{folder} cannot be loaded ({type(exc).__name__}: {' '.join(str(exc).split())[:400]}). "
-            f"{_suggest_remedy(folder, pad)}"
-        ) from exc
+        remedy = "Use another model, or report this one."
+        if read_config(folder).get("pad_token_id") is None:
+            remedy = f"Its config.json gives no pad_token_id, which some model types need: set it to {pad}."
+        reason = f"{type(exc).__name__}: {' '.join(str(exc).split())[:400]}"
+        raise ModelLoadError(f"{folder} cannot be loaded ({reason}). {remedy}") from exc
     # The key is computed again: a conversion has added files. Another thread may have loaded the model meanwhile.
     with _engines_lock:
         return _engines.setdefault(_key(folder, choice, threads), new)
@@ -75,12 +76,6 @@ def _create_engine(folder: Path, choice: EngineChoice, threads: int | None) -> A
     from rerank_plugins.backends.openvino import OpenVINOEngine
 
     return OpenVINOEngine(folder, choice.precision, threads)
-
-
-def _suggest_remedy(folder: Path, pad: int) -> str:
-    if read_config(folder).get("pad_token_id") is None:
-        return f"Its config.json gives no pad_token_id, which some model types need: set it to {pad}."
-    return "Use another model, or report this one."
 
 
 def _reads_padding(engine: Engine, folder: Path, pad: int) -> bool:

@@ -12,9 +12,8 @@ from rich.console import Console
 from rich.text import Text
 
 from rerank_plugins._internal.extras import torch_installed
-from rerank_plugins._internal.machine import processor_name
 from rerank_plugins.backends.auto import EngineChoice, choose_engine
-from rerank_plugins.backends.cpu import count_affinity_cpus, count_usable_cpus
+from rerank_plugins.backends.cpu import count_affinity_cpus, count_usable_cpus, processor_name
 from rerank_plugins.cli.models import list_models
 from rerank_plugins.errors import RerankError
 from rerank_plugins.hub import folder as model_folder

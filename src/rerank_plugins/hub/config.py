@@ -112,11 +112,6 @@ def read_max_input_length(folder: Path) -> int | None:
     given = config.get("pad_token_id")
     # transformers counts from its own padding id, not from the tokenizer's. MPNet's is 1 whatever the config says.
     first = 2 if given is None or config["model_type"] == "mpnet" else find_pad_token_id(folder) + 1
-    if first >= positions:
-        raise ModelLoadError(
-            f"{folder / 'config.json'} has pad_token_id={given} and max_position_embeddings={positions}: the positions "
-            f"of a {config['model_type']} begin behind the padding id, so none is left. {_DOWNLOAD}"
-        )
     return positions - first
 
 

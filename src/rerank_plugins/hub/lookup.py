@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import glob
 import re
@@ -139,7 +140,9 @@ def _download(repo_id: str, revision: str | None, cache_folder: Path | None, sea
     try:
         # One plain request: the client's other ways to list files try for half a minute without a network.
         files = [file.rfilename for file in model_info(repo_id, revision=revision, timeout=10).siblings or ()]
-        custom_classes = list_custom_classes(Path(fetch(allow_patterns=["config.json"])))
+        custom_classes: list[str] = []
+        with contextlib.suppress(Exception):  # what fails here fails again, and is reported, with the other files
+            custom_classes = list_custom_classes(Path(fetch(allow_patterns=["config.json"])))
         selected = _select_files(repo_id, files, custom_classes=custom_classes)
         folder = Path(fetch(allow_patterns=selected))
         # Only the weights themselves name their shards and their external files.
@@ -168,8 +171,9 @@ def _explain_hub_error(exc: Exception, revision: str | None, cache: str | Path) 
 def _select_files(repo_id: str, files: list[str], *, custom_classes: Sequence[str] = ()) -> list[str]:
     """What to download of a repository: its best files for this machine, never pickles or code."""
     shards = [name for name in files if "/" not in name and name.startswith("model") and name.endswith(".safetensors")]
-    openvino = [name for graph in (OPENVINO_FILE, OPENVINO_INT8_FILE) for name in _list_graph_files(graph, files)]
-    onnx = _list_graph_files(ONNX_FILE, files)
+    graphs = [place for graph in (OPENVINO_FILE, OPENVINO_INT8_FILE) for place in _find_place(graph, files)]
+    openvino = [*graphs, *(graph.removesuffix("xml") + "bin" for graph in graphs)]
+    onnx = _find_place(ONNX_FILE, files)
     if custom_classes and not openvino and not onnx:
         reason = explain_custom_code(list(custom_classes))
         raise ModelLoadError(f"{repo_id} on the hub: {reason}{_describe_other_graphs(files)}")
@@ -186,14 +190,9 @@ def _select_files(repo_id: str, files: list[str], *, custom_classes: Sequence[st
     return ["*.json", "*.jinja", *map(glob.escape, weights)]
 
 
-def _list_graph_files(graph: Path, files: list[str]) -> list[str]:
-    """A graph of a repository, in its subfolder or else in the root, and the weights that its name implies."""
-    place = next((place for place in (graph.as_posix(), graph.name) if place in files), None)
-    if place is None:
-        return []
-    if graph.suffix == ".xml":
-        return [place, place.removesuffix(".xml") + ".bin"]
-    return [place, *(name for name in files if name.startswith((f"{place}_", f"{place}.")))]
+def _find_place(graph: Path, files: list[str]) -> list[str]:
+    """The graph's name in a repository, in its subfolder or else in the root; empty if it is in neither."""
+    return [place for place in (graph.as_posix(), graph.name) if place in files][:1]
 
 
 def _describe_other_graphs(files: Iterable[str]) -> str:

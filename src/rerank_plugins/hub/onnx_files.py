@@ -7,7 +7,7 @@ import logging
 import mmap
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 
@@ -29,8 +29,9 @@ _INSIDE: dict[str, dict[int, str]] = {
     "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse tensor", 23: "sparse tensor"},
     "sparse tensor": {1: "tensor", 2: "tensor"},
 }
-_TENSOR_EXTERNAL_DATA, _TENSOR_DATA_LOCATION, _EXTERNAL = 13, 14, b"\1"
-_ENTRY_KEY, _ENTRY_VALUE = 1, 2
+# Of a tensor, and of each entry of its external data.
+_EXTERNAL_DATA, _DATA_LOCATION, _EXTERNAL = 13, 14, b"\1"
+_KEY, _VALUE, _LOCATION = 1, 2, b"location"
 
 _NUMBER, _BYTES = 0, 2
 _FIXED_SIZES = {1: 8, 5: 4}  # of fields of the other wire types
@@ -64,19 +65,18 @@ def _can_be_beside(name: str) -> bool:
 
 def _find_locations(message: memoryview, kind: str) -> Iterator[str]:
     """The names of the files that hold the tensors of an ONNX message."""
-    for number, content in _read_fields(message):
-        inner = _INSIDE[kind].get(number)
-        if inner == "tensor":
-            tensor = list(_read_fields(content))
-            if any(number == _TENSOR_DATA_LOCATION and content == _EXTERNAL for number, content in tensor):
-                entries = [dict(_read_fields(content)) for number, content in tensor if number == _TENSOR_EXTERNAL_DATA]
-                yield from (str(entry[_ENTRY_VALUE], "utf-8") for entry in entries if entry[_ENTRY_KEY] == b"location")
-        elif inner is not None:
-            yield from _find_locations(content, inner)
+    for number, content in _read_fields(message, _INSIDE[kind]):
+        if _INSIDE[kind][number] != "tensor":
+            yield from _find_locations(content, _INSIDE[kind][number])
+            continue
+        tensor = list(_read_fields(content, (_EXTERNAL_DATA, _DATA_LOCATION)))
+        if any(field == _DATA_LOCATION and value == _EXTERNAL for field, value in tensor):
+            entries = [dict(_read_fields(value, (_KEY, _VALUE))) for field, value in tensor if field == _EXTERNAL_DATA]
+            yield from (str(entry[_VALUE], "utf-8") for entry in entries if entry[_KEY] == _LOCATION)
 
 
-def _read_fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Number and content of each field of a protobuf message."""
+def _read_fields(message: memoryview, wanted: Container[int]) -> Iterator[tuple[int, memoryview]]:
+    """Number and content of each field of a protobuf message whose number is ``wanted``."""
     position = 0
     while position < len(message):
         tag, start = _read_varint(message, position)
@@ -89,17 +89,19 @@ def _read_fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
             position = start + _FIXED_SIZES[tag & 7]
         if position > len(message):
             raise ValueError("This is no protobuf message.")
-        yield tag >> 3, message[start:position]
+        if tag >> 3 in wanted:
+            yield tag >> 3, message[start:position]
 
 
 def _read_varint(message: memoryview, start: int) -> tuple[int, int]:
     """The number that begins at ``start``, and the position after it."""
-    value = 0
-    for index in range(10):
-        byte = message[start + index]
-        value |= (byte & 0x7F) << 7 * index
+    value = shift = 0
+    while shift < 70:
+        byte = message[start]
+        value |= (byte & 0x7F) << shift
+        start, shift = start + 1, shift + 7
         if byte < 0x80:
-            return value, start + index + 1
+            return value, start
     raise ValueError("This is no protobuf message.")
 
 
@@ -142,6 +144,7 @@ def _link_or_copy(file: Path, target: Path) -> None:
                 "Copying %s (%.1f GB) to read it, in every load: our cache is on another disk, or the file is another "
                 "user's. Set RERANK_PLUGINS_CACHE to a folder beside it, or make IR: rerank-plugins export --precision "
                 "fp32.",
-                *(file, size / 1e9),
+                file,
+                size / 1e9,
             )
         shutil.copyfile(file, target)

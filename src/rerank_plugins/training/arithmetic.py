@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from rerank_plugins._internal.machine import describe_processor
 from rerank_plugins.backends.auto import find_accelerator
-from rerank_plugins.backends.cpu import count_usable_cpus, has_bf16_instructions
+from rerank_plugins.backends.cpu import count_usable_cpus, describe_processor, has_bf16_instructions
 
 
 @dataclass(frozen=True, slots=True)
