@@ -7,7 +7,6 @@ import gzip
 import io
 import json
 import lzma
-import sqlite3
 import sys
 import zipfile
 from collections.abc import Callable
@@ -33,24 +32,8 @@ def zipped() -> bytes:
     return file.getvalue()
 
 
-def database() -> bytes:
-    with sqlite3.connect(":memory:") as connection:
-        connection.execute("CREATE TABLE documents (text)")
-        found = connection.serialize()
-    connection.close()
-    return found
-
-
-def array() -> bytes:
-    file = io.BytesIO()
-    np.save(file, np.array(["a", "b"]))
-    return file.getvalue()
-
-
 BINARY: dict[str, tuple[bytes, str]] = {
     "zip": (zipped(), "a zip archive"),
-    "sqlite": (database(), "NUL bytes"),
-    "numpy": (array(), "NUL bytes"),
     "parquet": (b"PAR1\x15\x04\x15\x10\x00\x02PAR1", "a Parquet file"),
     "pdf": (b"%PDF-1.4\n1 0 obj\n<< /Type /Catalog >>\nendobj\n", "a PDF"),
     "png": (b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", "NUL bytes"),

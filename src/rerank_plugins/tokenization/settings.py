@@ -71,11 +71,11 @@ def read_tokenizer_settings(folder: Path) -> TokenizerSettings:
     inputs, limit = tokenizer.get("model_input_names"), saved.get("max_seq_length")
     limit = tokenizer.get("model_max_length") if limit is None else limit
     return TokenizerSettings(
-        "token_type_ids" in inputs if isinstance(inputs, list) else family in _WITH_TOKEN_TYPES,
-        int(limit) if isinstance(limit, int | float) and 0 < limit < _NO_LIMIT else None,
-        _read_default_prompt(model),
-        bool(saved.get("do_lower_case")),
-        _read_bert_normalization(tokenizer) if family in _BERT else None,
+        token_types="token_type_ids" in inputs if isinstance(inputs, list) else family in _WITH_TOKEN_TYPES,
+        max_length=int(limit) if isinstance(limit, int | float) and 0 < limit < _NO_LIMIT else None,
+        prompt=_read_default_prompt(model),
+        lower_case=bool(saved.get("do_lower_case")),
+        normalization=_read_bert_normalization(tokenizer) if family in _BERT else None,
     )
 
 
