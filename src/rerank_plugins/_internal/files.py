@@ -16,17 +16,12 @@ from rerank_plugins.errors import InvalidInputError
 if TYPE_CHECKING:
     from tempfile import TemporaryDirectory
 
-__all__ = ["acquire_lock", "check_output_file", "expand", "free_bytes", "make_scratch_folder", "write_atomically"]
 
 _ONE_DAY = 24 * 3600
 
 
 def expand(path: str | Path) -> Path:
-    """``path`` with its leading ``~`` or ``~user`` replaced by the home folder, also where no shell has done it.
-
-    Raises:
-        InvalidInputError: There is no ``HOME`` here, or no such user.
-    """
+    """``path`` with its leading ``~`` or ``~user`` replaced; `InvalidInputError` if that home folder is not known."""
     try:
         return Path(path).expanduser()
     except RuntimeError as exc:
@@ -39,12 +34,8 @@ def expand(path: str | Path) -> Path:
 def acquire_lock(path: Path, on_busy: Callable[[], object]) -> AbstractContextManager[Any]:
     """Lock the file ``path`` against other threads and processes until the ``with`` block ends.
 
-    Args:
-        path: The lock file. Its folder is created.
-        on_busy: Called before waiting, if somebody else holds the lock. It may raise instead.
-
-    Raises:
-        OSError: The file cannot be created or locked.
+    ``on_busy`` is called before waiting, if somebody else holds the lock; it may raise instead. `OSError` if the file
+    cannot be created or locked.
     """
     from filelock import FileLock, Timeout
 
@@ -61,10 +52,8 @@ def make_scratch_folder(parent: Path, prefix: str) -> TemporaryDirectory[str]:
     """Create a folder in ``parent`` that is removed when the ``with`` block ends.
 
     Scratch folders of killed processes are removed first. One that is younger than a day is left alone: it may belong
-    to another machine that works on the same disk, where our locks do not reach.
-
-    Raises:
-        OSError: ``parent`` cannot be created or written to.
+    to another machine that works on the same disk, where our locks do not reach. `OSError` if ``parent`` cannot be
+    created or written to.
     """
     import shutil
     import tempfile
@@ -78,11 +67,7 @@ def make_scratch_folder(parent: Path, prefix: str) -> TemporaryDirectory[str]:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` in one step: readers see the old file or the new one, never a part.
-
-    Raises:
-        OSError: The folder cannot be written to, or the disk is full.
-    """
+    """Write ``text`` to ``path`` in one step: readers see the old file or the new one, never a part."""
     scratch = path.with_name(f".{path.name}-{os.urandom(4).hex()}")
     try:
         scratch.write_text(text, encoding="utf-8")
@@ -96,8 +81,7 @@ def free_bytes(folder: Path) -> int:
     """Free space in ``folder``, or in its nearest parent that exists."""
     import shutil
 
-    existing = next(place for place in (folder, *folder.parents) if place.exists())
-    return shutil.disk_usage(existing).free
+    return shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.exists())).free
 
 
 def check_output_file(path: Path, option: str) -> None:

@@ -15,8 +15,6 @@ from rerank_plugins._internal.blank import is_blank
 from rerank_plugins._internal.files import expand
 from rerank_plugins.errors import InvalidInputError
 
-__all__ = ["json_object", "read_file", "read_lines", "read_text", "split_lines", "without_surrogates"]
-
 _log = logging.getLogger("rerank_plugins")
 
 _GZIP, _PDF = b"\x1f\x8b\x08", b"%PDF-"
@@ -26,14 +24,9 @@ _KINDS = {
     "a PDF": _PDF,
     "a zip archive, as .docx and .xlsx are": b"PK\x03\x04",
     "a Parquet file": b"PAR1",
-    "an Arrow file": b"ARROW1",
-    "a SQLite database": b"SQLite format 3\0",
-    "a PNG image": b"\x89PNG",
-    "a JPEG image": b"\xff\xd8\xff",
     "compressed by bzip2": b"BZh",
     "compressed by xz": b"\xfd7zXZ\0",
     "compressed by Zstandard": b"\x28\xb5\x2f\xfd",
-    "a numpy array": b"\x93NUMPY",
 }
 
 # Largest share of unreadable characters: above the share of accents in any language in Latin-1, below that in texts of
@@ -49,12 +42,9 @@ def read_lines(data: bytes, source: str) -> list[tuple[int, str]]:
 
 
 def read_text(data: bytes, source: str) -> str:
-    """Decode UTF-8 ``data``, which may be compressed by gzip.
+    """Decode UTF-8 ``data``, which may be compressed by gzip; `InvalidInputError` if they are no text in UTF-8.
 
     A byte order mark is removed. A byte that is not UTF-8 becomes U+FFFD, with a warning.
-
-    Raises:
-        InvalidInputError: The data are no text, or in another encoding.
     """
     if data.startswith(_GZIP):
         try:
@@ -110,13 +100,10 @@ def json_object(line: str, source: str, number: int) -> dict[str, Any]:
         row = json.loads(line)
     except (ValueError, RecursionError) as exc:
         raise InvalidInputError(f"{source}, line {number} is not JSON ({exc}). Expected one object a line.") from exc
-    if not isinstance(row, dict):
+    if not isinstance(row, dict) or not isinstance(row.get("text"), str):
+        problem = "has no string field 'text'" if isinstance(row, dict) else f"is a JSON {type(row).__name__}"
         raise InvalidInputError(
-            f"{source}, line {number} is a JSON {type(row).__name__}. Expected one object a line, with a field 'text'."
-        )
-    if not isinstance(row.get("text"), str):
-        raise InvalidInputError(
-            f'{source}, line {number} has no string field \'text\'. Expected {{"text": "..."}}; other fields are kept.'
+            f'{source}, line {number} {problem}. Expected one object a line: {{"text": "..."}}; other fields are kept.'
         )
     return row
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import platform
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 from rerank_plugins._internal.extras import torch_installed
+from rerank_plugins._internal.loading_options import EngineName, Precision
 from rerank_plugins.backends import cpu
-from rerank_plugins.backends.base import EngineName, Precision
 from rerank_plugins.errors import InvalidInputError, MissingExtraError, ModelLoadError
 from rerank_plugins.hub.config import check_custom_code, list_custom_classes
 from rerank_plugins.hub.fidelity_report import describe_shortfall, find_report, is_accepted
-from rerank_plugins.hub.folder import has_only_int8, has_torch_weights
-
-__all__ = ["EngineChoice", "check_names", "choose_engine", "find_accelerator"]
+from rerank_plugins.hub.folder import has_torch_weights, list_formats
 
 
 class EngineChoice(NamedTuple):
@@ -26,21 +24,12 @@ class EngineChoice(NamedTuple):
     why: str
 
 
-def check_names(engine: str, precision: str) -> None:
-    """Raise `InvalidInputError` for an engine or a precision that does not exist."""
-    for label, got, known in (("engine", engine, get_args(EngineName)), ("precision", precision, get_args(Precision))):
-        if got not in known:
-            raise InvalidInputError(f"{label} must be one of {', '.join(known)}; got {got!r}.")
-
-
 def choose_engine(
     folder: Path | None, *, engine: EngineName = "auto", precision: Precision = "auto", device: str | None = None
 ) -> EngineChoice:
     """Settle every ``"auto"`` on this machine, for the model in ``folder``, or with None for one that has all files."""
-    check_names(engine, precision)
     if device is not None:
-        device = str(device).lower()
-        device = "cpu" if device.startswith("cpu:") else device
+        device = "cpu" if device.lower().startswith("cpu:") else device.lower()
     if engine == "auto":
         engine, device, why = _choose_engine_name(folder, device, precision)
     else:
@@ -126,10 +115,11 @@ def _choose_openvino(folder: Path | None, precision: Precision, device: str | No
 
 def _choose_precision(folder: Path | None) -> tuple[Precision, str]:
     """The fastest precision on this CPU that is known to keep the model's order, and why."""
-    report = _report(folder, "int8")
-    accepted = report is not None and is_accepted(report)
-    if folder is not None and has_only_int8(folder, convertible=torch_installed()):
-        if report is not None and not accepted:
+    report = _read_report(folder, "int8")
+    accepted = is_accepted(report)
+    formats = list_formats(folder) if folder else []
+    if formats == ["int8"] or (formats == ["torch", "int8"] and not torch_installed()):
+        if report and not accepted:
             raise ModelLoadError(
                 f"{folder} has an int8 file only, and that fell below its floor of fidelity: "
                 f"{describe_shortfall(report)}. Use precision='int8' to use it all the same, or export it again with "
@@ -137,7 +127,7 @@ def _choose_precision(folder: Path | None) -> tuple[Precision, str]:
             )
         arithmetic = "" if cpu.int8_is_exact() else ", computed in fp32, because this processor clips int8 products"
         return "int8", f"its int8 file is all that runs here{arithmetic}"
-    if report is not None and accepted and cpu.int8_is_exact():
+    if accepted and cpu.int8_is_exact():
         return "int8", f"its int8 file {'passed' if report.get('passed') else 'was accepted in'} its fidelity report"
     precision, why = _choose_float_precision(folder)
     if accepted:
@@ -147,14 +137,14 @@ def _choose_precision(folder: Path | None) -> tuple[Precision, str]:
 
 def _choose_float_precision(folder: Path | None) -> tuple[Precision, str]:
     """bf16 if the processor has it, else fp32. A fidelity report of the model can rule out either."""
-    bf16, fp32 = _report(folder, "bf16"), _report(folder, "fp32")
+    bf16, fp32 = _read_report(folder, "bf16"), _read_report(folder, "fp32")
     if not cpu.has_bf16():
         why = cpu.explain_no_bf16()
-    elif bf16 is not None and not is_accepted(bf16):
+    elif bf16 and not is_accepted(bf16):
         why = f"bf16 fell below its floor of fidelity: {describe_shortfall(bf16)}"
     else:
         return "bf16", "this processor computes bf16"
-    if fp32 is not None and not is_accepted(fp32):
+    if fp32 and not is_accepted(fp32):
         raise ModelLoadError(
             f"{folder} as OpenVINO computes it in fp32 fell below its floor of fidelity: {describe_shortfall(fp32)}. "
             f"Use engine='torch', or precision='fp32' to use it all the same."
@@ -162,6 +152,6 @@ def _choose_float_precision(folder: Path | None) -> tuple[Precision, str]:
     return "fp32", why
 
 
-def _report(folder: Path | None, precision: Precision) -> dict[str, object] | None:
-    export = None if folder is None else find_report(folder, precision)
-    return None if export is None else export[1]
+def _read_report(folder: Path | None, precision: Precision) -> dict[str, object]:
+    export = find_report(folder, precision) if folder else None
+    return export[1] if export else {}

@@ -7,11 +7,8 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rerank_plugins._internal.loading_options import EngineName, Precision
+from rerank_plugins._internal.loading_options import Precision
 from rerank_plugins.errors import ModelLoadError
-
-__all__ = ["CPU_PADDING", "Engine", "EngineName", "Logits", "Precision", "Tokens", "flatten_logits"]
-
 
 CPU_PADDING = 0.1
 """`Engine.max_padding` where a batch costs in proportion to its padded tokens."""
@@ -59,8 +56,7 @@ class Engine(Protocol):
     def logits(self, input_ids: Tokens, attention_mask: Tokens, token_type_ids: Tokens | None) -> Logits:
         """Score a batch: three int64 arrays [batch, length], padded at the end, give float32 [batch].
 
-        Raises:
-            OutOfMemoryError: A smaller batch might fit.
+        `OutOfMemoryError` if a smaller batch might fit.
         """
 
 

@@ -19,8 +19,6 @@ from rerank_plugins._internal.files import make_scratch_folder
 from rerank_plugins.backends.cpu import count_affinity_cpus
 from rerank_plugins.hub.cache_dirs import cache_root
 
-__all__ = ["MAX_UNUSED_DAYS", "MIN_WEIGHT_BYTES", "compile_cached"]
-
 _log = logging.getLogger("rerank_plugins")
 
 MIN_WEIGHT_BYTES = 200_000_000
@@ -44,9 +42,8 @@ def compile_cached(core: openvino.Core, graph: Path, config: dict[str, Any]) -> 
     machine. They hold no weights: these are mapped from the IR. The second load scores two rows as the first one did
     and compares, because a wrong entry would rank wrongly in silence.
 
-    Returns:
-        The compiled model. None if the cache does not apply: the model is small or no IR, OpenVINO is too old for
-        entries without weights, the cache cannot be used, or the entry once gave other logits.
+    None if the cache does not apply: the model is small or no IR, OpenVINO is too old for entries without weights, the
+    cache cannot be used, or the entry once gave other logits.
     """
     weights = graph.with_suffix(".bin")
     if graph.suffix != ".xml" or not weights.is_file() or weights.stat().st_size < MIN_WEIGHT_BYTES:
@@ -71,9 +68,8 @@ def _create_entry(core: openvino.Core, graph: Path, config: dict[str, Any], entr
         scratch = Path(name)
         compiled = _compile(core, graph, config, scratch)
         (scratch / _VERDICT).write_text(json.dumps(_score_two_rows(compiled).tolist()), encoding="utf-8")
-        for path in scratch.iterdir():
-            path.chmod(0o644)  # temporary folders and OpenVINO's files are readable by their owner only
-        scratch.chmod(0o755)
+        for path in (scratch, *scratch.iterdir()):  # which only their owner may read
+            path.chmod(0o755 if path == scratch else 0o644)
         with contextlib.suppress(OSError):  # another process was quicker, or the system does not move open files
             scratch.replace(entry)
     return compiled

@@ -13,14 +13,13 @@ from typing import Any
 import openvino
 from openvino.frontend import FrontEndManager
 
+from rerank_plugins._internal.extras import torch_installed
 from rerank_plugins._internal.files import acquire_lock, free_bytes, make_scratch_folder
 from rerank_plugins.errors import MissingExtraError
 from rerank_plugins.hub.cache_dirs import conversion_folder, lock_path
 from rerank_plugins.hub.config import find_pad_token_id
 from rerank_plugins.hub.folder import OPENVINO_FILE
 from rerank_plugins.hub.weights import CONVERTED_FROM_FILE, conversion_is_stale, fingerprint_weights
-
-__all__ = ["convert", "convert_once", "trace_model"]
 
 _log = logging.getLogger("rerank_plugins")
 
@@ -80,15 +79,14 @@ def _check_space(model: Any, folder: Path) -> None:
 
 def convert(folder: Path) -> Any:
     """The sequence classifier in ``folder`` as an fp32 OpenVINO model with dynamic batch and length."""
-    try:
-        import torch
+    if not torch_installed():
+        purpose = f"{folder.name} has torch weights only; converting them for the CPU"
+        raise MissingExtraError("torch", purpose, "sentence-transformers")
+    import torch
 
-        from rerank_plugins.backends.first_token import limit_to_first_token
-        from rerank_plugins.backends.torch import load_torch_model, takes_token_types
-    except ImportError as exc:
-        raise MissingExtraError(
-            "torch", f"{folder.name} has torch weights only; converting them for the CPU", str(exc.name)
-        ) from exc
+    from rerank_plugins.backends.first_token import limit_to_first_token
+    from rerank_plugins.backends.torch import load_torch_model, takes_token_types
+
     size = sum(file.stat().st_size for file in folder.glob("*.safetensors")) / 1e9
     _log.warning("Converting %s for the CPU, once. 1 of 3: reading %.2f GB of weights.", folder, size)
     module = load_torch_model(folder, "fp32", "cpu")

@@ -11,8 +11,6 @@ from rerank_plugins.backends.base import Engine
 from rerank_plugins.hub.folder import OPENVINO_FILE, list_companion_files
 from rerank_plugins.hub.weights import CONVERTED_FROM_FILE, hash_file, list_source_weights
 
-__all__ = ["fingerprint_model"]
-
 # Increase it when pairs are encoded otherwise: cached scores would be of other rows.
 _ENCODING_VERSION = 2
 

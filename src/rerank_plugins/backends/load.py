@@ -5,24 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Hashable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 from weakref import WeakValueDictionary
 
 import numpy as np
 
 from rerank_plugins._internal.fork import make_lock
+from rerank_plugins._internal.loading_options import EngineName, Precision
 from rerank_plugins.backends import cpu
 from rerank_plugins.backends.auto import EngineChoice, choose_engine
-from rerank_plugins.backends.base import Engine, EngineName, Precision
+from rerank_plugins.backends.base import Engine
 from rerank_plugins.errors import ModelLoadError, RerankError
 from rerank_plugins.hub.cache_dirs import conversion_folder
-from rerank_plugins.hub.config import check_cross_encoder, find_pad_token_id, read_config
-
-if TYPE_CHECKING:
-    from rerank_plugins.backends.openvino import OpenVINOEngine
-    from rerank_plugins.backends.torch import TorchEngine
-
-__all__ = ["load_engine"]
+from rerank_plugins.hub.config import find_pad_token_id, read_config
 
 _log = logging.getLogger("rerank_plugins")
 
@@ -43,13 +38,7 @@ def load_engine(
     device: str | None = None,
     threads: int | None = None,
 ) -> Engine:
-    """Load the model in ``folder``, or return the engine that was loaded from the same files in the same way.
-
-    Raises:
-        InvalidInputError: An unknown name, or a precision that the engine or device cannot compute.
-        MissingExtraError: The torch engine, or a conversion, without the ``torch`` extra.
-        ModelLoadError: The folder's files cannot be used.
-    """
+    """Load the model in ``folder``, or return the engine that was loaded from the same files in the same way."""
     choice = choose_engine(folder, engine=engine, precision=precision, device=device)
     with _engines_lock:
         loaded = _engines.get(_key(folder, choice, threads))
@@ -60,27 +49,26 @@ def load_engine(
             torch.set_num_threads(threads)  # another engine may have changed it meanwhile
         return loaded
     _log.info("%s: %s, %s on %s (%s)", folder, choice.engine, choice.precision, choice.device, choice.why)
-    check_cross_encoder(folder)
     pad = find_pad_token_id(folder)
     try:
         new = _create_engine(folder, choice, threads)
-        _check_runs(new, pad)
         if _reads_padding(new, folder, pad):
             new.pad_to_multiple_of, new.max_padding = 1, 0.0
     except (RerankError, MemoryError):
         raise
     except Exception as exc:
         # What an architecture does not like surfaces as TypeError, ValueError, RuntimeError and others.
-        raise ModelLoadError(
-            f"{folder} cannot be loaded ({type(exc).__name__}: {' '.join(str(exc).split())[:400]}). "
-            f"{_suggest_remedy(folder, pad)}"
-        ) from exc
+        remedy = "Use another model, or report this one."
+        if read_config(folder).get("pad_token_id") is None:
+            remedy = f"Its config.json gives no pad_token_id, which some model types need: set it to {pad}."
+        reason = f"{type(exc).__name__}: {' '.join(str(exc).split())[:400]}"
+        raise ModelLoadError(f"{folder} cannot be loaded ({reason}). {remedy}") from exc
     # The key is computed again: a conversion has added files. Another thread may have loaded the model meanwhile.
     with _engines_lock:
         return _engines.setdefault(_key(folder, choice, threads), new)
 
 
-def _create_engine(folder: Path, choice: EngineChoice, threads: int | None) -> OpenVINOEngine | TorchEngine:
+def _create_engine(folder: Path, choice: EngineChoice, threads: int | None) -> Any:
     if choice.engine == "torch":
         from rerank_plugins.backends.torch import TorchEngine
 
@@ -90,28 +78,15 @@ def _create_engine(folder: Path, choice: EngineChoice, threads: int | None) -> O
     return OpenVINOEngine(folder, choice.precision, threads)
 
 
-def _suggest_remedy(folder: Path, pad: int) -> str:
-    if read_config(folder).get("pad_token_id") is None:
-        return f"Its config.json gives no pad_token_id, which some model types need: set it to {pad}."
-    return "Use another model, or report this one."
-
-
-def _check_runs(engine: Engine, pad: int) -> None:
-    """Score two short rows, one of them padded, so that a model that cannot is refused now and not at work."""
-    ids = np.full((2, 4), 0 if pad else 1, dtype=np.int64)
-    mask = np.ones_like(ids)
-    ids[1, -1], mask[1, -1] = pad, 0
-    engine.logits(ids, mask, np.zeros_like(ids))
-
-
 def _reads_padding(engine: Engine, folder: Path, pad: int) -> bool:
     """Whether padding changes a row's logit in spite of the attention mask.
 
     It does in ConvBERT, whose convolutions take no mask, in FNet and in Nystromformer. Their rows must not be padded.
+    A model that cannot score two rows raises here, before it is used.
     """
     length = 8
-    shape = (1, 4 * length)
-    ids, mask, types = np.full(shape, pad, dtype=np.int64), np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    shape = (2, 4 * length)
+    ids, mask, types = np.full(shape, pad, np.int64), np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     ids[:, :length], mask[:, :length] = 0 if pad else 1, 1
     # The second half is a passage, if the model tells segments apart.
     types[:, length // 2 : length] = int(read_config(folder).get("type_vocab_size") or 0) > 1
@@ -123,16 +98,10 @@ def _reads_padding(engine: Engine, folder: Path, pad: int) -> bool:
 
 
 def _key(folder: Path, choice: EngineChoice, threads: int | None) -> Hashable:
+    """All that an engine depends on: names, sizes and times of the model's files, and the arithmetic."""
     arithmetic = (cpu.int8_is_exact(), cpu.has_bf16()) if choice.engine == "openvino" else None
     places = dict.fromkeys((folder.resolve(), conversion_folder(folder).resolve()))
-    state = tuple(_list_file_states(place / part) for place in places for part in ("", "openvino", "onnx"))
-    return (*places, state, choice.engine, choice.precision, choice.device, threads, arithmetic)
-
-
-def _list_file_states(folder: Path) -> Hashable:
-    """Names, sizes and times of the model's files in ``folder``; empty if the folder does not exist."""
-    if not folder.is_dir():
-        return ()
-    files = (path for path in sorted(folder.iterdir()) if path.name in _DESCRIPTIONS or path.suffix in _WEIGHTS)
-    states = ((path.name, path.stat()) for path in files if path.is_file())
-    return tuple((name, state.st_size, state.st_mtime_ns) for name, state in states)
+    files = [path for place in places for part in ("", "openvino", "onnx") for path in sorted((place / part).glob("*"))]
+    files = [path for path in files if path.name in _DESCRIPTIONS or path.suffix in _WEIGHTS]
+    states = tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for path in files if path.is_file())
+    return (*places, states, choice.engine, choice.precision, choice.device, threads, arithmetic)

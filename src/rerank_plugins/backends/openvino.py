@@ -10,8 +10,9 @@ from typing import Any, Literal
 import numpy as np
 import openvino
 
+from rerank_plugins._internal.loading_options import Precision
 from rerank_plugins.backends import cpu
-from rerank_plugins.backends.base import CPU_PADDING, Logits, Precision, Tokens, flatten_logits
+from rerank_plugins.backends.base import CPU_PADDING, Logits, Tokens, flatten_logits
 from rerank_plugins.backends.compiled_cache import compile_cached
 from rerank_plugins.errors import InvalidInputError, ModelLoadError, ScoringError
 from rerank_plugins.hub.cache_dirs import conversion_folder
@@ -27,22 +28,6 @@ from rerank_plugins.hub.folder import (
 )
 from rerank_plugins.hub.onnx_files import link_external_files
 from rerank_plugins.hub.weights import conversion_is_stale
-
-__all__ = ["OpenVINOEngine", "find_graph", "find_int8_graph", "read_graph", "rest_in_bf16"]
-
-# Measured: budgets of 512 to 2,048 padded tokens are faster than batches of 32 rows, because the working set stays in
-# the processor's cache (docs/performance.md).
-TOKEN_BUDGET = 2048
-
-# Every new shape costs OpenVINO new kernels (in int8, MiniLM's shape: 2 to 4 MB and some 10 ms), and AMX multiplies
-# tiles of 16 rows. Measured on 2 cores with AMX, new texts in every call: MiniLM's shape 1.36x faster in int8 and 1.26x
-# in bf16 than without, 1.02x in fp32; 32 is no faster. The first bundled model, 132 queries of 50 passages: 1.41x, and
-# the same nDCG@10.
-PAD_TO_MULTIPLE_OF = 16
-
-# Measured on 2 cores with AVX2, MiniLM's shape, fp32: 5,900 to 6,600 padded tokens a second in batches of 200 to 2,000,
-# and 4,500 in one of 48. In int8 a score of the bundled reranker moved by .005 with the batch it was in.
-SHARED_TOKEN_BUDGET = 512
 
 # How many kernels of each kind OpenVINO keeps, the most recently used ones; its own default is 5,000. Measured on 2
 # cores with AVX512, the bundled model, 67 shapes and 25 lengths of queries in 800 batches: 530 MB, with the default 650
@@ -60,8 +45,14 @@ class OpenVINOEngine:
 
     name: Literal["openvino"] = "openvino"
     device = "cpu"
-    token_budget = TOKEN_BUDGET
-    pad_to_multiple_of = PAD_TO_MULTIPLE_OF
+    # Measured: budgets of 512 to 2,048 padded tokens are faster than batches of 32 rows, because the working set stays
+    # in the processor's cache (docs/performance.md).
+    token_budget = 2048
+    # Every new shape costs OpenVINO new kernels (in int8, MiniLM's shape: 2 to 4 MB and some 10 ms), and AMX multiplies
+    # tiles of 16 rows. Measured on 2 cores with AMX, new texts in every call: MiniLM's shape 1.36x faster in int8 and
+    # 1.26x in bf16 than without, 1.02x in fp32; 32 is no faster. The first bundled model, 132 queries of 50 passages:
+    # 1.41x, and the same nDCG@10.
+    pad_to_multiple_of = 16
     few_shapes = True
     max_padding = CPU_PADDING
 
@@ -72,7 +63,9 @@ class OpenVINOEngine:
         container; where that is smaller, the quota is used.
         """
         self.precision = precision
-        self.shared_token_budget = SHARED_TOKEN_BUDGET if precision == "fp32" else 0
+        # Measured on 2 cores with AVX2, MiniLM's shape, fp32: 5,900 to 6,600 padded tokens a second in batches of 200
+        # to 2,000, and 4,500 in one of 48. In int8 a score of the bundled reranker moved by .005 with its batch.
+        self.shared_token_budget = 512 if precision == "fp32" else 0
         graph = _find_or_convert(folder, precision)
         config = _compile_config(folder, precision, threads)
         try:

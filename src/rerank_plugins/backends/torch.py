@@ -8,38 +8,29 @@ import threading
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from rerank_plugins.backends.base import CPU_PADDING, Logits, Precision, Tokens, flatten_logits
-from rerank_plugins.errors import InvalidInputError, MissingExtraError, ModelLoadError, OutOfMemoryError, ScoringError
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from rerank_plugins._internal.loading_options import Precision
+from rerank_plugins.backends.base import CPU_PADDING, Logits, Tokens, flatten_logits
+from rerank_plugins.errors import InvalidInputError, ModelLoadError, OutOfMemoryError, ScoringError
 from rerank_plugins.hub.config import read_config
 from rerank_plugins.hub.folder import TORCH_FILES, has_torch_weights
-
-try:
-    import torch
-    from transformers import AutoModelForSequenceClassification
-except ImportError as exc:
-    raise MissingExtraError("torch", "The torch engine", str(exc.name)) from exc
-
-__all__ = ["TorchEngine", "load_classifier", "load_torch_model", "ran_out_of_memory", "takes_token_types"]
-
-# Measured on an H200 beside other work, v2-m3's shape in fp16, texts new in every call: 49 ms a batch and 2.7 to 4.1 us
-# a padded token. So a batch costs as much as 12,000 tokens of padding, most of it for its new shape: with texts met
-# before, a call of seven batches took 106 ms. The two numbers are derived from this; their effect was not measured. In
-# fp32, where a padded token costs 16 us, padding does not pay.
-HALF_PRECISION_PADDING = 0.5
-HALF_PRECISION_MULTIPLE = 64
-
-# With rows of any length a process grew from 487 MB after 200 calls of 1 to 60 documents to 595 MB after 1,000 (4
-# layers of 128), because memory that is freed in many sizes is fragmented. With this multiple: from 447 to 471 MB.
-CPU_MULTIPLE = 16
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_padding(precision: Precision, device: str) -> tuple[float, int]:
     """``max_padding`` and ``pad_to_multiple_of`` of `Engine`."""
+    # Measured on an H200 beside other work, v2-m3's shape in fp16, texts new in every call: 49 ms a batch and 2.7 to
+    # 4.1 us a padded token. So a batch costs as much as 12,000 tokens of padding, most of it for its new shape: with
+    # texts met before, a call of seven batches took 106 ms. The two numbers are derived from this; their effect was not
+    # measured. In fp32, where a padded token costs 16 us, padding does not pay.
     if device.startswith("cuda") and precision != "fp32":
-        return HALF_PRECISION_PADDING, HALF_PRECISION_MULTIPLE
-    return CPU_PADDING, CPU_MULTIPLE if device == "cpu" else 1
+        return 0.5, 64
+    # With rows of any length a process grew from 487 MB after 200 calls of 1 to 60 documents to 595 MB after 1,000 (4
+    # layers of 128), because memory that is freed in many sizes is fragmented. With this multiple: from 447 to 471 MB.
+    return CPU_PADDING, 16 if device == "cpu" else 1
 
 
 class TorchEngine:
@@ -129,32 +120,25 @@ class WeightsReport(NamedTuple):
 
     architecture: str
     missing: list[str]
-    """Weights that the folder lacks, so that transformers initialized them at random."""
+    """Weights that the folder lacks, so that transformers initialized them at random, beside those of the head."""
+    missing_head: list[str]
+    """The missing weights of the ranking head, including its pooler's."""
     unused: list[str]
     """Weights of layers and embeddings in the folder that the model does not use."""
-    body_prefix: str
-    """The prefix of the names of all weights but the head's."""
-
-    @property
-    def missing_head(self) -> list[str]:
-        """The missing weights of the ranking head, including its pooler's."""
-        return [name for name in self.missing if not name.startswith(self.body_prefix) or ".pooler." in name]
 
     def check(self, folder: Path, *, new_head: bool = False) -> None:
         """Raise `ModelLoadError` unless they fit; with ``new_head`` the ranking head may be missing."""
-        head = self.missing_head
-        missing = [name for name in self.missing if name not in head]
-        if missing or self.unused:
+        if self.missing or self.unused:
             raise ModelLoadError(
                 f"The weights in {folder} are not those of a {self.architecture}, which its config.json names: "
-                f"{_format_names(missing)} missing, {_format_names(self.unused)} not used by it. Random or wrong "
+                f"{_format_names(self.missing)} missing, {_format_names(self.unused)} not used by it. Random or wrong "
                 f"numbers would rank. If the download is incomplete, download the model again; if the model needs "
                 f"code of its own, use its ONNX or OpenVINO file: code from model folders is never run."
             )
-        if head and not new_head:
+        if self.missing_head and not new_head:
             raise ModelLoadError(
-                f"The weights in {folder} have no ranking head ({', '.join(head)} missing): random numbers would rank. "
-                f"Expected a trained cross-encoder; this looks like a plain encoder or an embedder."
+                f"The weights in {folder} have no ranking head ({', '.join(self.missing_head)} missing): random "
+                f"numbers would rank. Expected a trained cross-encoder; this looks like a plain encoder or an embedder."
             )
 
 
@@ -175,12 +159,12 @@ def load_classifier(folder: Path, dtype: Any) -> tuple[Any, WeightsReport]:
         ) from exc
     model.config.use_cache = False  # decoders would keep keys and values for a next token
     unused = [name for name in info["unexpected_keys"] if _MUST_BE_USED.search(name) and not _NOT_LEARNED.search(name)]
-    report = WeightsReport(
-        type(model).__name__, sorted(info["missing_keys"]), sorted(unused), f"{model.base_model_prefix}."
-    )
+    missing, body = sorted(info["missing_keys"]), f"{model.base_model_prefix}."
+    head = [name for name in missing if not name.startswith(body) or ".pooler." in name]
+    report = WeightsReport(type(model).__name__, [name for name in missing if name not in head], head, sorted(unused))
     return model.eval(), report
 
 
-def _format_names(names: list[str], most: int = 3) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"{len(names)} weights ({', '.join(names[:most])}{more})" if names else "none"
+def _format_names(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{len(names)} weights ({', '.join(names[:3])}{more})" if names else "none"

@@ -12,13 +12,12 @@ from rich.console import Console
 from rich.text import Text
 
 from rerank_plugins._internal.extras import torch_installed
-from rerank_plugins._internal.machine import processor_name
 from rerank_plugins.backends.auto import EngineChoice, choose_engine
-from rerank_plugins.backends.cpu import count_affinity_cpus, count_usable_cpus
+from rerank_plugins.backends.cpu import count_affinity_cpus, count_usable_cpus, processor_name
 from rerank_plugins.cli.models import list_models
 from rerank_plugins.errors import RerankError
 from rerank_plugins.hub.cache_dirs import cache_root, conversion_folder
-from rerank_plugins.hub.folder import OPENVINO_FILE, needs_conversion
+from rerank_plugins.hub.folder import OPENVINO_FILE, list_formats
 from rerank_plugins.hub.weights import conversion_is_stale
 
 _PACKAGES = {
@@ -77,7 +76,7 @@ def _cache() -> str:
 
 
 def _conversion(folder: Path, choice: EngineChoice) -> str:
-    if choice.engine != "openvino" or not needs_conversion(folder):
+    if choice.engine != "openvino" or list_formats(folder) != ["torch"]:
         return ""
     place = conversion_folder(folder)
     if (place / OPENVINO_FILE).is_file() and not conversion_is_stale(folder, place):

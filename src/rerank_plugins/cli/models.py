@@ -12,11 +12,6 @@ from rich.table import Table
 from rerank_plugins.errors import ModelLoadError
 from rerank_plugins.hub.config import is_cross_encoder
 from rerank_plugins.hub.folder import (
-    ONNX_FILE,
-    OPENVINO_FILE,
-    OPENVINO_INT8_FILE,
-    find_file,
-    has_torch_weights,
     list_missing_files,
 )
 from rerank_plugins.hub.lookup import is_folder, list_bundled_models
@@ -60,16 +55,6 @@ def _is_reranker(folder: Path) -> bool:
         return False  # damaged: loading it by name says what is wrong
 
 
-def _files(folder: Path) -> str:
-    kinds = {
-        "torch": has_torch_weights(folder),
-        "openvino": find_file(folder, OPENVINO_FILE) is not None,
-        "int8": find_file(folder, OPENVINO_INT8_FILE) is not None,
-        "onnx": find_file(folder, ONNX_FILE) is not None,
-    }
-    return ", ".join(kind for kind, there in kinds.items() if there)
-
-
 def models() -> None:
     """List the rerankers on this machine, and how to get the default one."""
     table = Table(box=None, pad_edge=False)
@@ -77,7 +62,7 @@ def models() -> None:
         table.add_column(heading, overflow="fold")
     rows = list_models()
     for name, where, folder in rows:
-        table.add_row(name, where, _files(folder))
+        table.add_row(name, where, ", ".join(list_formats(folder)))
     console = Console()
     console.print(table)
     last = DEFAULT_MODEL.rsplit("/", maxsplit=1)[-1]

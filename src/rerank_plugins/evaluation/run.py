@@ -12,8 +12,7 @@ from typing import Any
 from rich.progress import Progress
 
 from rerank_plugins._internal.files import expand
-from rerank_plugins._internal.machine import describe_processor
-from rerank_plugins.backends.cpu import count_usable_cpus
+from rerank_plugins.backends.cpu import count_usable_cpus, describe_processor
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.evaluation.candidates import check_options, find_candidates, progress_bar
 from rerank_plugins.evaluation.comparison import compare, summarize

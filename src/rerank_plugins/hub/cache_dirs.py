@@ -11,21 +11,14 @@ from pathlib import Path
 from rerank_plugins._internal.files import expand
 from rerank_plugins.errors import InvalidInputError
 
-__all__ = ["CACHE_VARIABLE", "cache_root", "conversion_folder", "lock_path"]
-
-CACHE_VARIABLE = "RERANK_PLUGINS_CACHE"
-
 
 def cache_root() -> Path:
     """The folder that ``RERANK_PLUGINS_CACHE`` names, else ``rerank-plugins`` in the user's cache folder.
 
     A folder in the system's temporary folder stands in for it if the user has no home folder (as in containers that run
-    under an arbitrary user id) or one that cannot be used.
-
-    Raises:
-        InvalidInputError: The temporary folder is another user's, or the variable begins with an unknown ``~user``.
+    under an arbitrary user id) or one that cannot be used; `InvalidInputError` if that folder is another user's.
     """
-    given = os.environ.get(CACHE_VARIABLE)
+    given = os.environ.get("RERANK_PLUGINS_CACHE")
     if given:
         return expand(given)
     usual = None
@@ -57,7 +50,7 @@ def _temporary_root() -> Path | None:
     if user is not None and (owner != user or root.is_symlink()):
         raise InvalidInputError(
             f"This user has no home folder to keep files in, and {root} is another user's. "
-            f"Set {CACHE_VARIABLE} to a folder of your own."
+            f"Set RERANK_PLUGINS_CACHE to a folder of your own."
         )
     return root
 

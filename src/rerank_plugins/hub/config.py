@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import re
@@ -10,18 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from rerank_plugins.errors import ModelLoadError
-
-__all__ = [
-    "check_cross_encoder",
-    "check_custom_code",
-    "explain_custom_code",
-    "find_pad_token_id",
-    "is_cross_encoder",
-    "list_custom_classes",
-    "read_config",
-    "read_json",
-    "read_max_input_length",
-]
 
 # Model types whose position ids start after the padding id, so that the first positions are never used.
 _OFFSET_TYPES = re.compile(r"(xlm-)?roberta(-prelayernorm|-xl)?|camembert|data2vec-text|ibert|longformer|mpnet|xmod")
@@ -33,11 +20,7 @@ _DOWNLOAD = "Download the model again."
 
 
 def read_json(path: Path, advice: str = _DOWNLOAD) -> dict[str, Any] | None:
-    """The JSON object in ``path``; None if there is no such file.
-
-    Raises:
-        ModelLoadError: The file is damaged. The message ends with ``advice``.
-    """
+    """The JSON object in ``path``, None if there is no such file; `ModelLoadError` with ``advice`` if it is damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (FileNotFoundError, NotADirectoryError):
@@ -129,19 +112,13 @@ def read_max_input_length(folder: Path) -> int | None:
     given = config.get("pad_token_id")
     # transformers counts from its own padding id, not from the tokenizer's. MPNet's is 1 whatever the config says.
     first = 2 if given is None or config["model_type"] == "mpnet" else find_pad_token_id(folder) + 1
-    if first >= positions:
-        raise ModelLoadError(
-            f"{folder / 'config.json'} has pad_token_id={given} and max_position_embeddings={positions}: the positions "
-            f"of a {config['model_type']} begin behind the padding id, so none is left. {_DOWNLOAD}"
-        )
     return positions - first
 
 
 def find_pad_token_id(folder: Path) -> int:
-    """The id of the padding token: from ``config.json``, else from the tokenizer, else the model type's default.
+    """The id of the padding token, by ``config.json``, else by the tokenizer, else the model type's default.
 
-    Raises:
-        ModelLoadError: The vocabulary has no such id.
+    `ModelLoadError` if the vocabulary has no such id.
     """
     config = read_config(folder)
     given, size = config.get("pad_token_id"), config.get("vocab_size")
@@ -159,25 +136,14 @@ def find_pad_token_id(folder: Path) -> int:
 
 
 def _tokenizer_pad_id(folder: Path) -> int | None:
-    """The padding token's id by the tokenizer's files; None if none of them names it or they cannot be read."""
+    """The padding token's id by the tokenizer's files; None if they do not name it or cannot be read."""
     from tokenizers import Tokenizer
 
     try:
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        token = (read_json(folder / "tokenizer_config.json") or {}).get("pad_token")
     except Exception:  # noqa: BLE001 - tokenizers raises a bare Exception
         return None
-    names = [_read_pad_token(folder / name) for name in ("tokenizer_config.json", "special_tokens_map.json")]
-    ids = [tokenizer.token_to_id(name) for name in names if name is not None]
-    if tokenizer.padding is not None:
-        ids.append(tokenizer.padding["pad_id"])
-    ids += [tokenizer.token_to_id(name) for name in _PAD_TOKENS]
+    names = (token.get("content") if isinstance(token, dict) else token, *_PAD_TOKENS)
+    ids = (tokenizer.token_to_id(name) for name in names if isinstance(name, str))
     return next((number for number in ids if number is not None), None)
-
-
-def _read_pad_token(file: Path) -> str | None:
-    token: Any = None
-    with contextlib.suppress(ModelLoadError):
-        token = (read_json(file) or {}).get("pad_token")
-    if isinstance(token, dict):
-        token = token.get("content")
-    return token if isinstance(token, str) else None

@@ -13,19 +13,13 @@ from rerank_plugins.hub.config import read_json
 from rerank_plugins.hub.folder import OPENVINO_INT8_FILE
 from rerank_plugins.hub.weights import weights_changed
 
-__all__ = ["FIDELITY_FILE", "describe_shortfall", "find_report", "is_accepted", "read_reports", "write_reports"]
-
 FIDELITY_FILE = Path("openvino") / "fidelity.json"
 
 _EXPORT_AGAIN = "Delete it, and export the model again."
 
 
 def read_reports(place: Path) -> dict[str, Any]:
-    """The reports of the exports in ``place``, by precision; empty if there are none.
-
-    Raises:
-        ModelLoadError: The file is damaged.
-    """
+    """The reports of the exports in ``place``, by precision; `ModelLoadError` if the file is damaged."""
     path = place / FIDELITY_FILE
     reports = read_json(path, _EXPORT_AGAIN) or {}
     if not all(isinstance(report, dict) for report in reports.values()):

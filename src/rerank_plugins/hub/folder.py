@@ -8,20 +8,6 @@ from rerank_plugins.errors import ModelLoadError
 from rerank_plugins.hub.config import list_custom_classes, read_json
 from rerank_plugins.hub.onnx_files import list_external_files
 
-__all__ = [
-    "ONNX_FILE",
-    "OPENVINO_FILE",
-    "OPENVINO_INT8_FILE",
-    "TORCH_FILES",
-    "find_file",
-    "has_only_int8",
-    "has_torch_weights",
-    "is_complete",
-    "list_companion_files",
-    "list_missing_files",
-    "needs_conversion",
-]
-
 OPENVINO_FILE = Path("openvino") / "openvino_model.xml"
 OPENVINO_INT8_FILE = Path("openvino") / "openvino_model_qint8_quantized.xml"
 ONNX_FILE = Path("onnx") / "model.onnx"
@@ -38,33 +24,27 @@ def find_file(folder: Path, name: Path) -> Path | None:
 
     None if it, or a file that belongs to it, is missing.
     """
-    return next((path for path in _places(folder, name) if is_complete(path)), None)
+    return next((path for path in _list_places(folder, name) if is_complete(path)), None)
 
 
 def is_complete(path: Path) -> bool:
     """Whether a weights file exists with all files that belong to it."""
-    return path.is_file() and not _missing_companions(path)
+    return path.is_file() and not _list_absent_companions(path)
 
 
-def has_only_int8(folder: Path, *, convertible: bool) -> bool:
-    """Whether the int8 file is all that OpenVINO can use; torch weights count only if they are ``convertible``."""
-    others = any(find_file(folder, name) for name in (OPENVINO_FILE, ONNX_FILE))
-    others = others or (convertible and has_torch_weights(folder))
-    return not others and find_file(folder, OPENVINO_INT8_FILE) is not None
-
-
-def needs_conversion(folder: Path) -> bool:
-    """Whether there are torch weights and nothing that OpenVINO reads."""
-    readable = (OPENVINO_FILE, OPENVINO_INT8_FILE, ONNX_FILE)
-    return has_torch_weights(folder) and not any(find_file(folder, name) for name in readable)
+def list_formats(folder: Path) -> list[str]:
+    """Which of the weights ``torch``, ``openvino``, ``int8`` and ``onnx`` there are, in this order."""
+    graphs = {"openvino": OPENVINO_FILE, "int8": OPENVINO_INT8_FILE, "onnx": ONNX_FILE}
+    torch = ["torch"] if has_torch_weights(folder) else []
+    return torch + [name for name, file in graphs.items() if find_file(folder, file)]
 
 
 def list_missing_files(folder: Path) -> list[str]:
     """What a cross-encoder folder needs and this one lacks, in words; empty if it is complete."""
     missing = [name for name in ("config.json", "tokenizer.json") if not (folder / name).is_file()]
     custom = list_custom_classes(folder)
-    kinds = (*(() if custom else TORCH_FILES), OPENVINO_FILE, OPENVINO_INT8_FILE, ONNX_FILE)
-    weights = [path for name in kinds for path in _places(folder, name) if path.is_file()]
+    names = (*(() if custom else TORCH_FILES), OPENVINO_FILE, OPENVINO_INT8_FILE, ONNX_FILE)
+    weights = [path for name in names for path in _list_places(folder, name) if path.is_file()]
     if not weights:
         graphs = f"{OPENVINO_FILE.as_posix()} or {ONNX_FILE.as_posix()}"
         missing.append(
@@ -72,16 +52,13 @@ def list_missing_files(folder: Path) -> list[str]:
         )
     # One complete set of weights is enough; half a set beside it does no harm.
     elif not any(is_complete(path) for path in weights):
-        absent = dict.fromkeys(part for path in weights for part in _missing_companions(path))
+        absent = dict.fromkeys(part for path in weights for part in _list_absent_companions(path))
         missing += [part.relative_to(folder).as_posix() for part in absent]
     return missing
 
 
 def list_companion_files(path: Path) -> list[Path]:
-    """The files that belong to a weights file, present or not.
-
-    These are an IR's ``.bin``, the shards of a safetensors index, and the external weights of an ONNX graph.
-    """
+    """An IR's ``.bin``, the shards of a safetensors index, or an ONNX graph's external weights, present or not."""
     if path.suffix == ".xml":
         return [path.with_suffix(".bin")]
     if path.suffix == ".json":
@@ -93,9 +70,9 @@ def list_companion_files(path: Path) -> list[Path]:
     return list_external_files(path) if path.suffix == ".onnx" else []
 
 
-def _places(folder: Path, name: Path) -> list[Path]:
+def _list_places(folder: Path, name: Path) -> list[Path]:
     return list(dict.fromkeys((folder / name, folder / name.name)))
 
 
-def _missing_companions(path: Path) -> list[Path]:
+def _list_absent_companions(path: Path) -> list[Path]:
     return [part for part in list_companion_files(path) if not part.is_file()]

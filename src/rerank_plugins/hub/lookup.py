@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import glob
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from huggingface_hub import constants, model_info, snapshot_download
@@ -22,8 +23,6 @@ from rerank_plugins._internal.files import expand
 from rerank_plugins.errors import InvalidInputError, MissingExtraError, ModelLoadError, ModelNotFoundError, RerankError
 from rerank_plugins.hub.config import explain_custom_code, is_cross_encoder, list_custom_classes
 from rerank_plugins.hub.folder import ONNX_FILE, OPENVINO_FILE, OPENVINO_INT8_FILE, list_missing_files
-
-__all__ = ["find_model", "is_folder", "list_bundled_models"]
 
 _BUNDLED = ("embed-static-en", "rerank-mini-en")
 _REPO_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -117,9 +116,7 @@ def _why_offline(cache_folder: Path | None, *, local_files_only: bool) -> str | 
     if local_files_only or constants.HF_HUB_OFFLINE:
         return f"the hub was not asked ({'local_files_only=True' if local_files_only else 'HF_HUB_OFFLINE is set'})"
     if cache_folder is None and constants.HF_HUB_CACHE.startswith("~"):
-        return (
-            "it was not asked, because this user has no home folder to download to: set HF_HOME, or give cache_folder"
-        )
+        return "it was not asked: this user has no home folder to download to: set HF_HOME, or give cache_folder"
     return None
 
 
@@ -143,7 +140,10 @@ def _download(repo_id: str, revision: str | None, cache_folder: Path | None, sea
     try:
         # One plain request: the client's other ways to list files try for half a minute without a network.
         files = [file.rfilename for file in model_info(repo_id, revision=revision, timeout=10).siblings or ()]
-        selected = _select_files(repo_id, files, custom_classes=_fetch_custom_classes(fetch))
+        custom_classes: list[str] = []
+        with contextlib.suppress(Exception):  # what fails here fails again, and is reported, with the other files
+            custom_classes = list_custom_classes(Path(fetch(allow_patterns=["config.json"])))
+        selected = _select_files(repo_id, files, custom_classes=custom_classes)
         folder = Path(fetch(allow_patterns=selected))
         # Only the weights themselves name their shards and their external files.
         parts = [glob.escape(name) for name in list_missing_files(folder) if name in files]
@@ -168,19 +168,12 @@ def _explain_hub_error(exc: Exception, revision: str | None, cache: str | Path) 
     return f"the hub cannot be reached from here, or refuses the name ({type(exc).__name__})"
 
 
-def _fetch_custom_classes(fetch: Callable[..., str]) -> list[str]:
-    """`list_custom_classes` of a repository, of which only config.json is downloaded."""
-    try:
-        return list_custom_classes(Path(fetch(allow_patterns=["config.json"])))
-    except Exception:  # noqa: BLE001 - what fails here fails again, and is reported, when all files are downloaded
-        return []
-
-
 def _select_files(repo_id: str, files: list[str], *, custom_classes: Sequence[str] = ()) -> list[str]:
     """What to download of a repository: its best files for this machine, never pickles or code."""
     shards = [name for name in files if "/" not in name and name.startswith("model") and name.endswith(".safetensors")]
-    openvino = [name for graph in (OPENVINO_FILE, OPENVINO_INT8_FILE) for name in _list_graph_files(graph, files)]
-    onnx = _list_graph_files(ONNX_FILE, files)
+    graphs = [place for graph in (OPENVINO_FILE, OPENVINO_INT8_FILE) for place in _find_place(graph, files)]
+    openvino = [*graphs, *(graph.removesuffix("xml") + "bin" for graph in graphs)]
+    onnx = _find_place(ONNX_FILE, files)
     if custom_classes and not openvino and not onnx:
         reason = explain_custom_code(list(custom_classes))
         raise ModelLoadError(f"{repo_id} on the hub: {reason}{_describe_other_graphs(files)}")
@@ -197,14 +190,9 @@ def _select_files(repo_id: str, files: list[str], *, custom_classes: Sequence[st
     return ["*.json", "*.jinja", *map(glob.escape, weights)]
 
 
-def _list_graph_files(graph: Path, files: list[str]) -> list[str]:
-    """A graph of a repository, in its subfolder or else in the root, and the weights that its name implies."""
-    place = next((place for place in (graph.as_posix(), graph.name) if place in files), None)
-    if place is None:
-        return []
-    if graph.suffix == ".xml":
-        return [place, place.removesuffix(".xml") + ".bin"]
-    return [place, *(name for name in files if name.startswith((f"{place}_", f"{place}.")))]
+def _find_place(graph: Path, files: list[str]) -> list[str]:
+    """The graph's name in a repository, in its subfolder or else in the root; empty if it is in neither."""
+    return [place for place in (graph.as_posix(), graph.name) if place in files][:1]
 
 
 def _describe_other_graphs(files: Iterable[str]) -> str:

@@ -7,7 +7,7 @@ import logging
 import mmap
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 
@@ -15,13 +15,9 @@ from rerank_plugins._internal.files import make_scratch_folder
 from rerank_plugins.errors import ModelLoadError
 from rerank_plugins.hub.cache_dirs import cache_root
 
-__all__ = ["link_external_files", "list_external_files"]
-
 _log = logging.getLogger("rerank_plugins")
-_EXTERNAL = 1
-_MAX_NAME_BYTES = 255  # of file systems; a damaged file may say anything
-_VARINT, _FIXED_64, _BYTES, _FIXED_32 = 0, 1, 2, 5
 
+_MAX_NAME_BYTES = 255  # of file systems; a damaged file may say anything
 
 # The messages of onnx.proto that can contain tensors: field numbers, and the message that each holds. Protobuf never
 # gives a number another meaning.
@@ -33,8 +29,12 @@ _INSIDE: dict[str, dict[int, str]] = {
     "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse tensor", 23: "sparse tensor"},
     "sparse tensor": {1: "tensor", 2: "tensor"},
 }
-_TENSOR_EXTERNAL_DATA, _TENSOR_DATA_LOCATION = 13, 14
-_ENTRY_KEY, _ENTRY_VALUE = 1, 2
+# Of a tensor, and of each entry of its external data.
+_EXTERNAL_DATA, _DATA_LOCATION, _EXTERNAL = 13, 14, b"\1"
+_KEY, _VALUE, _LOCATION = 1, 2, b"location"
+
+_NUMBER, _BYTES = 0, 2
+_FIXED_SIZES = {1: 8, 5: 4}  # of fields of the other wire types
 
 
 def list_external_files(graph: Path) -> list[Path]:
@@ -49,11 +49,11 @@ def list_external_files(graph: Path) -> list[Path]:
 @functools.lru_cache(maxsize=64)
 def _read_locations(graph: Path, _size: int, _time: int) -> tuple[str, ...]:
     try:
-        with graph.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            names = dict.fromkeys(_find_locations(data, 0, len(data), "model"))
-    except (OSError, ValueError, IndexError, RecursionError):
+        with graph.open("rb") as file:
+            model = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        return tuple(filter(_can_be_beside, dict.fromkeys(_find_locations(model, "model"))))
+    except (OSError, ValueError, IndexError, KeyError, RecursionError):
         return ()
-    return tuple(name for name in names if _can_be_beside(name))
 
 
 def _can_be_beside(name: str) -> bool:
@@ -63,63 +63,46 @@ def _can_be_beside(name: str) -> bool:
     return bool(path.parts) and short and "\0" not in name and ".." not in path.parts and not path.is_absolute()
 
 
-def _find_locations(data: mmap.mmap, start: int, end: int, message: str) -> Iterator[str]:
-    if message == "tensor":
-        yield from _read_location(data, start, end)
-        return
-    for field, wire, first, last in _read_fields(data, start, end):
-        inner = _INSIDE[message].get(field)
-        if inner is not None and wire == _BYTES:
-            yield from _find_locations(data, first, last, inner)
-
-
-def _read_location(data: mmap.mmap, start: int, end: int) -> Iterator[str]:
-    names, external = [], False
-    for field, wire, first, last in _read_fields(data, start, end):
-        if field == _TENSOR_DATA_LOCATION and wire == _VARINT:
-            external = first == _EXTERNAL
-        elif field == _TENSOR_EXTERNAL_DATA and wire == _BYTES:
-            entry = {
-                key: data[begin:stop] for key, kind, begin, stop in _read_fields(data, first, last) if kind == _BYTES
-            }
-            if entry.get(_ENTRY_KEY) == b"location":
-                names.append(entry.get(_ENTRY_VALUE, b"").decode())
-    if external:
-        yield from names
-
-
-def _read_fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """Number, wire type, start and end of each field of a protobuf message; a varint's value takes the last two."""
-    while start < end:
-        tag, start = _read_varint(data, start)
-        wire = tag & 7
-        if wire == _VARINT:
-            value, start = _read_varint(data, start)
-            yield tag >> 3, wire, value, value
+def _find_locations(message: memoryview, kind: str) -> Iterator[str]:
+    """The names of the files that hold the tensors of an ONNX message."""
+    for number, content in _read_fields(message, _INSIDE[kind]):
+        if _INSIDE[kind][number] != "tensor":
+            yield from _find_locations(content, _INSIDE[kind][number])
             continue
-        if wire == _BYTES:
-            length, start = _read_varint(data, start)
-        elif wire in {_FIXED_64, _FIXED_32}:
-            length = 8 if wire == _FIXED_64 else 4
+        tensor = list(_read_fields(content, (_EXTERNAL_DATA, _DATA_LOCATION)))
+        if any(field == _DATA_LOCATION and value == _EXTERNAL for field, value in tensor):
+            entries = [dict(_read_fields(value, (_KEY, _VALUE))) for field, value in tensor if field == _EXTERNAL_DATA]
+            yield from (str(entry[_VALUE], "utf-8") for entry in entries if entry[_KEY] == _LOCATION)
+
+
+def _read_fields(message: memoryview, wanted: Container[int]) -> Iterator[tuple[int, memoryview]]:
+    """Number and content of each field of a protobuf message whose number is ``wanted``."""
+    position = 0
+    while position < len(message):
+        tag, start = _read_varint(message, position)
+        if tag & 7 == _NUMBER:
+            _, position = _read_varint(message, start)
+        elif tag & 7 == _BYTES:
+            length, start = _read_varint(message, start)
+            position = start + length
         else:
+            position = start + _FIXED_SIZES[tag & 7]
+        if position > len(message):
             raise ValueError("This is no protobuf message.")
-        if start + length > end:
-            raise ValueError("This is no protobuf message.")
-        yield tag >> 3, wire, start, start + length
-        start += length
+        if tag >> 3 in wanted:
+            yield tag >> 3, message[start:position]
 
 
-def _read_varint(data: mmap.mmap, start: int) -> tuple[int, int]:
+def _read_varint(message: memoryview, start: int) -> tuple[int, int]:
     """The number that begins at ``start``, and the position after it."""
     value = shift = 0
-    while True:
-        byte = data[start]
+    while shift < 70:
+        byte = message[start]
         value |= (byte & 0x7F) << shift
         start, shift = start + 1, shift + 7
         if byte < 0x80:
             return value, start
-        if shift > 63:
-            raise ValueError("This is no protobuf message.")
+    raise ValueError("This is no protobuf message.")
 
 
 @contextmanager
@@ -127,10 +110,8 @@ def link_external_files(graph: Path) -> Iterator[Path]:
     """A path of ``graph`` where its external weights lie beside it as files, valid inside the ``with`` block.
 
     OpenVINO reads no weights from outside the graph's folder, and in the Hugging Face cache files are symbolic links
-    into another folder. There the path is in our cache, of hard links, or of copies if the cache is on another disk.
-
-    Raises:
-        ModelLoadError: The links or copies cannot be made.
+    into another folder. There the path is in our cache, of hard links, or of copies if the cache is on another disk;
+    `ModelLoadError` if these cannot be made.
     """
     files = [graph, *list_external_files(graph)]
     folder = graph.parent.resolve()
@@ -160,11 +141,10 @@ def _link_or_copy(file: Path, target: Path) -> None:
         size = file.stat().st_size
         if size >= 100_000_000:
             _log.warning(
-                "Copying %s (%.1f GB) to read it, and so in every load: %s is on another disk, or the file is another "
+                "Copying %s (%.1f GB) to read it, in every load: our cache is on another disk, or the file is another "
                 "user's. Set RERANK_PLUGINS_CACHE to a folder beside it, or make IR: rerank-plugins export --precision "
                 "fp32.",
                 file,
                 size / 1e9,
-                target.parent,
             )
         shutil.copyfile(file, target)

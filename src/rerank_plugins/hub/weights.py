@@ -10,19 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from rerank_plugins.errors import ModelLoadError
-from rerank_plugins.hub.config import list_custom_classes
+from rerank_plugins.hub.config import list_custom_classes, read_json
 from rerank_plugins.hub.folder import ONNX_FILE, OPENVINO_FILE, find_file, has_torch_weights
 from rerank_plugins.hub.onnx_files import list_external_files
-
-__all__ = [
-    "CONVERTED_FROM_FILE",
-    "conversion_is_stale",
-    "count_fp32_bytes",
-    "fingerprint_weights",
-    "hash_file",
-    "list_source_weights",
-    "weights_changed",
-]
 
 CONVERTED_FROM_FILE = Path("openvino") / "converted_from.json"
 
@@ -65,16 +55,15 @@ def conversion_is_stale(folder: Path, place: Path) -> bool:
 
     False for files that this package did not make.
     """
-    note = place / CONVERTED_FROM_FILE
-    if not note.is_file():
-        return False
     try:
-        made_from = json.loads(note.read_text(encoding="utf-8"))
-        # Earlier releases converted torch weights that need custom code without that code.
-        wrong = list_custom_classes(folder) and any(str(name).endswith(".safetensors") for name in made_from)
-        return bool(wrong) or weights_changed(folder, made_from)
-    except (OSError, ValueError, TypeError):
+        made_from = read_json(place / CONVERTED_FROM_FILE)
+    except ModelLoadError:
         return has_torch_weights(folder) or (folder / ONNX_FILE).is_file()
+    if made_from is None:
+        return False
+    # Earlier releases converted torch weights that need custom code without that code.
+    wrong = list_custom_classes(folder) and any(name.endswith(".safetensors") for name in made_from)
+    return bool(wrong) or weights_changed(folder, made_from)
 
 
 def weights_changed(folder: Path, made_from: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from rerank_plugins.tokenization.pair_encoder import MAX_QUERY_SHARE, EncodedPair, PairEncoder
+from rerank_plugins._internal.loading_options import MAX_QUERY_SHARE
+from rerank_plugins.tokenization.pair_encoder import EncodedPair, PairEncoder
 
 __all__ = ["MAX_QUERY_SHARE", "EncodedPair", "PairEncoder"]

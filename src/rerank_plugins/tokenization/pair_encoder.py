@@ -16,17 +16,15 @@ from weakref import WeakValueDictionary
 from tokenizers import Tokenizer, normalizers
 from tokenizers.models import WordPiece
 
+from rerank_plugins._internal.loading_options import MAX_QUERY_SHARE
 from rerank_plugins._internal.text import without_surrogates
 from rerank_plugins.errors import InvalidInputError, ModelLoadError
 from rerank_plugins.scorers.base import Pair
 from rerank_plugins.tokenization.settings import TokenizerSettings, read_tokenizer_settings
 from rerank_plugins.tokenization.templates import read_template
-from rerank_plugins.tokenization.windows import list_window_starts
 
-__all__ = ["MAX_QUERY_SHARE", "EncodedPair", "PairEncoder"]
-
-MAX_QUERY_SHARE = 0.5
-"""Share of ``max_length`` that a query may take; the rest is the passage's."""
+# Share of a window that the next one repeats, so that a sentence on the border is read whole. Chosen, not measured.
+_WINDOW_OVERLAP = 0.25
 
 # Of a long text only the beginning is tokenized, with this many tokens more than are used: the last tokens before the
 # cut may differ from those of the whole text. A word of WordPiece has at most 100.
@@ -79,16 +77,8 @@ class PairEncoder:
     ) -> None:
         """Take over ``tokenizer``: its truncation and padding are switched off for good.
 
-        Args:
-            tokenizer: Not used by anybody else.
-            max_length: Most tokens of a row, special tokens included.
-            max_query_share: In (0, 1).
-            max_windows: Most windows that `windows` gives of a passage.
-            settings: The folder's other settings; their ``max_length`` lowers the one given.
-
-        Raises:
-            InvalidInputError: ``max_length`` is too small for special tokens and texts.
-            ModelLoadError: The tokenizer has no template for pairs.
+        ``max_length``, the most tokens of a row with its special tokens, is lowered to that of ``settings``. It is an
+        `InvalidInputError` if two texts do not fit, and a `ModelLoadError` if the tokenizer has no template for pairs.
         """
         self.settings = TokenizerSettings() if settings is None else settings
         # Only if they are on: other encoders may be reading a tokenizer that is shared.
@@ -96,7 +86,6 @@ class PairEncoder:
             tokenizer.no_truncation()
         if tokenizer.padding is not None:
             tokenizer.no_padding()
-        self._shared: _SharedTokenizer | None = None
         self._tokenizer = tokenizer
         self._template = read_template(tokenizer, token_types=self.settings.token_types)
         self._unknown_id, self._max_word_characters = _read_unknown_token(tokenizer)
@@ -123,12 +112,13 @@ class PairEncoder:
                 f"download the model again, or save one with AutoTokenizer.from_pretrained(...).save_pretrained."
             )
         settings = read_tokenizer_settings(folder)
-        shared = _load_tokenizer(path, settings)
-        encoder = cls(
-            shared.tokenizer, max_length, max_query_share=max_query_share, max_windows=max_windows, settings=settings
+        return cls(
+            _load_tokenizer(path, settings),
+            max_length,
+            max_query_share=max_query_share,
+            max_windows=max_windows,
+            settings=settings,
         )
-        encoder._shared = shared
-        return encoder
 
     def encode(self, pairs: list[Pair]) -> list[EncodedPair]:
         """One row a pair, in order. A query of many pairs is tokenized once."""
@@ -181,7 +171,7 @@ class PairEncoder:
         window = self._passage_tokens(query)
         if len(passage.ids) <= window or self.max_windows == 1:
             return [self._compose(query, passage)]
-        starts, reach_end = list_window_starts(len(passage.ids), window, self.max_windows)
+        starts, reach_end = _list_window_starts(len(passage.ids), window, self.max_windows)
         complete = passage.complete and reach_end
         return [self._compose(query, _Text(passage.ids[start : start + window], complete)) for start in starts]
 
@@ -197,17 +187,11 @@ class PairEncoder:
         return self.max_length - self._template.special_tokens - min(len(query.ids), self.max_query_tokens)
 
 
-class _SharedTokenizer:
-    """Holds a tokenizer that is in memory once. XLM-R's takes about as much memory as a small model."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self.tokenizer = tokenizer
+# Tokenizers in memory, each once: XLM-R's takes about as much as a small model.
+_tokenizers: WeakValueDictionary[tuple[object, ...], Tokenizer] = WeakValueDictionary()
 
 
-_tokenizers: WeakValueDictionary[tuple[object, ...], _SharedTokenizer] = WeakValueDictionary()
-
-
-def _load_tokenizer(path: Path, settings: TokenizerSettings) -> _SharedTokenizer:
+def _load_tokenizer(path: Path, settings: TokenizerSettings) -> Tokenizer:
     state = path.stat()
     key = (path.resolve(), state.st_size, state.st_mtime_ns, settings.lower_case, settings.normalization)
     loaded = _tokenizers.get(key)
@@ -219,18 +203,21 @@ def _load_tokenizer(path: Path, settings: TokenizerSettings) -> _SharedTokenizer
         raise ModelLoadError(f"{path} cannot be read ({exc}). Download the model again.") from exc
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    own = settings.normalization
-    if own is not None and isinstance(tokenizer.model, WordPiece):
-        tokenizer.normalizer = normalizers.BertNormalizer(
-            clean_text=True,
-            handle_chinese_chars=own.split_chinese,
-            strip_accents=own.strip_accents,
-            lowercase=own.lower_case,
-        )
+    if settings.normalization is not None and isinstance(tokenizer.model, WordPiece):
+        tokenizer.normalizer = normalizers.BertNormalizer(**settings.normalization._asdict())
     if settings.lower_case:
         others = [] if tokenizer.normalizer is None else [tokenizer.normalizer]
         tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *others])
-    return _tokenizers.setdefault(key, _SharedTokenizer(tokenizer))
+    return _tokenizers.setdefault(key, tokenizer)
+
+
+def _list_window_starts(length: int, window: int, max_windows: int) -> tuple[list[int], bool]:
+    """Where to start windows of ``window`` of a passage's ``length`` tokens, and whether they reach its end."""
+    overlap = int(_WINDOW_OVERLAP * window)
+    count = min(max_windows, -(-(length - overlap) // (window - overlap)))
+    end = min(length, count * (window - overlap) + overlap)
+    # Spread evenly: the last window ends where the text does and overlaps no more than the others.
+    return [number * (end - window) // (count - 1) for number in range(count)], end == length
 
 
 def _cut_text(text: str, size: int) -> str:

@@ -8,29 +8,24 @@ from typing import Any, NamedTuple
 from rerank_plugins.errors import ModelLoadError
 from rerank_plugins.hub.config import read_json
 
-__all__ = ["BertNormalization", "TokenizerSettings", "read_tokenizer_settings"]
-
-# The tokenizer classes that take their normalizer from tokenizer_config.json instead of tokenizer.json, without
-# "Tokenizer" and "Fast", and their model types, which decide if no class is named.
-_BERT = frozenset(("Bert", "ConvBert", "DistilBert", "Electra", "LayoutLM", "MobileBert", "SqueezeBert"))
-_BERT_MODELS = frozenset(
-    ("bert", "convbert", "distilbert", "electra", "ernie", "layoutlm", "megatron-bert", "mobilebert", "squeezebert")
+# The tokenizers that take their normalizer from tokenizer_config.json instead of tokenizer.json.
+_BERT = frozenset(
+    ("bert", "convbert", "distilbert", "electra", "ernie", "layoutlm", "megatronbert", "mobilebert", "squeezebert")
 )
 
-# The tokenizer classes of transformers 5 that give token type ids, and their model types.
-_WITH_TOKEN_TYPES = _BERT - {"DistilBert"} | {"Canine", "Deberta", "DebertaV2", "FNet"}
-_MODELS_WITH_TOKEN_TYPES = _BERT_MODELS - {"distilbert"} | {"canine", "deberta", "deberta-v2", "fnet"}
+# The tokenizers of transformers 5 that give token type ids.
+_WITH_TOKEN_TYPES = _BERT - {"distilbert"} | {"canine", "deberta", "debertav2", "fnet"}
 
 # transformers writes 10 to the 30th for a tokenizer without a limit.
 _NO_LIMIT = 1_000_000_000
 
 
 class BertNormalization(NamedTuple):
-    """What BERT's tokenizer does to a text before it splits it into words."""
+    """Arguments of `tokenizers.normalizers.BertNormalizer`."""
 
-    lower_case: bool
+    lowercase: bool
     strip_accents: bool | None
-    split_chinese: bool
+    handle_chinese_chars: bool
 
 
 class TokenizerSettings(NamedTuple):
@@ -51,8 +46,7 @@ class TokenizerSettings(NamedTuple):
 def read_tokenizer_settings(folder: Path) -> TokenizerSettings:
     """Read ``tokenizer_config.json`` and sentence-transformers' files in ``folder``; a missing file means defaults.
 
-    Raises:
-        ModelLoadError: The model joins pairs by a chat template or by saved arguments, or a file is damaged.
+    `ModelLoadError` if the model joins pairs by a chat template or by saved arguments, or a file is damaged.
     """
     tokenizer = read_json(folder / "tokenizer_config.json") or {}
     model = read_json(folder / "config_sentence_transformers.json") or {}
@@ -73,44 +67,31 @@ def read_tokenizer_settings(folder: Path) -> TokenizerSettings:
             f"sentence-transformers calls the tokenizer. This version cannot, and would rank otherwise. Use that "
             f"library for this model, or another model."
         )
-    limit = saved.get("max_seq_length")
+    family = _read_family(tokenizer, folder)
+    inputs, limit = tokenizer.get("model_input_names"), saved.get("max_seq_length")
+    limit = tokenizer.get("model_max_length") if limit is None else limit
     return TokenizerSettings(
-        _has_token_types(tokenizer, folder),
-        _parse_limit(tokenizer.get("model_max_length") if limit is None else limit),
-        _read_default_prompt(model),
-        bool(saved.get("do_lower_case")),
-        _read_bert_normalization(tokenizer, folder),
+        token_types="token_type_ids" in inputs if isinstance(inputs, list) else family in _WITH_TOKEN_TYPES,
+        max_length=int(limit) if isinstance(limit, int | float) and 0 < limit < _NO_LIMIT else None,
+        prompt=_read_default_prompt(model),
+        lower_case=bool(saved.get("do_lower_case")),
+        normalization=_read_bert_normalization(tokenizer) if family in _BERT else None,
     )
 
 
-def _has_token_types(tokenizer: dict[str, Any], folder: Path) -> bool:
-    names = tokenizer.get("model_input_names")
-    if isinstance(names, list):
-        return "token_type_ids" in names
-    return _has_tokenizer_of(tokenizer, folder, _WITH_TOKEN_TYPES, _MODELS_WITH_TOKEN_TYPES)
+def _read_family(tokenizer: dict[str, Any], folder: Path) -> str:
+    """Whose tokenizer it is, by its class or, if none is named, by the model's type; in lower case without hyphens."""
+    name = tokenizer.get("tokenizer_class") or (read_json(folder / "config.json") or {}).get("model_type")
+    return str(name).removesuffix("Fast").removesuffix("Tokenizer").replace("-", "").lower()
 
 
-def _read_bert_normalization(tokenizer: dict[str, Any], folder: Path) -> BertNormalization | None:
-    if not _has_tokenizer_of(tokenizer, folder, _BERT, _BERT_MODELS):
-        return None
-    lower_case, accents, chinese = (
-        tokenizer.get(name, default)
-        for name, default in (("do_lower_case", True), ("strip_accents", None), ("tokenize_chinese_chars", True))
+def _read_bert_normalization(tokenizer: dict[str, Any]) -> BertNormalization:
+    accents = tokenizer.get("strip_accents")
+    return BertNormalization(
+        lowercase=bool(tokenizer.get("do_lower_case", True)),
+        strip_accents=None if accents is None else bool(accents),
+        handle_chinese_chars=bool(tokenizer.get("tokenize_chinese_chars", True)),
     )
-    return BertNormalization(bool(lower_case), None if accents is None else bool(accents), bool(chinese))
-
-
-def _has_tokenizer_of(tokenizer: dict[str, Any], folder: Path, classes: frozenset[str], types: frozenset[str]) -> bool:
-    """Whether the tokenizer's class is one of ``classes`` or, if none is named, the model's type one of ``types``."""
-    name = tokenizer.get("tokenizer_class")
-    if isinstance(name, str):
-        return name.removesuffix("Fast").removesuffix("Tokenizer") in classes
-    return (read_json(folder / "config.json") or {}).get("model_type") in types
-
-
-def _parse_limit(given: Any) -> int | None:
-    limited = isinstance(given, int | float) and not isinstance(given, bool) and 0 < given < _NO_LIMIT
-    return int(given) if limited else None
 
 
 def _read_default_prompt(settings: dict[str, Any]) -> str:

@@ -9,48 +9,36 @@ from tokenizers import Tokenizer
 
 from rerank_plugins.errors import ModelLoadError
 
-__all__ = ["PairTemplate", "read_template"]
-
 
 class PairTemplate(NamedTuple):
     """The special tokens before, between and after query and passage, and the token type of each part."""
 
-    prefix: list[int]
-    middle: list[int]
-    suffix: list[int]
-    prefix_types: list[int]
-    middle_types: list[int]
-    suffix_types: list[int]
+    special_ids: tuple[list[int], list[int], list[int]]
+    special_types: tuple[list[int], list[int], list[int]]
     query_type: int
     passage_type: int
 
     @property
     def special_tokens(self) -> int:
         """How many special tokens a pair has."""
-        return len(self.prefix) + len(self.middle) + len(self.suffix)
+        return sum(map(len, self.special_ids))
 
     def apply(self, query: Sequence[int], passage: Sequence[int]) -> tuple[list[int], list[int]]:
         """Input ids and token type ids of a pair."""
-        ids = [*self.prefix, *query, *self.middle, *passage, *self.suffix]
-        types = [
-            *self.prefix_types,
-            *[self.query_type] * len(query),
-            *self.middle_types,
-            *[self.passage_type] * len(passage),
-            *self.suffix_types,
-        ]
-        return ids, types
+        query_types, passage_types = [self.query_type] * len(query), [self.passage_type] * len(passage)
+        return _join(self.special_ids, query, passage), _join(self.special_types, query_types, passage_types)
+
+
+def _join(special: tuple[list[int], ...], query: Sequence[int], passage: Sequence[int]) -> list[int]:
+    prefix, middle, suffix = special
+    return [*prefix, *query, *middle, *passage, *suffix]
 
 
 def read_template(tokenizer: Tokenizer, *, token_types: bool) -> PairTemplate:
     """Encode a pair of letters and take what the tokenizer put before, between and after them.
 
-    Args:
-        tokenizer: With truncation and padding off.
-        token_types: Whether the model tells token types apart; else all are 0.
-
-    Raises:
-        ModelLoadError: The tokenizer has no template for pairs.
+    The tokenizer's truncation and padding must be off. Without ``token_types`` all token types are 0.
+    `ModelLoadError` if the tokenizer has no template for pairs.
     """
     probe = tokenizer.encode("a", "b")
     sequence = probe.sequence_ids
@@ -68,14 +56,9 @@ def read_template(tokenizer: Tokenizer, *, token_types: bool) -> PairTemplate:
             "'catdog'. Expected the tokenizer of a cross-encoder; if the model joins them by words of a prompt, this "
             "version cannot run it."
         )
-    ids, types = probe.ids, probe.type_ids if token_types else [0] * len(probe.ids)
-    return PairTemplate(
-        prefix=ids[:query_start],
-        middle=ids[query_end:passage_start],
-        suffix=ids[passage_end:],
-        prefix_types=types[:query_start],
-        middle_types=types[query_end:passage_start],
-        suffix_types=types[passage_end:],
-        query_type=types[query_start],
-        passage_type=types[passage_start],
-    )
+
+    def split(row: list[int]) -> tuple[list[int], list[int], list[int]]:
+        return row[:query_start], row[query_end:passage_start], row[passage_end:]
+
+    types = probe.type_ids if token_types else [0] * len(probe.ids)
+    return PairTemplate(split(probe.ids), split(types), types[query_start], types[passage_start])

@@ -15,9 +15,8 @@ import torch
 import transformers
 from sentence_transformers import CrossEncoder
 
-from rerank_plugins._internal.machine import describe_processor
 from rerank_plugins.backends.auto import find_accelerator
-from rerank_plugins.backends.cpu import count_usable_cpus, has_bf16_instructions
+from rerank_plugins.backends.cpu import count_usable_cpus, describe_processor, has_bf16_instructions
 from rerank_plugins.backends.torch import load_classifier
 from rerank_plugins.errors import ModelLoadError
 from rerank_plugins.hub.config import (
