@@ -12,7 +12,7 @@ from rerank_plugins.highlights import check_highlight, highlight_as_dict
 from rerank_plugins.results import RankedResult
 
 try:
-    from llama_index.core.bridge.pydantic import ConfigDict, Field, model_serializer, model_validator
+    from llama_index.core.bridge.pydantic import Field, model_serializer, model_validator
     from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
     from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
     from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
@@ -22,7 +22,7 @@ try:
 except ImportError as exc:
     raise MissingExtraError("llama-index", "rerank_plugins.llama_index", str(exc.name)) from exc
 
-from rerank_plugins._internal.fields import CallFields, ScoreThreshold, TopN, check_each
+from rerank_plugins._internal.fields import MODEL_CONFIG, CallFields, ScoreThreshold, TopN, check_each
 
 RETRIEVAL_SCORE = "retrieval_score"
 """Metadata key of ``keep_retrieval_score``, the one LlamaIndex's own rerankers use."""
@@ -80,9 +80,7 @@ class RerankPostprocessor(CallFields, BaseNodePostprocessor):
     )
     """Set by LlamaIndex's engines. Not part of pickles and dumps, shared by copies."""
 
-    model_config = ConfigDict(
-        arbitrary_types_allowed=True, extra="forbid", validate_assignment=True, hide_input_in_errors=True
-    )
+    model_config = MODEL_CONFIG
 
     @classmethod
     def class_name(cls) -> str:

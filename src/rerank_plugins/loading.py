@@ -31,8 +31,7 @@ LoadingOptions.__module__ = __name__  # pickles name this module
 class LoadedReranker(Reranker):
     """A `Reranker` that knows how it was loaded.
 
-    A pickle of it is its options, a few hundred bytes; reading the pickle finds and loads the model
-    where it is read, once a process.
+    A pickle of it is its options; the model is found and loaded where the pickle is read, once a process.
     """
 
     def __init__(self, scorer: Scorer, loaded_from: LoadingOptions, calibration: Calibration | None = None) -> None:
@@ -73,22 +72,8 @@ def _load(options: LoadingOptions) -> LoadedReranker:
     from rerank_plugins.hub.lookup import find_model
     from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
 
-    calibration = _read_calibration(options)
-    folder = find_model(
-        options.model,
-        revision=options.revision,
-        cache_folder=options.cache_folder,
-        local_files_only=options.local_files_only,
-    )
-    return LoadedReranker(CrossEncoderScorer.from_options(folder, options), options, calibration)
-
-
-def _read_calibration(options: LoadingOptions) -> Calibration | None:
-    """What the file holds; a warning where it belongs to another model."""
-    if options.calibration is None:
-        return None
-    calibration = Calibration.read(options.calibration)
-    if not calibration.fits(str(options.model)):
+    calibration = None if options.calibration is None else Calibration.read(options.calibration)
+    if calibration is not None and not calibration.fits(str(options.model)):
         # No error: the same model may be in a folder of another name.
         _log.warning(
             "The calibration %s was fitted with the model %s and is used with %s. Unless these are the same model, "
@@ -97,7 +82,13 @@ def _read_calibration(options: LoadingOptions) -> Calibration | None:
             calibration.model,
             options.model,
         )
-    return calibration
+    folder = find_model(
+        options.model,
+        revision=options.revision,
+        cache_folder=options.cache_folder,
+        local_files_only=options.local_files_only,
+    )
+    return LoadedReranker(CrossEncoderScorer.from_options(folder, options), options, calibration)
 
 
 SHARED_RERANKERS = 8

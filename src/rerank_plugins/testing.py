@@ -15,7 +15,6 @@ import time
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 
 from rerank_plugins._internal.loading_options import MAX_QUEUED_PAIRS, Precision
@@ -119,40 +118,36 @@ class SlowEngine(_Wrapper):
 class _Faulty(_Wrapper):
     """Fails at its ``at``-th batch, counted from 1, and at rows that hold `POISON`."""
 
+    _error: type[BaseException] | None = None
+    """What it raises; None gives NaN."""
+
     def __init__(self, engine: Engine | None = None, *, at: int | None = None) -> None:
         super().__init__(engine)
         self._at = at
 
     def logits(self, input_ids: Tokens, attention_mask: Tokens, token_type_ids: Tokens | None) -> Logits:
         """See `Engine.logits`."""
-        bad: NDArray[np.bool_] = (input_ids == _VOCABULARY[POISON]).any(axis=1)
         result = super().logits(input_ids, attention_mask, token_type_ids)
-        bad |= self.batches == self._at
-        return self._fail(result, bad) if bad.any() else result
-
-    def _fail(self, result: Logits, bad: NDArray[np.bool_], /) -> Logits:
-        raise NotImplementedError
+        bad = (input_ids == _VOCABULARY[POISON]).any(axis=1) | (self.batches == self._at)
+        if self._error is not None and bad.any():
+            raise self._error(f"batch {self.batches} fails on purpose")
+        return np.where(bad, np.float32("nan"), result)
 
 
 class FailingEngine(_Faulty):
     """Raises RuntimeError for its ``at``-th batch, counted from 1, and for batches in which a row holds `POISON`."""
 
-    def _fail(self, _result: Logits, _bad: NDArray[np.bool_], /) -> Logits:
-        raise RuntimeError(f"batch {self.batches} fails on purpose")
+    _error = RuntimeError
 
 
 class NaNEngine(_Faulty):
     """Returns NaN for every row of its ``at``-th batch, counted from 1, and for rows that hold `POISON`."""
 
-    def _fail(self, result: Logits, bad: NDArray[np.bool_], /) -> Logits:
-        return np.where(bad, np.float32("nan"), result)
-
 
 class DyingEngine(_Faulty):
     """Ends the worker thread, with SystemExit, at its ``at``-th batch, counted from 1, and at `POISON`."""
 
-    def _fail(self, _result: Logits, _bad: NDArray[np.bool_], /) -> Logits:
-        raise SystemExit(f"batch {self.batches} dies on purpose")
+    _error = SystemExit
 
 
 class SmallMemoryEngine(_Wrapper):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 import unicodedata
 
-__all__ = ["is_blank"]
-
 # Separators, controls, formats such as U+200B, surrogates, private use, and combining marks, which need a letter below
 # them. Not Cn: a character of a newer Unicode than this Python's may be visible.
 _INVISIBLE_CATEGORIES = frozenset(("Zs", "Zl", "Zp", "Cc", "Cf", "Cs", "Co", "Mn", "Mc", "Me"))

@@ -38,13 +38,7 @@ from rerank_plugins.scorers.base import Scorer
 
 
 def check_each(items: Sequence[Any], wanted: type, expected: str, remedy: str) -> None:
-    """Refuse ``items`` where not all are of the type ``wanted``.
-
-    ``expected`` begins the message ("documents must be Documents"), ``remedy`` ends it.
-
-    Raises:
-        InvalidInputError: Says what the first wrong one is, where, and how many there are.
-    """
+    """Raise `InvalidInputError` unless all items are ``wanted``; the message begins with ``expected``."""
     wrong = [position for position, item in enumerate(items) if not isinstance(item, wanted)]
     if wrong:
         raise InvalidInputError(
@@ -53,33 +47,18 @@ def check_each(items: Sequence[Any], wanted: type, expected: str, remedy: str) -
         )
 
 
-def _as_top_n(value: Any) -> int | None:
-    check_top_n(value)
-    return value if value is None or isinstance(value, int) else int(value)
-
-
-def _as_score_threshold(value: Any) -> float | None:
-    check_score_threshold(value)
-    return None if value is None else float(value)
-
-
 def _as_reranker(value: Any) -> Reranker | None:
     if isinstance(value, str | Path):
         raise InvalidInputError(f"reranker must be a Reranker or a scorer, got {value!r}. Name a model with model=.")
     return value if value is None or isinstance(value, Reranker) else Reranker(value)
 
 
-def _as_deadline(value: Any) -> float | None:
-    check_deadline(value, "partial")
-    return None if value is None else float(value)
-
-
 _COUNT = {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "null"}]}
 _SHARE = {"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"type": "null"}]}
-TopN = Annotated[int | None, PlainValidator(_as_top_n), WithJsonSchema(_COUNT)]
-ScoreThreshold = Annotated[float | None, PlainValidator(_as_score_threshold), WithJsonSchema(_SHARE)]
 _SECONDS = {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "null"}]}
-Seconds = Annotated[float | None, PlainValidator(_as_deadline), WithJsonSchema(_SECONDS)]
+TopN = Annotated[int | None, PlainValidator(check_top_n), WithJsonSchema(_COUNT)]
+ScoreThreshold = Annotated[float | None, PlainValidator(check_score_threshold), WithJsonSchema(_SHARE)]
+Seconds = Annotated[float | None, PlainValidator(check_deadline), WithJsonSchema(_SECONDS)]
 
 
 def _field(option: Option) -> tuple[Any, Any]:
@@ -115,6 +94,13 @@ def _make_options(*values: Any) -> LoadingOptions:
     return LoadingOptions(**dict(zip(OPTIONS, values, strict=True)))
 
 
+# Every adapter names it: of several parents pydantic takes the last one's, the framework's. Errors do not repeat what
+# was given: a key for a service would end in a log.
+MODEL_CONFIG = ConfigDict(
+    arbitrary_types_allowed=True, extra="forbid", validate_assignment=True, hide_input_in_errors=True
+)
+
+
 class ModelFields(_LoadingFields):
     """Which reranker to use: the options of `load_reranker`, or a ``reranker``.
 
@@ -126,11 +112,7 @@ class ModelFields(_LoadingFields):
     LangChain's cross-encoders included. Scores without a ``scale`` are taken for logits; where they are
     probabilities give ``Reranker(scorer, scale="probability")``."""
 
-    # Every adapter says this again: of several parents pydantic takes the last one's, the framework's.
-    # Errors do not repeat what was given: a key for a service would end in a log.
-    model_config = ConfigDict(
-        arbitrary_types_allowed=True, extra="forbid", validate_assignment=True, hide_input_in_errors=True
-    )
+    model_config = MODEL_CONFIG
 
     def __setattr__(self, name: str, value: Any) -> None:
         fields, given = self.__dict__.copy(), self.__pydantic_fields_set__.copy()
@@ -163,11 +145,7 @@ class ModelFields(_LoadingFields):
         return self
 
     def _check_fields(self) -> None:
-        """Check all fields, at every call: ``model_copy(update=...)`` and ``model_construct`` check nothing.
-
-        Raises:
-            InvalidInputError: A field has a value that its class would not take.
-        """
+        """Check all fields, at every call: ``model_copy(update=...)`` and ``model_construct`` check nothing."""
         own = type(self)
         # A subclass may have cached values beside its fields. Loading options have no effect beside a reranker.
         unused = OPTIONS if self.reranker is not None else ()
@@ -179,11 +157,10 @@ class ModelFields(_LoadingFields):
         try:
             own.model_validate(values)
         except ValidationError as exc:
-            messages = (
-                error.get("ctx", {}).get("error") or f"{error['loc'][0]}: {error['msg']}" for error in exc.errors()
-            )
+            errors = ((error.get("ctx", {}).get("error"), error) for error in exc.errors())
+            said = (str(cause or f"{error['loc'][0]}: {error['msg']}") for cause, error in errors)
             raise InvalidInputError(
-                f"{own.__name__}: {'; '.join(map(str, messages))} This was not noticed before, because "
+                f"{own.__name__}: {'; '.join(said)} This was not noticed before, because "
                 f"model_copy(update=...) and model_construct check nothing."
             ) from exc
 
@@ -192,7 +169,7 @@ class ModelFields(_LoadingFields):
     def custom_model_dump(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
         """The fields. A reranker from `load_reranker` is written as its loading options.
 
-        A custom scorer cannot be written: a text that no adapter accepts takes its place, so that reading it fails.
+        In a custom scorer's place stands a text that no adapter accepts, so that reading it fails.
         """
         return self._add_loading_options(handler(self), info)
 
@@ -240,8 +217,7 @@ class ModelFields(_LoadingFields):
             release(self._options())
 
     def _own_reranker(self) -> Reranker | None:
-        # After model_copy(update=...), which validates nothing, it may be a bare scorer.
-        return _as_reranker(self.reranker)
+        return _as_reranker(self.reranker)  # after model_copy(update=...), which validates nothing, it may be a scorer
 
     def _loading_options(self) -> LoadingOptions | None:
         """The options that the reranker was or will be loaded with; None for a custom scorer."""

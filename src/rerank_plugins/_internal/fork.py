@@ -12,8 +12,6 @@ from functools import partial
 from typing import Any
 from weakref import WeakSet
 
-__all__ = ["make_lock", "register"]
-
 _participants: WeakSet[Any] = WeakSet()
 _locks: WeakSet[threading.Lock] = WeakSet()
 # Held during a fork, so that nothing is registered meanwhile and one thread forks at a time.

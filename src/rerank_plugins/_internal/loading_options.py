@@ -144,9 +144,6 @@ class LoadingOptions:
             object.__setattr__(self, name, value)
 
 
-SOURCE_OPTIONS = ("revision", "cache_folder", "local_files_only")
-"""The options that say where a model is found, for what only reads its files."""
-
 _FIELDS_OF_0_1 = (
     *("model", "engine", "precision", "device", "threads", "max_length", "max_query_share", "token_cache"),
     *("long_documents", "max_windows", "max_queued_pairs", "score_cache", "score_cache_folder", "calibration"),

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
-
-__all__ = ["CallMetrics", "get_instruments", "observe_call"]
 
 
 @dataclass(slots=True)
@@ -50,11 +47,9 @@ class _Instruments:
 @functools.cache
 def get_instruments() -> _Instruments | None:
     """The instruments of this process; None without OpenTelemetry's API."""
-    if importlib.util.find_spec("opentelemetry") is None:
-        return None
     try:
         return _Instruments()
-    except ImportError:  # a folder of another project may have the same name
+    except ImportError:
         return None
 
 

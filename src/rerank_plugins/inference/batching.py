@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from rerank_plugins.tokenization.pair_encoder import EncodedPair
 
-__all__ = ["BatchBuilder", "pad_rows", "round_up"]
-
 
 class BatchBuilder:
     """Adds rows to a batch while they fit. The longest row comes first."""

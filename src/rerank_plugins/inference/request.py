@@ -12,18 +12,13 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from rerank_plugins._internal.deadline import Deadline
-from rerank_plugins.errors import ClosedError, DeadlineExceededError, ScoringError
+from rerank_plugins.errors import ClosedError, DeadlineExceededError
 from rerank_plugins.inference.batching import BatchBuilder
 from rerank_plugins.scorers.base import Pair, ScoredPair
 from rerank_plugins.tokenization.pair_encoder import EncodedPair
 
-__all__ = ["Row", "ScoringRequest"]
-
 # Pairs that are looked up in the cache at a time, and that a unit has at most: other requests wait meanwhile.
 _LOOKUP_PAIRS, _UNIT_PAIRS = 512, 4096
-
-
-_LookUp = Callable[[list[Pair]], list[ScoredPair | None]]
 
 
 class Row(NamedTuple):
@@ -52,7 +47,7 @@ class ScoringRequest:
     def __init__(self, pairs: Sequence[Pair], deadline: Deadline | None) -> None:
         self.pairs = pairs
         self.deadline = deadline
-        self.future: concurrent.futures.Future[list[ScoredPair]] = concurrent.futures.Future()
+        self.future: concurrent.futures.Future[list[ScoredPair | None]] = concurrent.futures.Future()
         self.context = contextvars.copy_context()
         self.characters = sum(len(query) + len(passage) for query, passage in pairs)
         """Characters of the pairs that have no score: an estimate of the work that is left."""
@@ -121,7 +116,7 @@ class ScoringRequest:
         if self.closed and self.future.cancelled():
             raise ClosedError("The reranker was closed while this call waited. Close it after the last call.")
         if self.deadline is None or not (self.expired and self.future.cancelled()):
-            return [*self.future.result()]
+            return self.future.result()
         complete = self._complete  # read once: the worker may go on
         if self.deadline.partial:
             return [*self._scores[:complete], *[None] * (len(self.pairs) - complete)]
@@ -151,7 +146,7 @@ class ScoringRequest:
         self.queue_seconds = time.monotonic() - self._arrived
         return True
 
-    def next_unit(self, characters: int, look_up: _LookUp | None) -> list[int]:
+    def next_unit(self, characters: int, look_up: Callable[[list[Pair]], list[ScoredPair | None]] | None) -> list[int]:
         """Positions of the next pairs to encode: at least one, and about ``characters`` of text.
 
         Pairs whose score ``look_up`` knows are skipped and cost nothing; a unit of only such pairs is empty.
@@ -168,7 +163,7 @@ class ScoringRequest:
             self._unit_end = position + 1
         return unit
 
-    def _look_up(self, look_up: _LookUp) -> None:
+    def _look_up(self, look_up: Callable[[list[Pair]], list[ScoredPair | None]]) -> None:
         pairs = list(self.pairs[self._looked_up : self._looked_up + _LOOKUP_PAIRS])
         for position, scored in enumerate(look_up(pairs), self._looked_up):
             if scored is not None:
@@ -189,7 +184,7 @@ class ScoringRequest:
             for row in rows
         ]
         self.rows.sort(key=lambda row: -row.width)
-        self.settle()
+        self._settle()
 
     def give_rows(self, batch: BatchBuilder) -> list[Row]:
         """Move the rows that fit into a batch."""
@@ -209,24 +204,21 @@ class ScoringRequest:
             windows = self._windows[row.position]
             windows.scores.append(score)
             if len(windows.scores) == windows.expected:
-                completed[row.position] = ScoredPair(_best(windows.scores), row.encoded.truncated)
+                # One that is not a finite number counts as the highest, so that it is noticed.
+                best = max(windows.scores, key=lambda score: (not math.isfinite(score), score))
+                completed[row.position] = ScoredPair(best, row.encoded.truncated)
         for position, scored in completed.items():
             self._set_score(position, scored)
-        self.settle()
+        self._settle()
         return completed
 
-    def settle(self) -> None:
+    def _settle(self) -> None:
         """Note that a unit is complete, and give the result when all are."""
         if self.rows:
             return
         self._complete = self._unit_end
-        if self._complete < len(self.pairs):
-            return
-        scores = [one for one in self._scores if one is not None]
-        if len(scores) < len(self.pairs):
-            self.fail(ScoringError(f"{len(self.pairs) - len(scores)} of {len(self.pairs)} pairs were lost on the way."))
-        elif self._claim():
-            self.future.set_result(scores)
+        if not self.waiting and self._claim():
+            self.future.set_result(self._scores)
 
     def fail(self, error: BaseException) -> None:
         """Answer the caller with an error."""
@@ -240,8 +232,3 @@ class ScoringRequest:
     def _set_score(self, position: int, scored: ScoredPair) -> None:
         self._scores[position] = scored
         self.characters -= sum(map(len, self.pairs[position]))
-
-
-def _best(scores: Sequence[float]) -> float:
-    """The highest; but one that is not a finite number first, so that it is noticed."""
-    return max(scores, key=lambda score: (not math.isfinite(score), score))

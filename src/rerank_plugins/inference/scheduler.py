@@ -25,8 +25,6 @@ from rerank_plugins.inference.worker import BatchWorker
 from rerank_plugins.scorers.base import Pair
 from rerank_plugins.stats import Counts
 
-__all__ = ["AGEING", "PATIENCE", "SHUTDOWN_TIMEOUT", "Scheduler"]
-
 PATIENCE = 8
 """Batches in a row that others may lead before the request that arrived first leads one."""
 
@@ -48,7 +46,7 @@ _log = logging.getLogger("rerank_plugins.runtime")
 class Scheduler:
     """Takes requests from any thread or event loop, and computes them on a thread of its own.
 
-    The thread holds the scheduler. So whoever owns it must call `stop` or `close` for the thread to end.
+    The thread holds the scheduler: it ends only when the scheduler's owner calls `stop` or `close`.
     """
 
     fork_order = 0  # before the score cache: the batch that is being computed may want its lock
@@ -67,16 +65,8 @@ class Scheduler:
     # For the callers' threads.
 
     def submit(self, pairs: Sequence[Pair], deadline: Deadline | None = None) -> ScoringRequest:
-        """Have pairs scored; returns at once.
-
-        Raises:
-            OverloadedError: Too many pairs wait.
-            ClosedError: After `close`.
-        """
+        """See `CrossEncoderScorer.submit`."""
         request = ScoringRequest(pairs, deadline)
-        if not pairs:
-            request.settle()
-            return request
         with self._changed:
             if self._closed:
                 raise ClosedError("The reranker is closed. Load another with load_reranker(...).")
@@ -91,16 +81,6 @@ class Scheduler:
             request.future.add_done_callback(partial(self._forget, id(request)))
             self._changed.notify_all()
         return request
-
-    @property
-    def token_budget(self) -> int:
-        """The most padded tokens of a batch: as given, or less since memory ran out."""
-        return self._worker.token_budget
-
-    @property
-    def waiting_pairs(self) -> int:
-        """Pairs without a score at this moment."""
-        return self._waiting
 
     def stop(self) -> None:
         """Refuse new requests and fail those that wait."""
@@ -119,7 +99,7 @@ class Scheduler:
             thread.join(SHUTDOWN_TIMEOUT)
 
     def _check_queue(self, pairs: int) -> None:
-        waiting = self._waiting
+        waiting = self.waiting_pairs
         if not waiting or waiting + pairs <= self._max_queued_pairs:
             return
         computed, forecast = self._worker.pairs, ""
@@ -134,7 +114,7 @@ class Scheduler:
 
     def _count(self, request: ScoringRequest, waiting: int) -> None:
         """Update the sum of waiting pairs; the lock is held."""
-        self._waiting += waiting - request.counted
+        self.waiting_pairs += waiting - request.counted
         request.counted = waiting
 
     def _forget(self, key: int, _: object = None) -> None:
@@ -170,7 +150,8 @@ class Scheduler:
     def _reset(self) -> None:
         self._requests: dict[int, ScoringRequest] = {}
         self._computing: list[ScoringRequest] = []
-        self._waiting = 0
+        self.waiting_pairs = 0
+        """Pairs without a score at this moment."""
         self._thread: threading.Thread | None = None
         self._passed_over = 0
         self._out_of_turn = False
@@ -234,19 +215,15 @@ class Scheduler:
         """The request whose batch is next, of those that wait in the order of their arrival."""
         leader = shortest = min(waiting, key=lambda request: request.characters)
         done = self._worker.characters
-        if self._out_of_turn:
-            pass
-        elif self._passed_over >= PATIENCE:
+        if not self._out_of_turn and self._passed_over >= PATIENCE:
             leader = waiting[0]
-        else:
+        elif not self._out_of_turn:
             leader = min(waiting, key=lambda request: request.characters - AGEING * (done - request.arrived_at))
         self._out_of_turn = leader is not shortest
         self._passed_over = 0 if leader is waiting[0] else self._passed_over + 1
         return leader
 
     def _fillers(self, leader: ScoringRequest, waiting: list[ScoringRequest]) -> list[ScoringRequest]:
-        if len(waiting) == 1:
-            return []
         others = (request for request in waiting if request is not leader)
         return heapq.nsmallest(_MAX_FILLERS, others, key=lambda request: request.characters)
 

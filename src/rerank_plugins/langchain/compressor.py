@@ -9,26 +9,21 @@ from inspect import iscoroutinefunction
 from types import EllipsisType
 from typing import Annotated, Any, Self
 
-from langchain_core.callbacks import (
-    AsyncCallbackManagerForChainRun,
-    BaseRunManager,
-    CallbackManagerForChainRun,
-    Callbacks,
-)
+from langchain_core.callbacks import BaseRunManager, Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
 from langchain_core.load.serializable import SerializedConstructor, SerializedNotImplemented
 from langchain_core.runnables import RunnableConfig, RunnableSerializable, ensure_config
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
+from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
 from typing_extensions import TypedDict  # pydantic reads typing's own from Python 3.12 on only
 
 from rerank_plugins._internal.aio import on_thread, run_blocking
 from rerank_plugins._internal.blank import is_blank
-from rerank_plugins._internal.fields import CallFields, ScoreThreshold, TopN, check_each
+from rerank_plugins._internal.fields import MODEL_CONFIG, CallFields, ScoreThreshold, TopN, check_each
 from rerank_plugins._internal.validation import check_top_n
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.highlights import check_highlight, highlight_as_dict
-from rerank_plugins.langchain.tracing import add_metadata
 from rerank_plugins.results import RankedResult, Ranking
 
 _log = logging.getLogger("rerank_plugins")
@@ -93,10 +88,9 @@ class CompressorFields(CallFields):
     def _check_fields_fit(self) -> Self:
         if self.rank_fields and self.document_text is not None:
             raise ValueError("got rank_fields and document_text, expected one of them: a callable can read any field.")
-        if self.mark_truncated and self.score_key == "truncated":
-            raise ValueError("score_key='truncated' is the key that mark_truncated writes. Choose another.")
-        if self.highlight and self.score_key == "highlight":
-            raise ValueError("score_key='highlight' is the key that highlight writes. Choose another.")
+        for key, option in (("truncated", "mark_truncated"), ("highlight", "highlight")):
+            if getattr(self, option) and self.score_key == key:
+                raise ValueError(f"score_key={key!r} is the key that {option} writes. Choose another.")
         return self
 
 
@@ -125,9 +119,7 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
     top_n: TopN = 3
     """How many documents to keep; None keeps all, 0 none."""
 
-    model_config = ConfigDict(
-        arbitrary_types_allowed=True, extra="forbid", validate_assignment=True, hide_input_in_errors=True
-    )
+    model_config = MODEL_CONFIG
 
     def compress_documents(
         self,
@@ -170,7 +162,7 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
     def _run(
         self, given: Any, config: RunnableConfig | None, options: dict[str, Any], *, blank_is_error: bool = True
     ) -> list[Document]:
-        def rerank(given: Any, run_manager: CallbackManagerForChainRun) -> list[Document]:
+        def rerank(given: Any, run_manager: BaseRunManager) -> list[Document]:
             return run_blocking(self._rerank(given, run_manager, options, blank_is_error=blank_is_error, blocking=True))
 
         return self._call_with_config(rerank, given, self._config(config, options))
@@ -178,7 +170,7 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
     async def _arun(
         self, given: Any, config: RunnableConfig | None, options: dict[str, Any], *, blank_is_error: bool = True
     ) -> list[Document]:
-        async def rerank(given: Any, run_manager: AsyncCallbackManagerForChainRun) -> list[Document]:
+        async def rerank(given: Any, run_manager: BaseRunManager) -> list[Document]:
             return await self._rerank(given, run_manager, options, blank_is_error=blank_is_error, blocking=False)
 
         return await self._acall_with_config(rerank, given, self._config(config, options))
@@ -188,7 +180,7 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
     ) -> list[Document]:
         self._check_fields()
         documents, query = _unpack(given)
-        add_metadata(run_manager, n_in=len(documents))
+        _add_metadata(run_manager, n_in=len(documents))
         top_n = self._top_n(options)
         if not documents or top_n == 0 or (not blank_is_error and is_blank_query(query)):
             return self._select(documents, Ranking([], []), run_manager)
@@ -208,10 +200,7 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
                 f"the compressor, or use configurable_fields."
             )
         top_n = options.get("top_n", ...)
-        if top_n is ...:
-            return self.top_n
-        check_top_n(top_n)
-        return None if top_n is None else int(top_n)
+        return self.top_n if top_n is ... else check_top_n(top_n)
 
     def _texts(self, documents: list[Document]) -> list[str]:
         if self.document_text is not None:
@@ -234,7 +223,7 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
         """Copies of the documents that are kept; the run's metadata is about all of them."""
         scored = [result for result in ranking.documents if result.score is not None]
         known = all(result.truncated is not None for result in scored)
-        add_metadata(
+        _add_metadata(
             run_manager,
             n_out=len(ranking.kept),
             scores=[result.score for result in ranking.kept],
@@ -286,6 +275,20 @@ def _unpack(given: Any) -> tuple[list[Document], str]:
     documents = list(documents)
     check_each(documents, Document, "documents must be Documents", "Wrap texts in Document(page_content=text).")
     return documents, given["query"]
+
+
+def _add_metadata(run_manager: BaseRunManager, **values: Any) -> None:
+    """Add to the metadata of a run that has begun, for which LangChain has no method.
+
+    Handlers hold the run manager's own dictionary, and ``astream_events`` shows it again at the end of the run. Tracers
+    may hold a copy (LangSmith's does in an agent, and where there is a ``configurable``): their runs are updated too.
+    """
+    run_manager.metadata.update(values)
+    for handler in run_manager.handlers:
+        if isinstance(handler, BaseTracer | AsyncBaseTracer):
+            run = handler.run_map.get(str(run_manager.run_id))
+            if run is not None:
+                run.metadata.update(values)
 
 
 def _join_fields(document: Document, rank_fields: tuple[str, ...]) -> str:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from langchain_core.cross_encoders import BaseCrossEncoder
-from pydantic import ConfigDict
 
-from rerank_plugins._internal.fields import ModelFields
+from rerank_plugins._internal.fields import MODEL_CONFIG, ModelFields
 from rerank_plugins._internal.validation import check_pairs
 from rerank_plugins.scorers.base import Pair, Scale, ScoredPair
 
@@ -24,9 +23,7 @@ class RerankCrossEncoder(ModelFields, BaseCrossEncoder):
         ModelNotFoundError, ModelLoadError: At the first use; the model is loaded then.
     """
 
-    model_config = ConfigDict(
-        arbitrary_types_allowed=True, extra="forbid", validate_assignment=True, hide_input_in_errors=True
-    )
+    model_config = MODEL_CONFIG
 
     @property
     def scale(self) -> Scale:

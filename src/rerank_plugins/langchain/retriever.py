@@ -10,9 +10,9 @@ from langchain_core.retrievers import BaseRetriever, RetrieverLike
 from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.configurable import DynamicRunnable
 from langchain_core.vectorstores import VectorStoreRetriever
-from pydantic import ConfigDict, PlainValidator, model_validator
+from pydantic import PlainValidator, model_validator
 
-from rerank_plugins._internal.fields import TopN
+from rerank_plugins._internal.fields import MODEL_CONFIG, TopN
 from rerank_plugins._internal.validation import check_top_n
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.langchain.compressor import CompressorFields, PerCall, RerankCompressor, is_blank_query
@@ -54,9 +54,7 @@ class RerankRetriever(CompressorFields, BaseRetriever):
     top_n: TopN = _NotGiven(5)
     """How many documents to keep; None keeps all, 0 none. Where it is not given, that of ``compressor``."""
 
-    model_config = ConfigDict(
-        arbitrary_types_allowed=True, extra="forbid", validate_assignment=True, hide_input_in_errors=True
-    )
+    model_config = MODEL_CONFIG
 
     @model_validator(mode="after")
     def _one_place_for_settings(self) -> Self:

@@ -12,8 +12,6 @@ from rerank_plugins._internal.validation import format_positions
 from rerank_plugins.errors import DeadlineExceededError, ScoringError
 from rerank_plugins.scorers.base import DetailedScorer, Pair, Pending, QueuedScorer, Scale, ScoredPair, Scorer
 
-__all__ = ["STEP", "ScoringCall"]
-
 STEP = 16
 """Documents that a scorer without a queue scores between two looks at the clock."""
 
@@ -83,20 +81,17 @@ class ScoringCall:
         return self._check([*scored, *[None] * missing])
 
     def _score(self, pairs: list[Pair]) -> list[ScoredPair]:
-        returned: Any
-        convert: Callable[[Any], ScoredPair]
         name = type(self._scorer).__name__
+        detailed = isinstance(self._scorer, DetailedScorer)
+        score: Callable[[list[Pair]], Any] = getattr(self._scorer, "score_detailed" if detailed else "score")
         try:
-            # A copy: a scorer that changes its argument must not change what is ranked.
-            if isinstance(self._scorer, DetailedScorer):
-                returned, convert = self._scorer.score_detailed(list(pairs)), _from_detailed
-            else:
-                returned, convert = self._scorer.score(list(pairs)), _from_number
+            returned = score(list(pairs))  # a copy: a scorer that changes it must not change what is ranked
         except StopIteration as exc:
             # It would end a caller's loop as if all had gone well.
             raise RuntimeError(f"{name} raised StopIteration: {exc}") from exc
         try:
-            scored = [convert(one) for one in returned]
+            numbers = [(one.score, one.truncated) if detailed else (one, None) for one in returned]
+            scored = [ScoredPair(float(number), None if cut is None else bool(cut)) for number, cut in numbers]
         except (TypeError, ValueError, AttributeError) as exc:
             raise ScoringError(
                 f"{name} gave no list of numbers for {len(pairs)} pairs "
@@ -109,18 +104,19 @@ class ScoringCall:
         """The scores of all pairs, from those of the unique ones."""
         self._check_number(len(unique), len(self._unique))
         scored = [unique[place] for place in self._places]
+        name = type(self._scorer).__name__
         known = [(p, one.score) for p, one in zip(self._positions, scored, strict=True) if one is not None]
         not_finite = [position for position, score in known if not math.isfinite(score)]
         if not_finite:
             raise ScoringError(
-                f"{type(self._scorer).__name__} gave NaN or infinite scores for documents "
+                f"{name} gave NaN or infinite scores for documents "
                 f"{format_positions(not_finite)} (counted from 0), expected finite numbers. Nothing was ranked; "
                 f"where a model computes in fp16, try precision='bf16' or 'fp32'."
             )
         outside = [position for position, score in known if self._scale == "probability" and not 0.0 <= score <= 1.0]
         if outside:
             raise ScoringError(
-                f"{type(self._scorer).__name__} says its scores are probabilities, but those of documents "
+                f"{name} says its scores are probabilities, but those of documents "
                 f"{format_positions(outside)} (counted from 0) lie outside [0, 1]. "
                 f"If they are logits, use Reranker(scorer, scale='logit')."
             )
@@ -132,11 +128,3 @@ class ScoringCall:
                 f"{type(self._scorer).__name__} gave {scores} scores for {pairs} pairs, expected one a pair. "
                 f"Nothing was ranked."
             )
-
-
-def _from_number(score: Any) -> ScoredPair:
-    return ScoredPair(float(score), None)
-
-
-def _from_detailed(scored: Any) -> ScoredPair:
-    return ScoredPair(float(scored.score), None if scored.truncated is None else bool(scored.truncated))
