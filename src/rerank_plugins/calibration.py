@@ -88,7 +88,7 @@ class Calibration:
             raise InvalidInputError("The probabilities of an isotonic calibration must ascend from 0 to 1 at most.")
 
     def probability(self, score: float) -> float:
-        """The probability in [0, 1] that a document with this finite raw score is relevant; never lower for a higher."""
+        """The probability in [0, 1] that a document with this finite raw score is relevant; never falls."""
         if self.method == "isotonic":
             return self._between_knots(score)
         exponent = self.slope * score + self.intercept

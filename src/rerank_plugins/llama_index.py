@@ -27,12 +27,6 @@ from rerank_plugins._internal.fields import MODEL_CONFIG, CallFields, ScoreThres
 RETRIEVAL_SCORE = "retrieval_score"
 """Metadata key of ``keep_retrieval_score``, the one LlamaIndex's own rerankers use."""
 
-TRUNCATED = "truncated"
-"""Metadata key of ``mark_truncated``."""
-
-HIGHLIGHT = "highlight"
-"""Metadata key of ``highlight``."""
-
 _dispatcher = get_dispatcher(__name__)
 
 
@@ -56,8 +50,7 @@ class RerankPostprocessor(CallFields, BaseNodePostprocessor):
     Raises:
         InvalidInputError: No query, a blank one, or something that is no `NodeWithScore`.
         ScoringError: The scorer gave NaN, or not one number a node.
-        ModelNotFoundError, ModelLoadError: At the first use; the model is loaded then, once a process
-            for equal options.
+        ModelNotFoundError, ModelLoadError: At the first use, which loads the model, once a process for equal options.
     """
 
     top_n: TopN = 5
@@ -146,8 +139,8 @@ class RerankPostprocessor(CallFields, BaseNodePostprocessor):
         for result in results:
             given, update = nodes[result.index], {"score": result.score}
             marks: dict[str, Any] = {RETRIEVAL_SCORE: given.score} if self.keep_retrieval_score else {}
-            marks |= {TRUNCATED: result.truncated} if self.mark_truncated else {}
-            marks |= {HIGHLIGHT: highlight_as_dict(result)} if self.highlight else {}
+            marks |= {"truncated": result.truncated} if self.mark_truncated else {}
+            marks |= {"highlight": highlight_as_dict(result)} if self.highlight else {}
             found.append(given.model_copy(update=update | ({"node": _with_marks(given.node, marks)} if marks else {})))
         return found
 
@@ -165,18 +158,13 @@ class RerankPostprocessor(CallFields, BaseNodePostprocessor):
         return {**self._add_loading_options(handler(self), info), "class_name": self.class_name()}
 
     def to_dict(self, **kwargs: Any) -> dict[str, Any]:
-        """The fields, for ``from_dict``.
-
-        Raises:
-            InvalidInputError: Around a custom scorer, which a dictionary cannot hold.
-        """
+        """The fields, for ``from_dict``; raises `InvalidInputError` for a custom scorer."""
         if self._loading_options() is None:
             raise InvalidInputError(
                 f"The scorer {self._model_label()} cannot be written into a dictionary, only pickled. "
                 f"Name a model with model=, or give a reranker from load_reranker(...)."
             )
-        data: dict[str, Any] = super().to_dict(**kwargs)
-        return data
+        return dict(super().to_dict(**kwargs))
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()
@@ -192,10 +180,7 @@ class RerankPostprocessor(CallFields, BaseNodePostprocessor):
 
 def _check_nodes(nodes: Any, query_bundle: QueryBundle | None) -> tuple[list[NodeWithScore], QueryBundle]:
     if query_bundle is None:
-        raise InvalidInputError(
-            "Missing query bundle: nodes can only be reranked for a query. "
-            "Call postprocess_nodes(nodes, query_str=...)."
-        )
+        raise InvalidInputError("Missing query bundle, got None. Call postprocess_nodes(nodes, query_str=...).")
     if not isinstance(query_bundle, QueryBundle):
         raise InvalidInputError(
             f"query_bundle must be a QueryBundle, got {type(query_bundle).__name__}. Give a text as query_str=."
@@ -218,17 +203,13 @@ def _own_text(node: Any) -> str:
 def _without_marks(node: Any) -> Any:
     """The node without what an earlier pass wrote: MetadataMode.ALL would read it, and so rank by those scores."""
     hidden = set(node.excluded_embed_metadata_keys) & set(node.excluded_llm_metadata_keys)
-    marks = {RETRIEVAL_SCORE, TRUNCATED, HIGHLIGHT} & hidden & node.metadata.keys()
+    marks = {RETRIEVAL_SCORE, "truncated", "highlight"} & hidden & node.metadata.keys()
     if not marks:
         return node
     return node.model_copy(update={"metadata": {k: v for k, v in node.metadata.items() if k not in marks}})
 
 
 def _with_marks(node: Any, marks: dict[str, Any]) -> Any:
-    return node.model_copy(
-        update={
-            "metadata": {**node.metadata, **marks},
-            "excluded_embed_metadata_keys": list(dict.fromkeys([*node.excluded_embed_metadata_keys, *marks])),
-            "excluded_llm_metadata_keys": list(dict.fromkeys([*node.excluded_llm_metadata_keys, *marks])),
-        }
-    )
+    names = ("excluded_embed_metadata_keys", "excluded_llm_metadata_keys")
+    hidden = {name: list(dict.fromkeys([*getattr(node, name), *marks])) for name in names}
+    return node.model_copy(update={"metadata": {**node.metadata, **marks}, **hidden})

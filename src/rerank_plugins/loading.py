@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
+
+from cachetools import LRUCache
 
 from rerank_plugins._internal.fork import make_lock
 from rerank_plugins._internal.loading_options import DEFAULT_MODEL, HINTS, LoadingOptions, LongDocuments
@@ -94,7 +95,7 @@ def _load(options: LoadingOptions) -> LoadedReranker:
 SHARED_RERANKERS = 8
 """How many rerankers of different options adapters share, those used last; the weights of a model are there once."""
 
-_shared: OrderedDict[LoadingOptions, LoadedReranker] = OrderedDict()
+_shared: LRUCache[LoadingOptions, LoadedReranker] = LRUCache(SHARED_RERANKERS)
 # The first is held while a model loads, the second while the dictionary is looked at or changed.
 _loading, _access = make_lock(), make_lock()
 
@@ -102,14 +103,11 @@ _loading, _access = make_lock(), make_lock()
 def loaded_already(options: LoadingOptions) -> LoadedReranker | None:
     """What `shared_reranker` gives, if it would not have to load it. Never waits."""
     with _access:
-        found = _shared.get(options)
-        if found is not None:
-            _shared.move_to_end(options)
-    return found
+        return _shared.get(options)
 
 
 def release(options: LoadingOptions) -> None:
-    """Share the reranker of ``options`` no longer: it is freed after its last call, and loaded anew if asked for."""
+    """Share the reranker of ``options`` no longer: it is freed after its last call."""
     with _access:
         _shared.pop(options, None)
 
@@ -124,8 +122,7 @@ def shared_reranker(options: LoadingOptions) -> LoadedReranker:
         if found is None:
             found = _load(options)
             with _access:
+                before = list(_shared.values())
                 _shared[options] = found
-                # Who uses one that goes keeps it until the call ends.
-                gone = [_shared.popitem(last=False)[1] for _ in range(len(_shared) - SHARED_RERANKERS)]
-            del gone  # not under the lock: its end takes others
+            del before  # one that goes is freed here: not under the lock, because its end takes others
         return found

@@ -103,9 +103,8 @@ class Reranker:
             on_error: ``"keep_order"`` returns the documents in their input order, without scores, where the model
                 fails, the queue is full, or ``on_deadline="raise"`` would raise. Wrong arguments and `ClosedError`
                 are raised all the same.
-            highlight: Also find the best sentence of each returned document; needs the extra ``highlight``. There is
-                none of a blank document, of a document without a score, and of one whose sentences do not all have a
-                score at the deadline. A failure is logged and leaves all results without highlights.
+            highlight: Also find the best sentence of each returned document; needs the extra ``highlight``. None where
+                a sentence has no score at the deadline, or where finding them failed, which is logged.
 
         Returns:
             Results with scores in [0, 1], best first; equal scores keep their input order. A blank document (only
@@ -148,9 +147,8 @@ class Reranker:
     def score(self, pairs: Iterable[Pair] | Pair, /) -> list[float]:
         """The scorer's own scores, on ``scale``: one finite number a pair, in order.
 
-        Args:
-            pairs: Any iterable of (query, passage) tuples or lists, or a numpy array [n, 2] of strings; or one pair
-                alone, which gives a list of one number. Blank texts are scored like others.
+        ``pairs``: any iterable of (query, passage) tuples or lists, or a numpy array [n, 2] of strings; or one pair
+        alone, which gives a list of one number. Blank texts are scored like others.
 
         Raises:
             InvalidInputError: An item is not a pair of two strings.
@@ -216,10 +214,10 @@ class Reranker:
         *,
         blocking: bool,
     ) -> Ranking:
-        """`rerank` for this package's adapters, to await or, with ``blocking``, for `run_blocking`.
+        """`rerank` for this package's adapters, with the documents that are not kept; ``blocking`` for `run_blocking`.
 
-        Also returns the documents that are not kept. ``highlight_text`` gives, for each result that is kept, the text
-        to find the best sentence of; it becomes the ``document`` of that result. None finds no highlights.
+        ``highlight_text`` gives the text of a kept result to find the best sentence of, which becomes its ``document``;
+        None finds no highlights.
         """
         until = deadline_from_now(deadline, on_deadline)  # first: the rest takes time as well
         check_top_n(top_n)
@@ -261,14 +259,13 @@ class Reranker:
             try:
                 scored = await call.score(blocking=blocking)
             except Exception as exc:
-                overloaded = isinstance(exc, OverloadedError)
-                self._counts.add(expired=isinstance(exc, DeadlineExceededError), overloaded=overloaded)
+                expired, overloaded = isinstance(exc, DeadlineExceededError), isinstance(exc, OverloadedError)
+                self._counts.add(expired=expired, overloaded=overloaded)
                 if on_error == "raise" or isinstance(exc, ClosedError):
                     raise
                 metrics.fallback = exc
                 self._counts.add(unranked=1)
-                kind = "overloaded" if overloaded else type(exc).__name__
-                _log.warning("%d documents stay in retrieval order: %s: %s", len(texts), kind, exc)
+                _log.warning("%d documents stay in retrieval order: %s: %s", len(texts), type(exc).__name__, exc)
                 return [RankedResult(position, None, text) for position, text in enumerate(texts)]
             finally:
                 metrics.queue_seconds = call.queue_seconds

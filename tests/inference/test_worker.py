@@ -112,7 +112,7 @@ def test_only_the_unfinished_rows_are_computed_again() -> None:
 def test_a_row_that_fits_nowhere_fails_its_own_request() -> None:
     """One pair too long for the memory is an OutOfMemoryError, which is a ScoringError; shorter ones go on."""
     reranker = toy_reranker(SmallMemoryEngine(padded_tokens=100))
-    with pytest.raises(OutOfMemoryError, match="slots do not fit"):
+    with pytest.raises(OutOfMemoryError, match="padded tokens do not fit"):
         reranker.rerank("q", ["a" * 300, "b"])
     assert issubclass(OutOfMemoryError, ScoringError | MemoryError)
     assert len(reranker.rerank("q", TEXTS)) == 4

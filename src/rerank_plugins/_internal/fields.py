@@ -137,9 +137,9 @@ class ModelFields(_LoadingFields):
     def _check_options(self) -> Self:
         options = self._options()
         if self.reranker is not None and options != _DEFAULTS:
-            named = [name for name, option in OPTIONS.items() if getattr(options, name) != option.default]
+            named = " and ".join(name for name, option in OPTIONS.items() if getattr(options, name) != option.default)
             raise ValueError(
-                f"got reranker and, beside it, {' and '.join(named)}: these say how a model is loaded, and the "
+                f"got reranker and, beside it, {named}: these say how a model is loaded, and the "
                 f"reranker is loaded already. Give load_reranker(...) these options, or leave reranker out."
             )
         return self

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from rerank_plugins._internal.deadline import Deadline
-from rerank_plugins.errors import ClosedError, DeadlineExceededError
+from rerank_plugins.errors import DeadlineExceededError
 from rerank_plugins.inference.batching import BatchBuilder
 from rerank_plugins.scorers.base import Pair, ScoredPair
 from rerank_plugins.tokenization.pair_encoder import EncodedPair
@@ -53,10 +53,6 @@ class ScoringRequest:
         """Characters of the pairs that have no score: an estimate of the work that is left."""
         self.arrived_at = 0
         """The worker's total of characters when the request arrived."""
-        self.counted = 0
-        """The number of this request's pairs in the scheduler's count of waiting pairs."""
-        self.expired = False
-        self.closed = False
         self.rows: list[Row] = []
         """Rows that are encoded and not computed, longest first."""
         self.queue_seconds = 0.0
@@ -78,14 +74,13 @@ class ScoringRequest:
             DeadlineExceededError: At a deadline with ``on_deadline="raise"``.
         """
         try:
-            # Not concurrent.futures.wait, which does not notice that a future is cancelled.
             self.future.exception(timeout=self._left())
-        except (TimeoutError, concurrent.futures.CancelledError):
-            pass
+        except TimeoutError:
+            self._expire()
         except BaseException:
             self.future.cancel()  # the caller was interrupted: nothing need be computed
             raise
-        return self._outcome()
+        return self.future.result()
 
     async def aresult(self) -> list[ScoredPair | None]:
         """`result` for event loops. Cancelling the task that waits drops the pairs."""
@@ -100,36 +95,28 @@ class ScoringRequest:
             async with asyncio.timeout(self._left()):
                 await done.wait()
         except TimeoutError:
-            pass
+            self._expire()
         except BaseException:
             self.future.cancel()
             raise
-        return self._outcome()
+        return self.future.result()
 
     def _left(self) -> float | None:
         return None if self.deadline is None else self.deadline.left()
 
-    def _outcome(self) -> list[ScoredPair | None]:
-        if not self.future.done():
-            self.expired = True
-            self.future.cancel()
-        if self.closed and self.future.cancelled():
-            raise ClosedError("The reranker was closed while this call waited. Close it after the last call.")
-        if self.deadline is None or not (self.expired and self.future.cancelled()):
-            return self.future.result()
+    def _expire(self) -> None:
+        """Answer the caller at the deadline, unless all scores have just come."""
         complete = self._complete  # read once: the worker may go on
-        if self.deadline.partial:
-            return [*self._scores[:complete], *[None] * (len(self.pairs) - complete)]
-        raise DeadlineExceededError(
-            f"{complete} of {len(self.pairs)} documents had a score after deadline={self.deadline.seconds:g} s "
-            f"({self.queue_seconds:.3f} s of it before their turn came). Give more time or fewer documents, or take "
-            f"what is there with on_deadline='partial'."
+        if self.deadline is None or self.deadline.partial:
+            self._answer([*self._scores[:complete], *[None] * (len(self.pairs) - complete)])
+            return
+        self.fail(
+            DeadlineExceededError(
+                f"{complete} of {len(self.pairs)} documents had a score after deadline={self.deadline.seconds:g} s "
+                f"({self.queue_seconds:.3f} s of it before their turn came). Give more time or fewer documents, or "
+                f"take what is there with on_deadline='partial'."
+            )
         )
-
-    def close(self) -> None:
-        """Answer the caller with `ClosedError`."""
-        self.closed = True
-        self.future.cancel()
 
     # For the worker, which alone calls what follows.
 
@@ -217,17 +204,17 @@ class ScoringRequest:
         if self.rows:
             return
         self._complete = self._unit_end
-        if not self.waiting and self._claim():
-            self.future.set_result(self._scores)
+        if not self.waiting:
+            self._answer(self._scores)
 
     def fail(self, error: BaseException) -> None:
         """Answer the caller with an error."""
-        if self._claim():
+        with contextlib.suppress(concurrent.futures.InvalidStateError):  # answered already, or cancelled
             self.future.set_exception(error)
 
-    def _claim(self) -> bool:
-        """Whether the caller still waits; from then on it cannot cancel."""
-        return not self.future.done() and self.future.set_running_or_notify_cancel()
+    def _answer(self, scores: list[ScoredPair | None]) -> None:
+        with contextlib.suppress(concurrent.futures.InvalidStateError):
+            self.future.set_result(scores)
 
     def _set_score(self, position: int, scored: ScoredPair) -> None:
         self._scores[position] = scored

@@ -40,6 +40,8 @@ SHUTDOWN_TIMEOUT = 10.0
 # Other requests that are looked at to fill a batch: more than fit into one.
 _MAX_FILLERS = 64
 
+_THREAD_NAME = "rerank-plugins worker"
+
 _log = logging.getLogger("rerank_plugins.runtime")
 
 
@@ -75,12 +77,16 @@ class Scheduler:
                 self._start()  # before the request is added: it may fail
             request.arrived_at = self._worker.characters
             self._requests[id(request)] = request
-            self._count(request, len(pairs))
             # A caller that gives up, at a deadline or because its task was cancelled, is forgotten at once. By its key:
             # a future that held its request would be a cycle, which only the garbage collector frees.
             request.future.add_done_callback(partial(self._forget, id(request)))
             self._changed.notify_all()
         return request
+
+    @property
+    def waiting_pairs(self) -> int:
+        """Pairs without a score at this moment."""
+        return sum(request.waiting for request in list(self._requests.values()))
 
     def stop(self) -> None:
         """Refuse new requests and fail those that wait."""
@@ -89,7 +95,8 @@ class Scheduler:
             requests = list(self._requests.values())
             self._changed.notify_all()
         for request in requests:
-            request.close()
+            message = "The reranker was closed while this call waited. Close it after the last call."
+            request.fail(ClosedError(message))
 
     def close(self) -> None:
         """`stop`, and wait for the batch that is being computed, `SHUTDOWN_TIMEOUT` at most."""
@@ -99,6 +106,7 @@ class Scheduler:
             thread.join(SHUTDOWN_TIMEOUT)
 
     def _check_queue(self, pairs: int) -> None:
+        """Raise `OverloadedError` where so many more pairs are too many; the lock is held."""
         waiting = self.waiting_pairs
         if not waiting or waiting + pairs <= self._max_queued_pairs:
             return
@@ -112,20 +120,14 @@ class Scheduler:
             f"order with on_error='keep_order'."
         )
 
-    def _count(self, request: ScoringRequest, waiting: int) -> None:
-        """Update the sum of waiting pairs; the lock is held."""
-        self.waiting_pairs += waiting - request.counted
-        request.counted = waiting
-
     def _forget(self, key: int, _: object = None) -> None:
         with self._changed:
             request = self._requests.pop(key, None)
-            if request is None:
-                return
-            self._count(request, 0)
+        if request is None:
+            return
         if request.begin():  # its turn never came
             self._counts.add(queue_seconds=request.queue_seconds)
-        if request.future.cancelled() and not request.expired and not request.closed:
+        if request.future.cancelled():
             self._counts.add(cancelled=1)
 
     # At a fork of the process.
@@ -150,8 +152,6 @@ class Scheduler:
     def _reset(self) -> None:
         self._requests: dict[int, ScoringRequest] = {}
         self._computing: list[ScoringRequest] = []
-        self.waiting_pairs = 0
-        """Pairs without a score at this moment."""
         self._thread: threading.Thread | None = None
         self._passed_over = 0
         self._out_of_turn = False
@@ -162,7 +162,7 @@ class Scheduler:
     # On the worker's thread.
 
     def _start(self) -> None:
-        thread = threading.Thread(target=self._run, name="rerank-plugins worker", daemon=True)
+        thread = threading.Thread(target=self._run, name=_THREAD_NAME, daemon=True)
         try:
             thread.start()
         except RuntimeError as exc:
@@ -170,9 +170,6 @@ class Scheduler:
                 f"No thread can be started to compute on ({exc}). Raise this process's limit of threads."
             ) from exc
         self._thread = thread
-        with _registry:
-            _threads.difference_update([known for known in _threads if not known.is_alive()])
-            _threads.add(thread)
 
     def _run(self) -> None:
         try:
@@ -193,10 +190,6 @@ class Scheduler:
             if batch:
                 self._computing = [part.request for part in batch]
                 leader.context.run(self._worker.compute, batch)
-        with self._changed:
-            for request in self._computing:
-                if id(request) in self._requests:
-                    self._count(request, request.waiting)
         self._computing = []
         return True
 
@@ -243,8 +236,7 @@ class Scheduler:
 
 
 _schedulers: WeakSet[Scheduler] = WeakSet()
-_threads: set[threading.Thread] = set()
-# Sets must not change while they are iterated over.
+# A set must not change while it is iterated over.
 _registry = fork.make_lock()
 
 
@@ -256,7 +248,6 @@ def _close_all() -> None:
         schedulers = list(_schedulers)
     for scheduler in schedulers:
         scheduler.stop()
-    with _registry:
-        threads = list(_threads)
-    for thread in threads:
-        thread.join(SHUTDOWN_TIMEOUT)
+    for thread in threading.enumerate():
+        if thread.name == _THREAD_NAME:
+            thread.join(SHUTDOWN_TIMEOUT)

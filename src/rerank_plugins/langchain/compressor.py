@@ -112,8 +112,7 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
     Raises:
         InvalidInputError: Something that is no Document, a wrong ``top_n``; of ``invoke``, a blank query too.
         ScoringError: The scorer gave NaN, or not one number a document.
-        ModelNotFoundError, ModelLoadError: At the first use; the model is loaded then, once a process
-            for equal options.
+        ModelNotFoundError, ModelLoadError: At the first use, which loads the model, once a process for equal options.
     """
 
     top_n: TopN = 3
@@ -122,28 +121,18 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
     model_config = MODEL_CONFIG
 
     def compress_documents(
-        self,
-        documents: Iterable[Document],
-        query: str,
-        callbacks: Callbacks | None = None,
-        *,
-        top_n: PerCall = ...,
+        self, documents: Iterable[Document], query: str, callbacks: Callbacks | None = None, *, top_n: PerCall = ...
     ) -> list[Document]:
         """Rerank ``documents``. ``top_n`` takes the field's place for this call; ``...`` keeps the field's.
 
-        A blank query gives no documents, with a warning in the log: `MultiQueryRetriever` asks whatever an LLM wrote,
-        and an empty line must not cost the answers to the others.
+        A blank query gives no documents, with a warning in the log: `MultiQueryRetriever` asks what an LLM wrote, and
+        an empty line must not cost the answers to the others.
         """
         given = {"documents": documents, "query": query}
         return self._run(given, {"callbacks": callbacks}, {"top_n": top_n}, blank_is_error=False)
 
     async def acompress_documents(
-        self,
-        documents: Iterable[Document],
-        query: str,
-        callbacks: Callbacks | None = None,
-        *,
-        top_n: PerCall = ...,
+        self, documents: Iterable[Document], query: str, callbacks: Callbacks | None = None, *, top_n: PerCall = ...
     ) -> list[Document]:
         """`compress_documents` without blocking the event loop."""
         given = {"documents": documents, "query": query}
@@ -193,8 +182,7 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
         return self._select(documents, ranking, run_manager)
 
     def _top_n(self, options: dict[str, Any]) -> int | None:
-        unknown = [name for name in options if name != "top_n"]
-        if unknown:
+        if unknown := [name for name in options if name != "top_n"]:
             raise InvalidInputError(
                 f"Got {', '.join(unknown)}; a call takes top_n only. The other settings are fields: set them on "
                 f"the compressor, or use configurable_fields."
@@ -205,18 +193,13 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
     def _texts(self, documents: list[Document]) -> list[str]:
         if self.document_text is not None:
             return [self.document_text(document) for document in documents]
-        if self.rank_fields:
-            return [_join_fields(document, self.rank_fields) for document in documents]
-        return [document.page_content for document in documents]
+        return [_join_fields(document, self.rank_fields) for document in documents]
 
     def _config(self, config: RunnableConfig | None, options: dict[str, Any]) -> RunnableConfig:
         full, top_n = ensure_config(config), options.get("top_n", ...)
-        full["metadata"] = {
-            **full["metadata"],
-            "model": self._model_label(),
-            "top_n": self.top_n if top_n is ... else top_n,
-            "score_threshold": self.score_threshold,
-        }
+        top_n = self.top_n if top_n is ... else top_n
+        ours = {"model": self._model_label(), "top_n": top_n, "score_threshold": self.score_threshold}
+        full["metadata"] = {**full["metadata"], **ours}
         return full
 
     def _select(self, documents: list[Document], ranking: Ranking, run_manager: BaseRunManager) -> list[Document]:
@@ -254,8 +237,7 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
     def to_json(self) -> SerializedConstructor | SerializedNotImplemented:
         """The fields. A reranker from `load_reranker` is written as its loading options.
 
-        A callable or a custom scorer cannot be written: the result is then LangChain's "not implemented", which
-        ``load`` refuses.
+        With a callable or a custom scorer it is LangChain's "not implemented", which ``load`` refuses.
         """
         options = self._loading_options()
         if options is None or self.document_text is not None:

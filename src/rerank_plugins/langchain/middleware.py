@@ -26,10 +26,9 @@ except ImportError as exc:
 class RerankMiddleware(AgentMiddleware[Any, Any, Any]):
     """For ``create_agent(model, tools, middleware=[RerankMiddleware(compressor)])``.
 
-    A tool result that carries its Documents as artifact, as a tool made with
-    ``create_retriever_tool(..., response_format="content_and_artifact")`` does, comes out with the
-    documents that the compressor keeps, best first, in the artifact and in the text that the model reads.
-    Other results are passed on unchanged.
+    A tool result that carries its Documents as artifact, as ``create_retriever_tool(...,
+    response_format="content_and_artifact")`` makes it, comes out with those that the compressor keeps, best first, in
+    the artifact and in the text that the model reads. Other results are passed on unchanged.
 
     Raises:
         InvalidInputError: A retrieval tool gave text without Documents, so there is nothing to rerank.
@@ -123,10 +122,10 @@ class RerankMiddleware(AgentMiddleware[Any, Any, Any]):
             return asked
         return _last_human_text(state["messages"] if isinstance(state, Mapping) else state.messages) or asked
 
-    def _replace(self, message: Any, documents: list[Document]) -> ToolMessage:
+    def _replace(self, message: Any, documents: list[Document]) -> Any:
         text = self._separator.join(format_document(document, self._prompt) for document in documents)
-        replaced: ToolMessage = message.model_copy(update={"content": text or self._empty_text, "artifact": documents})
-        return replaced
+        update = {"content": text or self._empty_text, "artifact": documents}
+        return message.model_copy(update=update)
 
 
 def _query_argument(arguments: dict[str, Any]) -> str:

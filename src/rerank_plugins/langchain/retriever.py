@@ -60,11 +60,10 @@ class RerankRetriever(CompressorFields, BaseRetriever):
     def _one_place_for_settings(self) -> Self:
         if self.compressor is not None:
             fields = CompressorFields.model_fields.items()
-            named = [name for name, field in fields if getattr(self, name) != field.default]
+            named = " and ".join(name for name, field in fields if getattr(self, name) != field.default)
             if named:
                 raise ValueError(
-                    f"got compressor and, beside it, {' and '.join(named)}. Set them on the compressor, "
-                    f"or leave compressor out."
+                    f"got compressor and, beside it, {named}. Set them on the compressor, or leave it out."
                 )
         return self
 
@@ -112,13 +111,11 @@ class RerankRetriever(CompressorFields, BaseRetriever):
                 f"Got {', '.join(ours)}; a call takes top_n and fetch_k (the k of the vector store), and hands what "
                 f"it does not know to base_retriever. The other settings are fields: set them on the retriever."
             )
-        compressor = self.compressor or RerankCompressor(
-            **{name: getattr(self, name) for name in CompressorFields.model_fields}
-        )
-        kept = self.top_n if top_n is ... else top_n
+        own_fields = {name: getattr(self, name) for name in CompressorFields.model_fields}
+        compressor = self.compressor or RerankCompressor(**own_fields)
+        kept = check_top_n(self.top_n if top_n is ... else top_n)
         if self.compressor is not None and isinstance(kept, _NotGiven):
             kept = self.compressor.top_n
-        check_top_n(kept)
         fetched = self.fetch_k if fetch_k is None else _as_fetch_k(fetch_k)
         own = store.search_kwargs.get("k") if store is not None else None
         if isinstance(fetched, _NotGiven) and isinstance(own, int) and own > 0:

@@ -54,11 +54,8 @@ class QueuedScorer(Protocol):
 
 
 @runtime_checkable
-class DetailedScorer(Protocol):
+class DetailedScorer(Scorer, Protocol):
     """A scorer that also says which pairs were truncated."""
-
-    def score(self, pairs: list[Pair], /) -> list[float]:
-        """As `Scorer.score`."""
 
     def score_detailed(self, pairs: list[Pair], /) -> list[ScoredPair]:
         """As `score`, with the truncation of each pair."""
