@@ -40,9 +40,6 @@ class Calibration:
         fitted_on: A description of the collection, the candidates and their number.
         ece_before: Expected calibration error of the uncalibrated scores on queries that were not fitted on, in [0, 1].
         ece_after: The same with this calibration.
-
-    Raises:
-        InvalidInputError: A value outside its range.
     """
 
     method: Method
@@ -134,9 +131,7 @@ class Calibration:
     def write(self, path: str | Path) -> None:
         """Write it as JSON, replacing a file of that name at once: readers see the old one or the new one."""
         target = expand(path)
-        fields = {"kind": _KIND, "version": _VERSION, **asdict(self)}
-        unused = ("scores", "probabilities") if self.method == "platt" else ("slope", "intercept")
-        text = json.dumps({name: value for name, value in fields.items() if name not in unused}, indent=1)
+        text = json.dumps({"kind": _KIND, "version": _VERSION, **asdict(self)}, indent=1)
         try:
             write_atomically(target, f"{text}\n")
         except OSError as exc:

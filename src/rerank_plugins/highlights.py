@@ -56,9 +56,6 @@ def sentence_spans(text: str) -> list[Span]:
     Together they cover everything that is not blank. A line break ends a sentence, unless a lower-case letter follows:
     then the line was wrapped. A part with little in it (``1.``, a bullet, a word), a Markdown heading, and a part that
     ends with a colon are joined to the next one. None is longer than `MAX_CHARACTERS`.
-
-    Raises:
-        MissingExtraError: The extra ``highlight`` is not installed.
     """
     # The splitter takes no lone surrogates; one character replaces each, so that offsets stay.
     clean = _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
@@ -91,11 +88,7 @@ def choose_sentences(
 ) -> list[RankedResult]:
     """The results with their highlights; None where not every sentence of the document has a score.
 
-    Args:
-        results: The results.
-        spans: The sentences of their documents.
-        scored: What the scorer gave for the pairs of `pair_sentences`.
-        as_score: Turns a number of the scorer into the score of a result.
+    ``scored`` is what the scorer gave for the pairs of `pair_sentences`.
     """
     remaining = iter(scored)
     highlighted = []

@@ -96,24 +96,18 @@ class RerankPostprocessor(CallFields, BaseNodePostprocessor):
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None, *, blocking: bool
     ) -> list[NodeWithScore]:
         self._check_fields()
-        # A list of our own, which the caller cannot change while it is scored.
         nodes, bundle = _check_nodes(nodes, query_bundle)
         texts = self._texts(nodes)
         label, count = self._model_label(), len(nodes) if self.top_n is None else self.top_n
-        payload: dict[str, Any] = {
-            EventPayload.NODES: nodes,
-            EventPayload.MODEL_NAME: label,
-            EventPayload.QUERY_STR: bundle.query_str,
-            EventPayload.TOP_K: count,
-        }
+        payload: dict[str, Any] = {EventPayload.NODES: nodes, EventPayload.QUERY_STR: bundle.query_str}
+        payload |= {EventPayload.MODEL_NAME: label, EventPayload.TOP_K: count}
         best: list[NodeWithScore] = []
         _dispatcher.event(ReRankStartEvent(query=bundle, nodes=nodes, top_n=count, model_name=label))
         with self.callback_manager.event(CBEventType.RERANKING, payload=payload) as event:
             if texts:
                 highlight_text = (lambda result: _own_text(nodes[result.index].node)) if self.highlight else None
-                ranking = await self._rank(
-                    bundle.query_str, texts, highlight_text, self.top_n, self.score_threshold, blocking=blocking
-                )
+                cut = (self.top_n, self.score_threshold)
+                ranking = await self._rank(bundle.query_str, texts, highlight_text, *cut, blocking=blocking)
                 best = self._rewrap(nodes, ranking.kept)
             event.on_end(payload={EventPayload.NODES: list(best)})  # the caller gets the other list
         _dispatcher.event(ReRankEndEvent(nodes=best))
@@ -124,14 +118,15 @@ class RerankPostprocessor(CallFields, BaseNodePostprocessor):
         if self.top_n == 0 or not nodes:
             return []
         check_highlight(self.highlight)
-        texts = [_without_marks(node.node).get_content(metadata_mode=self.metadata_mode) for node in nodes]
-        wrong = [position for position, text in enumerate(texts) if not isinstance(text, str)]
-        if wrong:
-            node = nodes[wrong[0]].node
-            raise InvalidInputError(
-                f"get_content() of a {type(node).__name__} (id {node.node_id}) gave {type(texts[wrong[0]]).__name__}, "
-                f"expected a string. Nothing was ranked: leave the node out, or let its class give text."
-            )
+        texts = []
+        for node in (given.node for given in nodes):
+            text: object = _without_marks(node).get_content(metadata_mode=self.metadata_mode)
+            if not isinstance(text, str):
+                raise InvalidInputError(
+                    f"get_content() of a {type(node).__name__} (id {node.node_id}) gave {type(text).__name__}, "
+                    f"expected a string. Nothing was ranked: leave the node out, or let its class give text."
+                )
+            texts.append(text)
         return texts
 
     def _rewrap(self, nodes: list[NodeWithScore], results: list[RankedResult]) -> list[NodeWithScore]:
@@ -187,7 +182,7 @@ def _check_nodes(nodes: Any, query_bundle: QueryBundle | None) -> tuple[list[Nod
         )
     if not isinstance(nodes, Iterable) or isinstance(nodes, NodeWithScore):
         raise InvalidInputError(f"nodes must be a list of NodeWithScore, got {type(nodes).__name__}.")
-    held = list(nodes)
+    held = list(nodes)  # a list of our own, which the caller cannot change while it is scored
     check_each(held, NodeWithScore, "nodes must be NodeWithScore", "Wrap a node in NodeWithScore(node=node).")
     if held:
         check_query(query_bundle.query_str)

@@ -43,8 +43,8 @@ class Reranker:
 
         Args:
             scorer: Any object with ``score(pairs) -> list[float]``, LangChain cross-encoders included.
-            scale: What its scores are: ``"logit"`` (a sigmoid is applied) or ``"probability"``
-                (used unchanged). None takes ``scorer.scale``, or ``"logit"`` where it has none.
+            scale: What its scores are: ``"logit"`` (a sigmoid is applied) or ``"probability"`` (used unchanged). None
+                takes ``scorer.scale``, or ``"logit"`` where it has none.
             calibration: Turns its scores, on either scale, into probabilities of relevance. The order does not change.
         """
         if isinstance(scorer, type):
@@ -173,10 +173,7 @@ class Reranker:
         return Stats(**self._counts.plus(counts() if callable(counts) else {}))
 
     def close(self) -> None:
-        """End the model's thread, or what else the scorer's own ``close`` ends. Calls that wait get `ClosedError`.
-
-        Waits for the batch that is being computed, ten seconds at most.
-        """
+        """End the model's thread, after its batch, or what the scorer's ``close`` ends; callers get `ClosedError`."""
         close = getattr(self.scorer, "close", None)
         if callable(close):
             close()

@@ -69,11 +69,7 @@ def order_documents(
 ) -> list[RankedResult]:
     """All documents in their new order: those with a score best first, those without, blank ones.
 
-    Args:
-        texts: The documents.
-        positions: The positions of the documents that are not blank.
-        scored: What the scorer gave for each of ``positions``; None where a deadline left it out.
-        as_score: Turns a number of the scorer into the score of a result.
+    ``positions`` are those of the documents that are not blank, ``scored`` what the scorer gave for each of them.
     """
     found = [(position, pair) for position, pair in zip(positions, scored, strict=True) if pair is not None]
     # Ordered by the scorer's numbers: logits differ where their sigmoids are both 1.0, or a calibration is level.

@@ -5,7 +5,6 @@ Only the adapters import this module, because pydantic comes with the frameworks
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -78,7 +77,6 @@ def _field(option: Option) -> tuple[Any, Any]:
 
 
 OPTIONS = options_of(LoadingOptions)
-_DEFAULTS = LoadingOptions()
 
 if TYPE_CHECKING:
 
@@ -86,12 +84,6 @@ if TYPE_CHECKING:
         """The options as fields, with their names and types."""
 else:
     _LoadingFields = create_model("_LoadingFields", **{name: _field(option) for name, option in OPTIONS.items()})
-
-
-# Asked for several times a call. Typed, because 1 and True are equal and only one is a number of tokens.
-@functools.lru_cache(maxsize=64, typed=True)
-def _make_options(*values: Any) -> LoadingOptions:
-    return LoadingOptions(**dict(zip(OPTIONS, values, strict=True)))
 
 
 # Every adapter names it: of several parents pydantic takes the last one's, the framework's. Errors do not repeat what
@@ -102,10 +94,7 @@ MODEL_CONFIG = ConfigDict(
 
 
 class ModelFields(_LoadingFields):
-    """Which reranker to use: the options of `load_reranker`, or a ``reranker``.
-
-    Everything is checked when it is set; the model loads at the first use.
-    """
+    """Which reranker to use: the options of `load_reranker`, or a ``reranker``; the model loads at the first use."""
 
     reranker: Annotated[Reranker | Scorer | None, PlainValidator(_as_reranker)] = Field(default=None, exclude=True)
     """To use instead of loading ``model``: a `Reranker`, or anything with ``score(pairs) -> list[float]``,
@@ -136,8 +125,8 @@ class ModelFields(_LoadingFields):
     @model_validator(mode="after")
     def _check_options(self) -> Self:
         options = self._options()
-        if self.reranker is not None and options != _DEFAULTS:
-            named = " and ".join(name for name, option in OPTIONS.items() if getattr(options, name) != option.default)
+        named = " and ".join(name for name, option in OPTIONS.items() if getattr(options, name) != option.default)
+        if self.reranker is not None and named:
             raise ValueError(
                 f"got reranker and, beside it, {named}: these say how a model is loaded, and the "
                 f"reranker is loaded already. Give load_reranker(...) these options, or leave reranker out."
@@ -179,9 +168,8 @@ class ModelFields(_LoadingFields):
             return {**data, "reranker": f"{self._model_label()}, which cannot be written down"}
         # exclude_defaults and exclude_unset must not drop the options of a loaded reranker.
         whole = self.reranker is not None and info.include is None
-        wanted = {*data, *(name for name in OPTIONS if whole and getattr(options, name) != OPTIONS[name].default)}
-        excluded = set(info.exclude or ())
-        return {**data, **{name: value for name, value in asdict(options).items() if name in wanted - excluded}}
+        wanted = {*data, *(OPTIONS if whole else ())} - set(info.exclude or ())
+        return {**data, **{name: value for name, value in asdict(options).items() if name in wanted}}
 
     def __getstate__(self) -> dict[Any, Any]:
         # pydantic's method, not LlamaIndex's: that one removes from the object what it cannot pickle, and the unpickled
@@ -198,21 +186,14 @@ class ModelFields(_LoadingFields):
         super().__setstate__({**state, "__dict__": without_removed(state["__dict__"])})
 
     def _options(self) -> LoadingOptions:
-        values = [getattr(self, name) for name in OPTIONS]
-        try:
-            return _make_options(*values)
-        except TypeError:  # a value that model_copy(update=...) set unchecked has no hash
-            return LoadingOptions(**dict(zip(OPTIONS, values, strict=True)))
+        return LoadingOptions(**{name: getattr(self, name) for name in OPTIONS})
 
     def _reranker(self) -> Reranker:
         """The reranker to use; this is where the model loads."""
         return self._own_reranker() or shared_reranker(self._options())
 
     def close(self) -> None:
-        """Stop sharing the model: it is freed after its last call, unless something else uses it.
-
-        A later call loads it again. A ``reranker`` that was given stays open.
-        """
+        """Stop sharing the model, which a later call loads again; a ``reranker`` that was given stays open."""
         if self._own_reranker() is None:
             release(self._options())
 

@@ -55,10 +55,7 @@ def get_instruments() -> _Instruments | None:
 
 @contextmanager
 def observe_call(attributes: Mapping[str, Any]) -> Iterator[CallMetrics]:
-    """A span named ``rerank`` around a call, in the caller's context; its metrics are recorded also after an error.
-
-    ``attributes`` are those known at its beginning, ``reranker.model_name`` among them.
-    """
+    """A span named ``rerank`` around a call, in the caller's context; its metrics are recorded also after an error."""
     call, instruments = CallMetrics(), get_instruments()
     if instruments is None:
         yield call

@@ -52,10 +52,7 @@ def check_documents(documents: Iterable[str]) -> list[str]:
 
 
 def check_pairs(pairs: Iterable[Any]) -> list[tuple[str, str]]:
-    """Query-passage pairs in the forms that sentence-transformers takes, as a list; of one pair alone, a list of one.
-
-    Raises `InvalidInputError` unless all are pairs of two strings.
-    """
+    """Pairs in the forms that sentence-transformers takes, as a list; raises `InvalidInputError` for anything else."""
     sequence = _as_list(pairs)
     if isinstance(sequence, list | tuple) and len(sequence) == 2 and any(isinstance(text, str) for text in sequence):
         sequence = [sequence]

@@ -17,7 +17,7 @@ from rerank_plugins.inference.batching import BatchBuilder
 from rerank_plugins.scorers.base import Pair, ScoredPair
 from rerank_plugins.tokenization.pair_encoder import EncodedPair
 
-# Pairs that are looked up in the cache at a time, and that a unit has at most: other requests wait meanwhile.
+# Pairs that are looked up in the cache at a time (999 at most), and that a unit has: other requests wait meanwhile.
 _LOOKUP_PAIRS, _UNIT_PAIRS = 512, 4096
 
 
@@ -53,6 +53,8 @@ class ScoringRequest:
         """Characters of the pairs that have no score: an estimate of the work that is left."""
         self.arrived_at = 0
         """The worker's total of characters when the request arrived."""
+        self.counted = 0
+        """The number of this request's pairs in the scheduler's count of waiting pairs."""
         self.rows: list[Row] = []
         """Rows that are encoded and not computed, longest first."""
         self.queue_seconds = 0.0
@@ -68,11 +70,7 @@ class ScoringRequest:
     # For the caller.
 
     def result(self) -> list[ScoredPair | None]:
-        """Wait for the scores: one a pair, in order; at a deadline, None for those that are missing.
-
-        Raises:
-            DeadlineExceededError: At a deadline with ``on_deadline="raise"``.
-        """
+        """Wait for the scores: one a pair, in order; at a deadline, None for those that are missing."""
         try:
             self.future.exception(timeout=self._left())
         except TimeoutError:
@@ -160,10 +158,7 @@ class ScoringRequest:
     def put_unit(
         self, positions: Sequence[int], encoded: Sequence[Sequence[EncodedPair]], width: Callable[[int], int]
     ) -> None:
-        """Take the encoded rows of the pairs that `next_unit` gave, one a pair at least.
-
-        ``width`` is the length with padding of a row of so many tokens.
-        """
+        """Take the encoded rows of the pairs that `next_unit` gave; ``width`` gives the length of one with padding."""
         self._windows = {position: _Windows(len(rows), []) for position, rows in zip(positions, encoded, strict=True)}
         self.rows = [
             Row(position, row, width(len(row.input_ids)))

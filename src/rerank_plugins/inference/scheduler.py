@@ -77,16 +77,12 @@ class Scheduler:
                 self._start()  # before the request is added: it may fail
             request.arrived_at = self._worker.characters
             self._requests[id(request)] = request
+            self._count(request, len(pairs))
             # A caller that gives up, at a deadline or because its task was cancelled, is forgotten at once. By its key:
             # a future that held its request would be a cycle, which only the garbage collector frees.
             request.future.add_done_callback(partial(self._forget, id(request)))
             self._changed.notify_all()
         return request
-
-    @property
-    def waiting_pairs(self) -> int:
-        """Pairs without a score at this moment."""
-        return sum(request.waiting for request in list(self._requests.values()))
 
     def stop(self) -> None:
         """Refuse new requests and fail those that wait."""
@@ -120,11 +116,17 @@ class Scheduler:
             f"order with on_error='keep_order'."
         )
 
+    def _count(self, request: ScoringRequest, waiting: int) -> None:
+        """Update the sum of waiting pairs; the lock is held."""
+        self.waiting_pairs += waiting - request.counted
+        request.counted = waiting
+
     def _forget(self, key: int, _: object = None) -> None:
         with self._changed:
             request = self._requests.pop(key, None)
-        if request is None:
-            return
+            if request is None:
+                return
+            self._count(request, 0)
         if request.begin():  # its turn never came
             self._counts.add(queue_seconds=request.queue_seconds)
         if request.future.cancelled():
@@ -152,6 +154,8 @@ class Scheduler:
     def _reset(self) -> None:
         self._requests: dict[int, ScoringRequest] = {}
         self._computing: list[ScoringRequest] = []
+        self.waiting_pairs = 0
+        """Pairs without a score at this moment."""
         self._thread: threading.Thread | None = None
         self._passed_over = 0
         self._out_of_turn = False
@@ -190,6 +194,10 @@ class Scheduler:
             if batch:
                 self._computing = [part.request for part in batch]
                 leader.context.run(self._worker.compute, batch)
+        with self._changed:
+            for request in self._computing:
+                if id(request) in self._requests:
+                    self._count(request, request.waiting)
         self._computing = []
         return True
 

@@ -33,9 +33,6 @@ _ENCODING = ("utf-8", "surrogatepass")
 # Connections of a parent process, which must not be closed in a child.
 _leaked: list[sqlite3.Connection] = []
 
-# SQLite refuses statements with more than 999 variables before 3.32.
-_BATCH = 500
-
 _TABLE = """
 CREATE TABLE IF NOT EXISTS scores (
     number INTEGER PRIMARY KEY,
@@ -64,14 +61,11 @@ class ScoreCache:
     fork_order = 1  # after the schedulers, whose batch may want the lock
 
     def __init__(self, scope: str, entries: int, folder: str | Path | None = None, *, patience: float = 5.0) -> None:
-        """Create a cache; the file is opened at its first use.
+        """Create a cache of ``entries`` scores, at least 1; the file is opened at its first use.
 
-        Args:
-            scope: Names all that a score depends on beside the pair; caches of different scopes share nothing.
-            entries: How many scores are kept, at least 1. In memory the one used longest ago is dropped first; in the
-                file, which all scopes share, the one written first, down to the ``entries`` of the cache that writes.
-            folder: The folder of the file; it is created if it is missing.
-            patience: Seconds to wait for other processes that write, before the disk counts as failed.
+        In memory the score used longest ago is dropped first; in the file, which all scopes share, the one written
+        first. ``scope`` names all that a score depends on beside the pair. After ``patience`` seconds of waiting for
+        other processes that write the disk counts as failed.
         """
         self._scope = hashlib.blake2b(_with_length(scope), digest_size=16)
         self._memory: LRUCache[bytes, ScoredPair] = LRUCache(entries)
@@ -164,16 +158,11 @@ class _Disk:
         self._process = 0
 
     def read(self, keys: Sequence[bytes]) -> dict[bytes, ScoredPair]:
-        """The scores of those keys that are in the file."""
-        connection = self._connect()
-        found = {}
-        for start in range(0, len(keys), _BATCH):
-            batch = keys[start : start + _BATCH]
-            places = ", ".join("?" * len(batch))
-            statement = f"SELECT key, score, truncated FROM scores WHERE key IN ({places})"  # noqa: S608 - question marks only
-            for key, score, truncated in connection.execute(statement, batch):
-                found[key] = ScoredPair(score, None if truncated is None else bool(truncated))
-        return found
+        """The scores of those keys that are in the file; 999 keys at most, for SQLite before 3.32."""
+        places = ", ".join("?" * len(keys))
+        statement = f"SELECT key, score, truncated FROM scores WHERE key IN ({places})"  # noqa: S608 - question marks only
+        rows = self._connect().execute(statement, keys)
+        return {key: ScoredPair(score, None if cut is None else bool(cut)) for key, score, cut in rows}
 
     def write(self, scores: dict[bytes, ScoredPair]) -> None:
         """Add the scores in one transaction, which also keeps the file bounded."""

@@ -72,7 +72,7 @@ class BatchWorker:
         if not self._prepare(leader, budget):
             return []
         engine = self._engine
-        builder = BatchBuilder(budget, max_padding=engine.max_padding, few_shapes=engine.few_shapes)
+        builder = BatchBuilder(budget, max_padding=engine.max_padding)
         parts = [Part(leader, leader.give_rows(builder))]
         builder.budget = min(budget, engine.shared_token_budget)
         # The leader waits while others are encoded: no more of them than could be of use.

@@ -14,7 +14,7 @@ from langchain_core.documents import BaseDocumentCompressor, Document
 from langchain_core.load.serializable import SerializedConstructor, SerializedNotImplemented
 from langchain_core.runnables import RunnableConfig, RunnableSerializable, ensure_config
 from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
 from typing_extensions import TypedDict  # pydantic reads typing's own from Python 3.12 on only
 
@@ -24,7 +24,7 @@ from rerank_plugins._internal.fields import MODEL_CONFIG, CallFields, ScoreThres
 from rerank_plugins._internal.validation import check_top_n
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.highlights import check_highlight, highlight_as_dict
-from rerank_plugins.results import RankedResult, Ranking
+from rerank_plugins.results import Ranking
 
 _log = logging.getLogger("rerank_plugins")
 
@@ -57,15 +57,6 @@ def _as_rank_fields(value: Any) -> tuple[str, ...]:
     raise InvalidInputError(f"rank_fields must be names of metadata fields, such as ['title'], got {value!r}.")
 
 
-def _not_async(function: Callable[[Document], str]) -> Callable[[Document], str]:
-    if iscoroutinefunction(function):
-        raise InvalidInputError("document_text must be a plain function: it is called on a thread, got an async one.")
-    return function
-
-
-RankFields = Annotated[tuple[str, ...], BeforeValidator(_as_rank_fields)]
-
-
 class CompressorFields(CallFields):
     """Which text of a document is scored, and which metadata is added."""
 
@@ -79,13 +70,15 @@ class CompressorFields(CallFields):
     highlight: bool = Field(default=False, strict=True)
     """Also write ``metadata["highlight"]``: the best sentence of ``page_content`` as
     ``{"start": ..., "end": ..., "text": ...}``, or None. Needs the extra ``highlight``."""
-    rank_fields: RankFields = ()
+    rank_fields: Annotated[tuple[str, ...], BeforeValidator(_as_rank_fields)] = ()
     """Metadata fields that the model reads before the text, one a line; missing ones are skipped."""
-    document_text: Annotated[Callable[[Document], str], SkipJsonSchema(), AfterValidator(_not_async)] | None = None
+    document_text: Annotated[Callable[[Document], str], SkipJsonSchema()] | None = None
     """A function that gives the text to score instead of ``page_content``; not together with ``rank_fields``."""
 
     @model_validator(mode="after")
     def _check_fields_fit(self) -> Self:
+        if iscoroutinefunction(self.document_text):
+            raise ValueError("document_text must be a plain function: it is called on a thread, got an async one.")
         if self.rank_fields and self.document_text is not None:
             raise ValueError("got rank_fields and document_text, expected one of them: a callable can read any field.")
         for key, option in (("truncated", "mark_truncated"), ("highlight", "highlight")):
@@ -213,16 +206,14 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
             truncated=sorted(result.index for result in scored if result.truncated) if known else None,
             unscored=len(ranking.documents) - len(scored),
         )
-        return [self._copy(documents[result.index], result) for result in ranking.kept]
-
-    def _copy(self, document: Document, result: RankedResult) -> Document:
-        # Only the top level of the metadata is written to, so a shallow copy of it is enough.
-        metadata = {**document.metadata, self.score_key: result.score}
-        if self.mark_truncated:
-            metadata["truncated"] = result.truncated
-        if self.highlight:
-            metadata["highlight"] = highlight_as_dict(result)
-        return document.model_copy(update={"metadata": metadata})
+        copies = []
+        for result in ranking.kept:
+            marks: dict[str, Any] = {self.score_key: result.score}
+            marks |= {"truncated": result.truncated} if self.mark_truncated else {}
+            marks |= {"highlight": highlight_as_dict(result)} if self.highlight else {}
+            given = documents[result.index]
+            copies.append(given.model_copy(update={"metadata": {**given.metadata, **marks}}))
+        return copies
 
     @classmethod
     def is_lc_serializable(cls) -> bool:

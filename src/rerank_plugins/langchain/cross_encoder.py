@@ -15,12 +15,7 @@ class RerankCrossEncoder(ModelFields, BaseCrossEncoder):
     """A ``BaseCrossEncoder``, for LangChain's ``CrossEncoderReranker(model=...)`` and its like.
 
     Scores are the scorer's own: logits, any finite float, of the models that `load_reranker` loads. A ``calibration``
-    does not change them.
-
-    Raises:
-        InvalidInputError: Something among the pairs is no pair of two strings.
-        ScoringError: The scorer gave NaN, or not one number a pair.
-        ModelNotFoundError, ModelLoadError: At the first use; the model is loaded then.
+    does not change them. Raises what `Reranker.score` raises, and at the first use what `load_reranker` raises.
     """
 
     model_config = MODEL_CONFIG

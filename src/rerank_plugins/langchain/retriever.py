@@ -76,11 +76,11 @@ class RerankRetriever(CompressorFields, BaseRetriever):
         fetch_k: int | None = None,
         **kwargs: Any,
     ) -> list[Document]:
-        compressor, kept, fetched = self._plan(top_n, fetch_k, kwargs)
+        compressor, kept, fetched, search = self._plan(top_n, fetch_k, kwargs)
         if is_blank_query(query):
             return []
         config: Any = {"callbacks": run_manager.get_child()}
-        found = self.base_retriever.invoke(query, config, **self._search(fetched), **kwargs)
+        found = self.base_retriever.invoke(query, config, **search)
         return compressor.compress_documents(_first(found, fetched), query, run_manager.get_child(), top_n=kept)
 
     async def _aget_relevant_documents(
@@ -92,17 +92,17 @@ class RerankRetriever(CompressorFields, BaseRetriever):
         fetch_k: int | None = None,
         **kwargs: Any,
     ) -> list[Document]:
-        compressor, kept, fetched = self._plan(top_n, fetch_k, kwargs)
+        compressor, kept, fetched, search = self._plan(top_n, fetch_k, kwargs)
         if is_blank_query(query):
             return []
         config: Any = {"callbacks": run_manager.get_child()}
-        found = await self.base_retriever.ainvoke(query, config, **self._search(fetched), **kwargs)
+        found = await self.base_retriever.ainvoke(query, config, **search)
         return await compressor.acompress_documents(_first(found, fetched), query, run_manager.get_child(), top_n=kept)
 
     def _plan(
         self, top_n: PerCall, fetch_k: int | None, kwargs: dict[str, Any]
-    ) -> tuple[RerankCompressor, int | None, int]:
-        """The compressor, the number of documents to keep and the number to fetch, for one call."""
+    ) -> tuple[RerankCompressor, int | None, int, dict[str, Any]]:
+        """The compressor, how many documents to keep and to fetch, and the base retriever's arguments, for one call."""
         self._check_fields()
         store = _vector_store(self.base_retriever)
         ours = [name for name in kwargs if name in CompressorFields.model_fields or (name == "k" and store is not None)]
@@ -117,19 +117,17 @@ class RerankRetriever(CompressorFields, BaseRetriever):
         if self.compressor is not None and isinstance(kept, _NotGiven):
             kept = self.compressor.top_n
         fetched = self.fetch_k if fetch_k is None else _as_fetch_k(fetch_k)
-        own = store.search_kwargs.get("k") if store is not None else None
+        if store is None:  # no other kind of retriever says what its number of results is called
+            return compressor, kept, max(fetched, kept or 0), kwargs
+        own = store.search_kwargs.get("k")
         if isinstance(fetched, _NotGiven) and isinstance(own, int) and own > 0:
             fetched = own
-        return compressor, kept, max(fetched, kept or 0)
-
-    def _search(self, fetched: int) -> dict[str, int]:
-        store = _vector_store(self.base_retriever)
-        if store is None:
-            return {}  # no other kind of retriever says what its number of results is called
-        if store.search_type != "mmr":
-            return {"k": fetched}
-        # MMR chooses k among a fetch_k of its own, in LangChain's defaults 4 among 20: five times as many.
-        return {"k": fetched, "fetch_k": max(5 * fetched, store.search_kwargs.get("fetch_k", 0))}
+        fetched = max(fetched, kept or 0)
+        search = {"k": fetched, **kwargs}
+        if store.search_type == "mmr":
+            # MMR chooses k among a fetch_k of its own, in LangChain's defaults 4 among 20: five times as many.
+            search["fetch_k"] = max(5 * fetched, store.search_kwargs.get("fetch_k", 0))
+        return compressor, kept, fetched, search
 
 
 def _vector_store(retriever: Any) -> VectorStoreRetriever | None:

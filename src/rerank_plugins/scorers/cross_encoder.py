@@ -102,11 +102,6 @@ class CrossEncoderScorer:
         )
 
     @property
-    def max_length(self) -> int:
-        """Most tokens of a pair, special tokens included."""
-        return self.encoder.max_length
-
-    @property
     def token_budget(self) -> int:
         """The most padded tokens of a batch: as given, or less since memory ran out."""
         return self._worker.token_budget
@@ -114,9 +109,7 @@ class CrossEncoderScorer:
     def submit(self, pairs: list[Pair], /, *, deadline: Deadline | None = None) -> ScoringRequest:
         """Have pairs scored, together with those of other callers; returns at once.
 
-        Raises:
-            OverloadedError: Too many pairs wait already.
-            ClosedError: After `close`.
+        Raises `OverloadedError` if too many pairs wait already, `ClosedError` after `close`.
         """
         return self._scheduler.submit(pairs, deadline)
 

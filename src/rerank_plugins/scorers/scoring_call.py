@@ -17,11 +17,7 @@ STEP = 16
 
 
 class ScoringCall:
-    """Pairs to be scored by a deadline.
-
-    A pair that comes several times is scored once: in two batches its scores would differ by rounding, and equal
-    documents would lose their order.
-    """
+    """Pairs to be scored by a deadline."""
 
     def __init__(
         self,
@@ -34,10 +30,11 @@ class ScoringCall:
         """``positions`` are the numbers of the pairs in messages; None counts them from 0."""
         self._scorer = scorer
         self._scale = scale
-        numbers = {pair: number for number, pair in enumerate(dict.fromkeys(pairs))}
-        self._unique = list(numbers)
-        # For each pair its place in `_unique`.
-        self._places = [numbers[pair] for pair in pairs]
+        # A pair that comes several times is scored once: in two batches its scores would differ by rounding, and equal
+        # documents would lose their order.
+        places = {pair: place for place, pair in enumerate(dict.fromkeys(pairs))}
+        self._unique = list(places)
+        self._places = [places[pair] for pair in pairs]
         self._positions = range(len(pairs)) if positions is None else positions
         self._deadline = deadline
         self._pending: Pending | None = None
@@ -51,10 +48,6 @@ class ScoringCall:
         """Finite scores on the scale, one a pair, in order; None for what a deadline left out.
 
         ``blocking`` waits without an event loop, as `run_blocking` needs it.
-
-        Raises:
-            ScoringError: The scorer returned something else.
-            DeadlineExceededError: At a deadline with ``on_deadline="raise"``.
         """
         if not self._unique:
             return []
