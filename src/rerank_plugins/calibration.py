@@ -14,8 +14,6 @@ from typing import Any, Literal, Self, get_args
 from rerank_plugins._internal.files import expand, write_atomically
 from rerank_plugins.errors import InvalidInputError
 
-__all__ = ["Calibration", "Method"]
-
 Method = Literal["platt", "isotonic"]
 """A logistic curve of two parameters (Platt), or a non-decreasing curve through knots (isotonic)."""
 
@@ -85,7 +83,7 @@ class Calibration:
             raise InvalidInputError("The probabilities of an isotonic calibration must ascend from 0 to 1 at most.")
 
     def probability(self, score: float) -> float:
-        """The probability in [0, 1] that a document with this finite raw score is relevant; never falls."""
+        """The probability in [0, 1] that a document with this raw score is relevant; never lower for a higher score."""
         if self.method == "isotonic":
             return self._between_knots(score)
         exponent = self.slope * score + self.intercept
@@ -131,7 +129,9 @@ class Calibration:
     def write(self, path: str | Path) -> None:
         """Write it as JSON, replacing a file of that name at once: readers see the old one or the new one."""
         target = expand(path)
-        text = json.dumps({"kind": _KIND, "version": _VERSION, **asdict(self)}, indent=1)
+        unused = ("scores", "probabilities") if self.method == "platt" else ("slope", "intercept")
+        fields = {name: value for name, value in asdict(self).items() if name not in unused}
+        text = json.dumps({"kind": _KIND, "version": _VERSION, **fields}, indent=1)
         try:
             write_atomically(target, f"{text}\n")
         except OSError as exc:

@@ -7,14 +7,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice, pairwise
-from typing import Any
+from typing import Any, cast
 
 from rerank_plugins._internal.blank import is_blank
 from rerank_plugins.errors import InvalidInputError, MissingExtraError
 from rerank_plugins.results import Highlight, RankedResult, rank
 from rerank_plugins.scorers.base import Pair, ScoredPair
-
-__all__ = ["MAX_CHARACTERS", "MAX_SENTENCES", "Span", "check_highlight", "highlight_as_dict", "sentence_spans"]
 
 _log = logging.getLogger("rerank_plugins.runtime")
 
@@ -59,6 +57,7 @@ def sentence_spans(text: str) -> list[Span]:
     """
     # The splitter takes no lone surrogates; one character replaces each, so that offsets stay.
     clean = _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
+    # English rules end sentences at 。！？ as well; on the two example corpora Chinese rules gave the same sentences.
     edges = [0, *(sentence["end_index"] for sentence in _get_splitter()("en", clean))]
     lines = [span for edge in pairwise(edges) for span in _split_lines(clean, *edge)]
     pieces = [piece for span in _join_short(clean, lines) for piece in _split_long(clean, *span)]
@@ -128,16 +127,11 @@ def _split_document(text: str) -> list[Span]:
 
 
 def _get_splitter() -> Callable[[str, str], list[dict[str, Any]]]:
-    """The function that splits a text in a language into adjacent sentences.
-
-    English rules end sentences at 。！？ as well; on the two example corpora Chinese rules gave the same sentences.
-    """
     try:
         from sentencex import get_sentence_boundaries
     except ImportError as exc:
         raise MissingExtraError("highlight", "Finding sentences", str(exc.name)) from exc
-    splitter: Callable[[str, str], list[dict[str, Any]]] = get_sentence_boundaries
-    return splitter
+    return cast("Callable[[str, str], list[dict[str, Any]]]", get_sentence_boundaries)
 
 
 def _split_lines(text: str, start: int, end: int) -> Iterator[Span]:

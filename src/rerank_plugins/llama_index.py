@@ -132,11 +132,17 @@ class RerankPostprocessor(CallFields, BaseNodePostprocessor):
     def _rewrap(self, nodes: list[NodeWithScore], results: list[RankedResult]) -> list[NodeWithScore]:
         found = []
         for result in results:
-            given, update = nodes[result.index], {"score": result.score}
+            given = nodes[result.index]
+            update: dict[str, Any] = {"score": result.score}
             marks: dict[str, Any] = {RETRIEVAL_SCORE: given.score} if self.keep_retrieval_score else {}
             marks |= {"truncated": result.truncated} if self.mark_truncated else {}
             marks |= {"highlight": highlight_as_dict(result)} if self.highlight else {}
-            found.append(given.model_copy(update=update | ({"node": _with_marks(given.node, marks)} if marks else {})))
+            if marks:
+                names = ("excluded_embed_metadata_keys", "excluded_llm_metadata_keys")
+                hidden = {name: list(dict.fromkeys([*getattr(given.node, name), *marks])) for name in names}
+                metadata = {**given.node.metadata, **marks}
+                update["node"] = given.node.model_copy(update={"metadata": metadata, **hidden})
+            found.append(given.model_copy(update=update))
         return found
 
     @model_validator(mode="before")
@@ -202,9 +208,3 @@ def _without_marks(node: Any) -> Any:
     if not marks:
         return node
     return node.model_copy(update={"metadata": {k: v for k, v in node.metadata.items() if k not in marks}})
-
-
-def _with_marks(node: Any, marks: dict[str, Any]) -> Any:
-    names = ("excluded_embed_metadata_keys", "excluded_llm_metadata_keys")
-    hidden = {name: list(dict.fromkeys([*getattr(node, name), *marks])) for name in names}
-    return node.model_copy(update={"metadata": {**node.metadata, **marks}, **hidden})

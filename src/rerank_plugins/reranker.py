@@ -27,8 +27,6 @@ from rerank_plugins.scorers.base import Pair, Scale, ScoredPair, Scorer
 from rerank_plugins.scorers.scoring_call import ScoringCall
 from rerank_plugins.stats import Counts, Stats
 
-__all__ = ["OnError", "Reranker"]
-
 OnError = Literal["raise", "keep_order"]
 """What a call does when scoring fails: raise, or return the documents in retrieval order."""
 
@@ -173,7 +171,10 @@ class Reranker:
         return Stats(**self._counts.plus(counts() if callable(counts) else {}))
 
     def close(self) -> None:
-        """End the model's thread, after its batch, or what the scorer's ``close`` ends; callers get `ClosedError`."""
+        """End the model's thread, or what else the scorer's own ``close`` ends. Calls that wait get `ClosedError`.
+
+        Waits for the batch that is being computed, ten seconds at most.
+        """
         close = getattr(self.scorer, "close", None)
         if callable(close):
             close()
@@ -195,7 +196,6 @@ class Reranker:
         self.close()
 
     def _model_label(self) -> str:
-        """The model's name in traces."""
         return type(self.scorer).__name__
 
     async def rank_all(

@@ -9,8 +9,6 @@ from typing import NamedTuple
 
 from rerank_plugins.scorers.base import ScoredPair
 
-__all__ = ["Highlight", "RankedResult", "Ranking", "cut", "order_documents", "rank", "sigmoid"]
-
 
 @dataclass(frozen=True, slots=True)
 class Highlight:

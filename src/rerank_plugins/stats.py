@@ -8,8 +8,6 @@ from typing import Any
 
 from rerank_plugins._internal.fork import make_lock
 
-__all__ = ["Counts", "Stats"]
-
 
 @dataclass(frozen=True, slots=True)
 class Stats:

@@ -208,7 +208,6 @@ class ModelFields(_LoadingFields):
         return given.loaded_from if isinstance(given, LoadedReranker) else None
 
     def _model_label(self) -> str:
-        """The model's name in traces."""
         options = self._loading_options()
         return type(self._reranker().scorer).__name__ if options is None else str(options.model)
 

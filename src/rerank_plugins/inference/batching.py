@@ -16,10 +16,7 @@ class BatchBuilder:
     """Adds rows to a batch while they fit. The longest row comes first."""
 
     def __init__(self, budget: int, *, max_padding: float) -> None:
-        """``budget``: the most padded tokens (rows x longest row); a single longer row is a batch of its own.
-
-        ``max_padding`` is the engine's.
-        """
+        """``budget``: the most padded tokens (rows x longest row); a single longer row is a batch of its own."""
         self.budget = budget
         self._max_padding = max_padding
         self.width = 0

@@ -30,13 +30,6 @@ class Row(NamedTuple):
     """Its length in a batch, with the padding to the engine's multiple."""
 
 
-class _Windows(NamedTuple):
-    """How many rows a pair has, and the scores of those that were computed."""
-
-    expected: int
-    scores: list[float]
-
-
 class ScoringRequest:
     """The pairs of one call. Its caller waits for the scores; one worker computes them.
 
@@ -61,8 +54,9 @@ class ScoringRequest:
         self._arrived = time.monotonic()
         self._begun = False
         self._scores: list[ScoredPair | None] = [None] * len(pairs)
-        self._windows: dict[int, _Windows] = {}
-        """By position, the pairs that are encoded and have no score yet."""
+        # By position, how many rows the pairs of this unit have, and the scores of those that were computed.
+        self._expected: dict[int, int] = {}
+        self._row_scores: dict[int, list[float]] = {}
         self._unit_end = 0
         self._looked_up = 0
         self._complete = 0
@@ -159,7 +153,8 @@ class ScoringRequest:
         self, positions: Sequence[int], encoded: Sequence[Sequence[EncodedPair]], width: Callable[[int], int]
     ) -> None:
         """Take the encoded rows of the pairs that `next_unit` gave; ``width`` gives the length of one with padding."""
-        self._windows = {position: _Windows(len(rows), []) for position, rows in zip(positions, encoded, strict=True)}
+        self._expected = {position: len(rows) for position, rows in zip(positions, encoded, strict=True)}
+        self._row_scores = {position: [] for position in positions}
         self.rows = [
             Row(position, row, width(len(row.input_ids)))
             for position, rows in zip(positions, encoded, strict=True)
@@ -183,11 +178,11 @@ class ScoringRequest:
         """Take the scores of rows. Returns the pairs that have all of theirs now, by position."""
         completed = {}
         for row, score in zip(rows, scores, strict=True):
-            windows = self._windows[row.position]
-            windows.scores.append(score)
-            if len(windows.scores) == windows.expected:
+            found = self._row_scores[row.position]
+            found.append(score)
+            if len(found) == self._expected[row.position]:
                 # One that is not a finite number counts as the highest, so that it is noticed.
-                best = max(windows.scores, key=lambda score: (not math.isfinite(score), score))
+                best = max(found, key=lambda score: (not math.isfinite(score), score))
                 completed[row.position] = ScoredPair(best, row.encoded.truncated)
         for position, scored in completed.items():
             self._set_score(position, scored)

@@ -54,7 +54,6 @@ class Scheduler:
     fork_order = 0  # before the score cache: the batch that is being computed may want its lock
 
     def __init__(self, worker: BatchWorker, counts: Counts, *, max_queued_pairs: int) -> None:
-        """See `load_reranker` for ``max_queued_pairs``."""
         self._worker = worker
         self._counts = counts
         self._max_queued_pairs = max_queued_pairs

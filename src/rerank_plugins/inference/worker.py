@@ -49,7 +49,6 @@ class BatchWorker:
         longest_row: int,
         cache: ScoreCache | None,
     ) -> None:
-        """The arguments are those of `CrossEncoderScorer`. ``token_budget`` holds until memory runs out."""
         self.token_budget = token_budget
         self.pairs = 0
         """Pairs that were computed."""

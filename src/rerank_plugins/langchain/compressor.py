@@ -168,8 +168,8 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
             return self._select(documents, Ranking([], []), run_manager)
         check_highlight(self.highlight)
         # A callable of the user's may be slow; joining strings is faster than a thread.
-        own = blocking or self.document_text is None
-        texts = self._texts(documents) if own else await on_thread(self._texts, documents)
+        direct = blocking or self.document_text is None
+        texts = self._texts(documents) if direct else await on_thread(self._texts, documents)
         highlight_text = (lambda result: documents[result.index].page_content) if self.highlight else None
         ranking = await self._rank(query, texts, highlight_text, top_n, self.score_threshold, blocking=blocking)
         return self._select(documents, ranking, run_manager)
@@ -186,7 +186,11 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
     def _texts(self, documents: list[Document]) -> list[str]:
         if self.document_text is not None:
             return [self.document_text(document) for document in documents]
-        return [_join_fields(document, self.rank_fields) for document in documents]
+        texts = []
+        for document in documents:
+            values = (document.metadata.get(key) for key in self.rank_fields)
+            texts.append("\n".join([*(str(value) for value in values if value is not None), document.page_content]))
+        return texts
 
     def _config(self, config: RunnableConfig | None, options: dict[str, Any]) -> RunnableConfig:
         full, top_n = ensure_config(config), options.get("top_n", ...)
@@ -262,8 +266,3 @@ def _add_metadata(run_manager: BaseRunManager, **values: Any) -> None:
             run = handler.run_map.get(str(run_manager.run_id))
             if run is not None:
                 run.metadata.update(values)
-
-
-def _join_fields(document: Document, rank_fields: tuple[str, ...]) -> str:
-    values = (document.metadata.get(key) for key in rank_fields)
-    return "\n".join([*(str(value) for value in values if value is not None), document.page_content])

@@ -81,11 +81,7 @@ class CrossEncoderScorer:
             max_windows=options.windows,
         )
         engine = load_engine(
-            folder,
-            engine=options.engine,
-            precision=options.precision,
-            device=options.device,
-            threads=options.threads,
+            folder, engine=options.engine, precision=options.precision, device=options.device, threads=options.threads
         )
         cache = None
         if options.score_cache:

@@ -45,10 +45,7 @@ class ScoringCall:
         return 0.0 if self._pending is None else self._pending.queue_seconds
 
     async def score(self, *, blocking: bool) -> list[ScoredPair | None]:
-        """Finite scores on the scale, one a pair, in order; None for what a deadline left out.
-
-        ``blocking`` waits without an event loop, as `run_blocking` needs it.
-        """
+        """Finite scores, one a pair; None for what a deadline left out. ``blocking`` waits without an event loop."""
         if not self._unique:
             return []
         if not isinstance(self._scorer, QueuedScorer):
