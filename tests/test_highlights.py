@@ -21,7 +21,7 @@ from rerank_plugins import (
     ScoredPair,
     load_reranker,
 )
-from rerank_plugins._internal.deadline import Deadline, deadline_from_now
+from rerank_plugins._internal.deadline import Deadline
 from rerank_plugins.highlights import MAX_SENTENCES, sentence_spans
 from rerank_plugins.retrieval import example_corpus, read_corpus
 from rerank_plugins.testing import SlowEngine, WordOverlap, toy_reranker
@@ -52,6 +52,15 @@ class Passages(WordOverlap):
     def score(self, pairs: list[Pair], /) -> list[float]:
         """One logit a pair."""
         self.calls.append([passage for _, passage in pairs])
+        return super().score(pairs)
+
+
+class Slow(WordOverlap):
+    """Scores all documents, after their deadline."""
+
+    def score(self, pairs: list[Pair], /) -> list[float]:
+        """One logit a pair."""
+        time.sleep(0.02)
         return super().score(pairs)
 
 
@@ -106,14 +115,11 @@ def test_of_a_long_document_so_many_sentences_are_scored(sentence: str) -> None:
 
 def test_without_time_left_no_sentence_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where ranking took all the time that a call had, no document is split any more."""
-    reranker = toy_reranker()
-    results = reranker.rerank("query", ["One. Two.", "Three. Four."])
     split: list[str] = []
     double = SimpleNamespace(get_sentence_boundaries=lambda _, text: split.append(text) or [])
     monkeypatch.setitem(sys.modules, "sentencex", double)
-    over = deadline_from_now(1e-6, "partial")
-    time.sleep(0.001)
-    assert reranker.highlighted("query", results, deadline=over) == results
+    results = Reranker(Slow()).rerank("query", ["One. Two.", "Three. Four."], deadline=0.01, highlight=True)
+    assert all(result.score is not None and result.highlight is None for result in results)
     assert split == []
 
 

@@ -14,17 +14,13 @@ from typing import Any, Literal, Self, get_args
 from rerank_plugins._internal.files import expand, write_atomically
 from rerank_plugins.errors import InvalidInputError
 
-__all__ = ["Calibration", "Method"]
-
 Method = Literal["platt", "isotonic"]
 """A logistic curve of two parameters (Platt), or a non-decreasing curve through knots (isotonic)."""
 
 _KIND, _VERSION = "rerank-plugins calibration", 1
 _HINT = "Expected a file that `rerank-plugins calibrate` wrote."
-# exp() overflows near 710; at 700 the probability is within 1e-304 of 0 or 1.
-_FARTHEST = 700.0
-# The difference of two knots is then finite as well.
-_LARGEST = 1e300
+_FARTHEST = 700.0  # exp() overflows near 710; at 700 the probability is within 1e-304 of 0 or 1
+_LARGEST = 1e300  # the difference of two knots is then finite as well
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,9 +38,6 @@ class Calibration:
         fitted_on: A description of the collection, the candidates and their number.
         ece_before: Expected calibration error of the uncalibrated scores on queries that were not fitted on, in [0, 1].
         ece_after: The same with this calibration.
-
-    Raises:
-        InvalidInputError: A value outside its range.
     """
 
     method: Method
@@ -63,12 +56,15 @@ class Calibration:
         if not isinstance(self.model, str) or not isinstance(self.fitted_on, str):
             raise InvalidInputError(f"model and fitted_on must be strings, got {self.model!r} and {self.fitted_on!r}.")
         for name in ("slope", "intercept", "ece_before", "ece_after"):
-            object.__setattr__(self, name, _number(name, getattr(self, name)))
+            number = _as_number(name, getattr(self, name))
+            if name.startswith("ece") and not 0 <= number <= 1:
+                raise InvalidInputError(f"{name} must lie in [0, 1], got {number!r}.")
+            object.__setattr__(self, name, number)
         for name in ("scores", "probabilities"):
-            object.__setattr__(self, name, _numbers(name, getattr(self, name)))
-        for name in ("ece_before", "ece_after"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InvalidInputError(f"{name} must lie in [0, 1], got {getattr(self, name)!r}.")
+            values = getattr(self, name)
+            if isinstance(values, str) or not isinstance(values, Iterable):
+                raise InvalidInputError(f"{name} must be a list of numbers, got {type(values).__name__}.")
+            object.__setattr__(self, name, tuple(_as_number(name, value) for value in values))
         if self.slope < 0:
             raise InvalidInputError(f"slope must be 0 or more, so that higher scores stay above, got {self.slope!r}.")
         if self.method == "isotonic":
@@ -87,10 +83,7 @@ class Calibration:
             raise InvalidInputError("The probabilities of an isotonic calibration must ascend from 0 to 1 at most.")
 
     def probability(self, score: float) -> float:
-        """The probability in [0, 1] that a document with this finite raw score is relevant.
-
-        Never lower for a higher score; equal where the curve is level.
-        """
+        """The probability in [0, 1] that a document with this raw score is relevant; never lower for a higher score."""
         if self.method == "isotonic":
             return self._between_knots(score)
         exponent = self.slope * score + self.intercept
@@ -99,10 +92,8 @@ class Calibration:
 
     def _between_knots(self, score: float) -> float:
         right = bisect_right(self.scores, score)
-        if right == 0:
-            return self.probabilities[0]
-        if right == len(self.scores):
-            return self.probabilities[-1]
+        if right in (0, len(self.scores)):
+            return self.probabilities[-1 if right else 0]
         left = right - 1
         share = (score - self.scores[left]) / (self.scores[right] - self.scores[left])
         low, high = self.probabilities[left], self.probabilities[right]
@@ -110,11 +101,7 @@ class Calibration:
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
-        """Read a file that `write` wrote.
-
-        Raises:
-            InvalidInputError: The file does not exist, is damaged, or holds something else.
-        """
+        """Read a file that `write` wrote; raises `InvalidInputError` if it is missing, damaged or something else."""
         file = expand(path)
         try:
             data = json.loads(file.read_bytes().decode("utf-8"))
@@ -140,15 +127,11 @@ class Calibration:
         return calibration
 
     def write(self, path: str | Path) -> None:
-        """Write it as JSON, replacing a file of that name at once: readers see the old one or the new one.
-
-        Raises:
-            InvalidInputError: The file cannot be written.
-        """
+        """Write it as JSON, replacing a file of that name at once: readers see the old one or the new one."""
         target = expand(path)
-        fields = {"kind": _KIND, "version": _VERSION, **asdict(self)}
         unused = ("scores", "probabilities") if self.method == "platt" else ("slope", "intercept")
-        text = json.dumps({name: value for name, value in fields.items() if name not in unused}, indent=1)
+        fields = {name: value for name, value in asdict(self).items() if name not in unused}
+        text = json.dumps({"kind": _KIND, "version": _VERSION, **fields}, indent=1)
         try:
             write_atomically(target, f"{text}\n")
         except OSError as exc:
@@ -162,15 +145,9 @@ class Calibration:
         return Path(self.model).name == Path(model).name
 
 
-def _number(name: str, value: Any) -> float:
+def _as_number(name: str, value: Any) -> float:
     # Written so that NaN fails it too.
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= _LARGEST:
         got = repr(value) if isinstance(value, (float, str)) else type(value).__name__
         raise InvalidInputError(f"{name} must be a finite number of {_LARGEST:g} at most, got {got}.")
     return float(value)
-
-
-def _numbers(name: str, values: Any) -> tuple[float, ...]:
-    if isinstance(values, str) or not isinstance(values, Iterable):
-        raise InvalidInputError(f"{name} must be a list of numbers, got {type(values).__name__}.")
-    return tuple(_number(name, value) for value in values)

@@ -1,7 +1,4 @@
-"""Highlights: the best sentence of each document.
-
-The package sentencex of the extra ``highlight`` splits documents; it is imported when it is first needed.
-"""
+"""Highlights: the best sentence of each document. Package sentencex splits it, imported when it is first needed."""
 
 from __future__ import annotations
 
@@ -9,25 +6,13 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
-from typing import Any, NamedTuple
+from itertools import islice, pairwise
+from typing import Any, cast
 
 from rerank_plugins._internal.blank import is_blank
-from rerank_plugins._internal.validation import check_query
 from rerank_plugins.errors import InvalidInputError, MissingExtraError
-from rerank_plugins.results import Highlight, RankedResult
+from rerank_plugins.results import Highlight, RankedResult, rank
 from rerank_plugins.scorers.base import Pair, ScoredPair
-
-__all__ = [
-    "MAX_CHARACTERS",
-    "MAX_SENTENCES",
-    "Sentences",
-    "Span",
-    "check_highlight",
-    "highlight_as_dict",
-    "sentence_spans",
-    "split_documents",
-]
 
 _log = logging.getLogger("rerank_plugins.runtime")
 
@@ -69,61 +54,54 @@ def sentence_spans(text: str) -> list[Span]:
     Together they cover everything that is not blank. A line break ends a sentence, unless a lower-case letter follows:
     then the line was wrapped. A part with little in it (``1.``, a bullet, a word), a Markdown heading, and a part that
     ends with a colon are joined to the next one. None is longer than `MAX_CHARACTERS`.
-
-    Raises:
-        MissingExtraError: The extra ``highlight`` is not installed.
     """
     # The splitter takes no lone surrogates; one character replaces each, so that offsets stay.
     clean = _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
+    # English rules end sentences at 。！？ as well; on the two example corpora Chinese rules gave the same sentences.
     edges = [0, *(sentence["end_index"] for sentence in _get_splitter()("en", clean))]
     lines = [span for edge in pairwise(edges) for span in _split_lines(clean, *edge)]
     pieces = [piece for span in _join_short(clean, lines) for piece in _split_long(clean, *span)]
     return [span for span in (_strip(clean, *piece) for piece in pieces) if not is_blank(text[slice(*span)])]
 
 
-class Sentences(NamedTuple):
-    """The sentences of ranked documents, and the pairs whose scores tell which is best."""
-
-    results: list[RankedResult]
-    spans: list[list[Span]]
+def split_documents(results: Iterable[RankedResult]) -> list[list[Span]]:
     """The sentences of each result's document; none for a result without a score."""
-    pairs: list[Pair]
+    return [[] if result.score is None else _split_document(result.document) for result in results]
+
+
+def pair_sentences(query: str, results: Sequence[RankedResult], spans: Sequence[Sequence[Span]]) -> list[Pair]:
     """The query with each sentence; a document of one sentence needs no score, so its sentence is left out."""
-
-    def choose_best(
-        self, scored: Sequence[ScoredPair | None] | None, as_score: Callable[[float], float]
-    ) -> list[RankedResult]:
-        """The results with their highlights; None where not every sentence of the document has a score.
-
-        Args:
-            scored: One for each of ``pairs``; None where scoring failed.
-            as_score: Turns a number of the scorer into the score of a result.
-        """
-        remaining = iter([None] * len(self.pairs) if scored is None else scored)
-        return [
-            replace(result, highlight=_choose_best(result, spans, remaining, as_score))
-            for result, spans in zip(self.results, self.spans, strict=True)
-        ]
-
-
-def split_documents(query: str, results: Iterable[RankedResult]) -> Sentences:
-    """Split the documents that have a score into sentences."""
-    check_query(query)
-    results = list(results)
-    wrong = [type(result).__name__ for result in results if not isinstance(result, RankedResult)]
-    if wrong:
-        raise InvalidInputError(
-            f"results must be RankedResults, got {wrong[0]}, {len(wrong)} of {len(results)} in all. "
-            f"Give what rerank returned."
-        )
-    spans = [_split_document(result) for result in results]
-    pairs = [
+    return [
         (query, result.document[start:end])
         for result, sentences in zip(results, spans, strict=True)
         if len(sentences) > 1
         for start, end in sentences
     ]
-    return Sentences(results, spans, pairs)
+
+
+def choose_sentences(
+    results: Sequence[RankedResult],
+    spans: Sequence[Sequence[Span]],
+    scored: Iterable[ScoredPair | None],
+    as_score: Callable[[float], float],
+) -> list[RankedResult]:
+    """The results with their highlights; None where not every sentence of the document has a score.
+
+    ``scored`` is what the scorer gave for the pairs of `pair_sentences`.
+    """
+    remaining = iter(scored)
+    highlighted = []
+    for result, sentences in zip(results, spans, strict=True):
+        highlight = None
+        if len(sentences) == 1 and result.score is not None:
+            highlight = Highlight(*sentences[0], result.score)
+        elif sentences:
+            known = [pair.score for pair in islice(remaining, len(sentences)) if pair is not None]
+            if len(known) == len(sentences):
+                best = rank(known)[0]
+                highlight = Highlight(*sentences[best], as_score(known[best]))
+        highlighted.append(replace(result, highlight=highlight))
+    return highlighted
 
 
 def highlight_as_dict(result: RankedResult) -> dict[str, Any] | None:
@@ -131,58 +109,29 @@ def highlight_as_dict(result: RankedResult) -> dict[str, Any] | None:
     highlight = result.highlight
     if highlight is None:
         return None
-    return {
-        "start": highlight.start,
-        "end": highlight.end,
-        "text": result.document[highlight.start : highlight.end],
-    }
+    text = result.document[highlight.start : highlight.end]
+    return {"start": highlight.start, "end": highlight.end, "text": text}
 
 
-def _split_document(result: RankedResult) -> list[Span]:
-    if result.score is None:
-        return []
+def _split_document(text: str) -> list[Span]:
     # `MAX_SENTENCES` reach no further: the splitter would take seconds for five megabytes.
-    beginning = result.document[: MAX_CHARACTERS * MAX_SENTENCES]
+    beginning = text[: MAX_CHARACTERS * MAX_SENTENCES]
     try:
         spans = sentence_spans(beginning)
-    except MissingExtraError:
-        raise
     except Exception as exc:  # noqa: BLE001 - the ranking is valid without highlights
         _log.warning("No highlight: %s: %s", type(exc).__name__, exc)
         return []
-    if len(beginning) < len(result.document) and len(spans) > 1:
+    if len(beginning) < len(text) and len(spans) > 1:
         spans.pop()  # it may be cut off
     return spans[:MAX_SENTENCES]
 
 
-def _choose_best(
-    result: RankedResult,
-    spans: list[Span],
-    remaining: Iterator[ScoredPair | None],
-    as_score: Callable[[float], float],
-) -> Highlight | None:
-    if not spans or result.score is None:
-        return None
-    if len(spans) == 1:
-        return Highlight(*spans[0], result.score)
-    numbers = [pair.score for pair in [next(remaining) for _ in spans] if pair is not None]
-    if len(numbers) < len(spans):
-        return None
-    best = max(range(len(spans)), key=numbers.__getitem__)  # the first of equal ones
-    return Highlight(*spans[best], as_score(numbers[best]))
-
-
 def _get_splitter() -> Callable[[str, str], list[dict[str, Any]]]:
-    """The function that splits a text in a language into adjacent sentences.
-
-    English rules end sentences at 。！？ as well; on the two example corpora Chinese rules gave the same sentences.
-    """
     try:
         from sentencex import get_sentence_boundaries
     except ImportError as exc:
         raise MissingExtraError("highlight", "Finding sentences", str(exc.name)) from exc
-    splitter: Callable[[str, str], list[dict[str, Any]]] = get_sentence_boundaries
-    return splitter
+    return cast("Callable[[str, str], list[dict[str, Any]]]", get_sentence_boundaries)
 
 
 def _split_lines(text: str, start: int, end: int) -> Iterator[Span]:

@@ -12,7 +12,7 @@ from rerank_plugins.highlights import check_highlight, highlight_as_dict
 from rerank_plugins.results import RankedResult
 
 try:
-    from llama_index.core.bridge.pydantic import ConfigDict, Field, model_serializer, model_validator
+    from llama_index.core.bridge.pydantic import Field, model_serializer, model_validator
     from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
     from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
     from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
@@ -22,16 +22,10 @@ try:
 except ImportError as exc:
     raise MissingExtraError("llama-index", "rerank_plugins.llama_index", str(exc.name)) from exc
 
-from rerank_plugins._internal.fields import CallFields, ScoreThreshold, TopN, check_each
+from rerank_plugins._internal.fields import MODEL_CONFIG, CallFields, ScoreThreshold, TopN, check_each
 
 RETRIEVAL_SCORE = "retrieval_score"
 """Metadata key of ``keep_retrieval_score``, the one LlamaIndex's own rerankers use."""
-
-TRUNCATED = "truncated"
-"""Metadata key of ``mark_truncated``."""
-
-HIGHLIGHT = "highlight"
-"""Metadata key of ``highlight``."""
 
 _dispatcher = get_dispatcher(__name__)
 
@@ -56,8 +50,7 @@ class RerankPostprocessor(CallFields, BaseNodePostprocessor):
     Raises:
         InvalidInputError: No query, a blank one, or something that is no `NodeWithScore`.
         ScoringError: The scorer gave NaN, or not one number a node.
-        ModelNotFoundError, ModelLoadError: At the first use; the model is loaded then, once a process
-            for equal options.
+        ModelNotFoundError, ModelLoadError: At the first use, which loads the model, once a process for equal options.
     """
 
     top_n: TopN = 5
@@ -80,9 +73,7 @@ class RerankPostprocessor(CallFields, BaseNodePostprocessor):
     )
     """Set by LlamaIndex's engines. Not part of pickles and dumps, shared by copies."""
 
-    model_config = ConfigDict(
-        arbitrary_types_allowed=True, extra="forbid", validate_assignment=True, hide_input_in_errors=True
-    )
+    model_config = MODEL_CONFIG
 
     @classmethod
     def class_name(cls) -> str:
@@ -105,24 +96,18 @@ class RerankPostprocessor(CallFields, BaseNodePostprocessor):
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None, *, blocking: bool
     ) -> list[NodeWithScore]:
         self._check_fields()
-        # A list of our own, which the caller cannot change while it is scored.
         nodes, bundle = _check_nodes(nodes, query_bundle)
         texts = self._texts(nodes)
         label, count = self._model_label(), len(nodes) if self.top_n is None else self.top_n
-        payload: dict[str, Any] = {
-            EventPayload.NODES: nodes,
-            EventPayload.MODEL_NAME: label,
-            EventPayload.QUERY_STR: bundle.query_str,
-            EventPayload.TOP_K: count,
-        }
+        payload: dict[str, Any] = {EventPayload.NODES: nodes, EventPayload.QUERY_STR: bundle.query_str}
+        payload |= {EventPayload.MODEL_NAME: label, EventPayload.TOP_K: count}
         best: list[NodeWithScore] = []
         _dispatcher.event(ReRankStartEvent(query=bundle, nodes=nodes, top_n=count, model_name=label))
         with self.callback_manager.event(CBEventType.RERANKING, payload=payload) as event:
             if texts:
                 highlight_text = (lambda result: _own_text(nodes[result.index].node)) if self.highlight else None
-                ranking = await self._rank(
-                    bundle.query_str, texts, highlight_text, self.top_n, self.score_threshold, blocking=blocking
-                )
+                cut = (self.top_n, self.score_threshold)
+                ranking = await self._rank(bundle.query_str, texts, highlight_text, *cut, blocking=blocking)
                 best = self._rewrap(nodes, ranking.kept)
             event.on_end(payload={EventPayload.NODES: list(best)})  # the caller gets the other list
         _dispatcher.event(ReRankEndEvent(nodes=best))
@@ -133,24 +118,31 @@ class RerankPostprocessor(CallFields, BaseNodePostprocessor):
         if self.top_n == 0 or not nodes:
             return []
         check_highlight(self.highlight)
-        texts = [_without_marks(node.node).get_content(metadata_mode=self.metadata_mode) for node in nodes]
-        wrong = [position for position, text in enumerate(texts) if not isinstance(text, str)]
-        if wrong:
-            node = nodes[wrong[0]].node
-            raise InvalidInputError(
-                f"get_content() of a {type(node).__name__} (id {node.node_id}) gave {type(texts[wrong[0]]).__name__}, "
-                f"expected a string. Nothing was ranked: leave the node out, or let its class give text."
-            )
+        texts = []
+        for node in (given.node for given in nodes):
+            text: object = _without_marks(node).get_content(metadata_mode=self.metadata_mode)
+            if not isinstance(text, str):
+                raise InvalidInputError(
+                    f"get_content() of a {type(node).__name__} (id {node.node_id}) gave {type(text).__name__}, "
+                    f"expected a string. Nothing was ranked: leave the node out, or let its class give text."
+                )
+            texts.append(text)
         return texts
 
     def _rewrap(self, nodes: list[NodeWithScore], results: list[RankedResult]) -> list[NodeWithScore]:
         found = []
         for result in results:
-            given, update = nodes[result.index], {"score": result.score}
+            given = nodes[result.index]
+            update: dict[str, Any] = {"score": result.score}
             marks: dict[str, Any] = {RETRIEVAL_SCORE: given.score} if self.keep_retrieval_score else {}
-            marks |= {TRUNCATED: result.truncated} if self.mark_truncated else {}
-            marks |= {HIGHLIGHT: highlight_as_dict(result)} if self.highlight else {}
-            found.append(given.model_copy(update=update | ({"node": _with_marks(given.node, marks)} if marks else {})))
+            marks |= {"truncated": result.truncated} if self.mark_truncated else {}
+            marks |= {"highlight": highlight_as_dict(result)} if self.highlight else {}
+            if marks:
+                names = ("excluded_embed_metadata_keys", "excluded_llm_metadata_keys")
+                hidden = {name: list(dict.fromkeys([*getattr(given.node, name), *marks])) for name in names}
+                metadata = {**given.node.metadata, **marks}
+                update["node"] = given.node.model_copy(update={"metadata": metadata, **hidden})
+            found.append(given.model_copy(update=update))
         return found
 
     @model_validator(mode="before")
@@ -167,18 +159,13 @@ class RerankPostprocessor(CallFields, BaseNodePostprocessor):
         return {**self._add_loading_options(handler(self), info), "class_name": self.class_name()}
 
     def to_dict(self, **kwargs: Any) -> dict[str, Any]:
-        """The fields, for ``from_dict``.
-
-        Raises:
-            InvalidInputError: Around a custom scorer, which a dictionary cannot hold.
-        """
+        """The fields, for ``from_dict``; raises `InvalidInputError` for a custom scorer."""
         if self._loading_options() is None:
             raise InvalidInputError(
                 f"The scorer {self._model_label()} cannot be written into a dictionary, only pickled. "
                 f"Name a model with model=, or give a reranker from load_reranker(...)."
             )
-        data: dict[str, Any] = super().to_dict(**kwargs)
-        return data
+        return dict(super().to_dict(**kwargs))
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()
@@ -194,17 +181,14 @@ class RerankPostprocessor(CallFields, BaseNodePostprocessor):
 
 def _check_nodes(nodes: Any, query_bundle: QueryBundle | None) -> tuple[list[NodeWithScore], QueryBundle]:
     if query_bundle is None:
-        raise InvalidInputError(
-            "Missing query bundle: nodes can only be reranked for a query. "
-            "Call postprocess_nodes(nodes, query_str=...)."
-        )
+        raise InvalidInputError("Missing query bundle, got None. Call postprocess_nodes(nodes, query_str=...).")
     if not isinstance(query_bundle, QueryBundle):
         raise InvalidInputError(
             f"query_bundle must be a QueryBundle, got {type(query_bundle).__name__}. Give a text as query_str=."
         )
     if not isinstance(nodes, Iterable) or isinstance(nodes, NodeWithScore):
         raise InvalidInputError(f"nodes must be a list of NodeWithScore, got {type(nodes).__name__}.")
-    held = list(nodes)
+    held = list(nodes)  # a list of our own, which the caller cannot change while it is scored
     check_each(held, NodeWithScore, "nodes must be NodeWithScore", "Wrap a node in NodeWithScore(node=node).")
     if held:
         check_query(query_bundle.query_str)
@@ -220,17 +204,7 @@ def _own_text(node: Any) -> str:
 def _without_marks(node: Any) -> Any:
     """The node without what an earlier pass wrote: MetadataMode.ALL would read it, and so rank by those scores."""
     hidden = set(node.excluded_embed_metadata_keys) & set(node.excluded_llm_metadata_keys)
-    marks = {RETRIEVAL_SCORE, TRUNCATED, HIGHLIGHT} & hidden & node.metadata.keys()
+    marks = {RETRIEVAL_SCORE, "truncated", "highlight"} & hidden & node.metadata.keys()
     if not marks:
         return node
     return node.model_copy(update={"metadata": {k: v for k, v in node.metadata.items() if k not in marks}})
-
-
-def _with_marks(node: Any, marks: dict[str, Any]) -> Any:
-    return node.model_copy(
-        update={
-            "metadata": {**node.metadata, **marks},
-            "excluded_embed_metadata_keys": list(dict.fromkeys([*node.excluded_embed_metadata_keys, *marks])),
-            "excluded_llm_metadata_keys": list(dict.fromkeys([*node.excluded_llm_metadata_keys, *marks])),
-        }
-    )

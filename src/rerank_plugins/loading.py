@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
+
+from cachetools import LRUCache
 
 from rerank_plugins._internal.fork import make_lock
 from rerank_plugins._internal.loading_options import DEFAULT_MODEL, HINTS, LoadingOptions, LongDocuments
@@ -31,8 +32,7 @@ LoadingOptions.__module__ = __name__  # pickles name this module
 class LoadedReranker(Reranker):
     """A `Reranker` that knows how it was loaded.
 
-    A pickle of it is its options, a few hundred bytes; reading the pickle finds and loads the model
-    where it is read, once a process.
+    A pickle of it is its options; the model is found and loaded where the pickle is read, once a process.
     """
 
     def __init__(self, scorer: Scorer, loaded_from: LoadingOptions, calibration: Calibration | None = None) -> None:
@@ -73,7 +73,16 @@ def _load(options: LoadingOptions) -> LoadedReranker:
     from rerank_plugins.hub.lookup import find_model
     from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
 
-    calibration = _read_calibration(options)
+    calibration = None if options.calibration is None else Calibration.read(options.calibration)
+    if calibration is not None and not calibration.fits(str(options.model)):
+        # No error: the same model may be in a folder of another name.
+        _log.warning(
+            "The calibration %s was fitted with the model %s and is used with %s. Unless these are the same model, "
+            "its scores are no probabilities: fit one with `rerank-plugins calibrate`.",
+            options.calibration,
+            calibration.model,
+            options.model,
+        )
     folder = find_model(
         options.model,
         revision=options.revision,
@@ -83,27 +92,10 @@ def _load(options: LoadingOptions) -> LoadedReranker:
     return LoadedReranker(CrossEncoderScorer.from_options(folder, options), options, calibration)
 
 
-def _read_calibration(options: LoadingOptions) -> Calibration | None:
-    """What the file holds; a warning where it belongs to another model."""
-    if options.calibration is None:
-        return None
-    calibration = Calibration.read(options.calibration)
-    if not calibration.fits(str(options.model)):
-        # No error: the same model may be in a folder of another name.
-        _log.warning(
-            "The calibration %s was fitted with the model %s and is used with %s. Unless these are the same model, "
-            "its scores are no probabilities: fit one with `rerank-plugins calibrate`.",
-            options.calibration,
-            calibration.model,
-            options.model,
-        )
-    return calibration
-
-
 SHARED_RERANKERS = 8
 """How many rerankers of different options adapters share, those used last; the weights of a model are there once."""
 
-_shared: OrderedDict[LoadingOptions, LoadedReranker] = OrderedDict()
+_shared: LRUCache[LoadingOptions, LoadedReranker] = LRUCache(SHARED_RERANKERS)
 # The first is held while a model loads, the second while the dictionary is looked at or changed.
 _loading, _access = make_lock(), make_lock()
 
@@ -111,14 +103,11 @@ _loading, _access = make_lock(), make_lock()
 def loaded_already(options: LoadingOptions) -> LoadedReranker | None:
     """What `shared_reranker` gives, if it would not have to load it. Never waits."""
     with _access:
-        found = _shared.get(options)
-        if found is not None:
-            _shared.move_to_end(options)
-    return found
+        return _shared.get(options)
 
 
 def release(options: LoadingOptions) -> None:
-    """Share the reranker of ``options`` no longer: it is freed after its last call, and loaded anew if asked for."""
+    """Share the reranker of ``options`` no longer: it is freed after its last call."""
     with _access:
         _shared.pop(options, None)
 
@@ -133,8 +122,7 @@ def shared_reranker(options: LoadingOptions) -> LoadedReranker:
         if found is None:
             found = _load(options)
             with _access:
+                before = list(_shared.values())
                 _shared[options] = found
-                # Who uses one that goes keeps it until the call ends.
-                gone = [_shared.popitem(last=False)[1] for _ in range(len(_shared) - SHARED_RERANKERS)]
-            del gone  # not under the lock: its end takes others
+            del before  # one that goes is freed here: not under the lock, because its end takes others
         return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from typing import Literal, Self, get_args
 
 from rerank_plugins._internal.aio import on_thread, run_blocking
@@ -20,13 +21,11 @@ from rerank_plugins._internal.validation import (
 )
 from rerank_plugins.calibration import Calibration
 from rerank_plugins.errors import ClosedError, DeadlineExceededError, InvalidInputError, OverloadedError
-from rerank_plugins.highlights import check_highlight, split_documents
+from rerank_plugins.highlights import check_highlight, choose_sentences, pair_sentences, split_documents
 from rerank_plugins.results import RankedResult, Ranking, cut, order_documents, sigmoid
 from rerank_plugins.scorers.base import Pair, Scale, ScoredPair, Scorer
 from rerank_plugins.scorers.scoring_call import ScoringCall
 from rerank_plugins.stats import Counts, Stats
-
-__all__ = ["OnError", "Reranker"]
 
 OnError = Literal["raise", "keep_order"]
 """What a call does when scoring fails: raise, or return the documents in retrieval order."""
@@ -42,8 +41,8 @@ class Reranker:
 
         Args:
             scorer: Any object with ``score(pairs) -> list[float]``, LangChain cross-encoders included.
-            scale: What its scores are: ``"logit"`` (a sigmoid is applied) or ``"probability"``
-                (used unchanged). None takes ``scorer.scale``, or ``"logit"`` where it has none.
+            scale: What its scores are: ``"logit"`` (a sigmoid is applied) or ``"probability"`` (used unchanged). None
+                takes ``scorer.scale``, or ``"logit"`` where it has none.
             calibration: Turns its scores, on either scale, into probabilities of relevance. The order does not change.
         """
         if isinstance(scorer, type):
@@ -102,8 +101,8 @@ class Reranker:
             on_error: ``"keep_order"`` returns the documents in their input order, without scores, where the model
                 fails, the queue is full, or ``on_deadline="raise"`` would raise. Wrong arguments and `ClosedError`
                 are raised all the same.
-            highlight: Also find the best sentence of each returned document, as `highlighted` does; needs the
-                extra ``highlight``.
+            highlight: Also find the best sentence of each returned document; needs the extra ``highlight``. None where
+                a sentence has no score at the deadline, or where finding them failed, which is logged.
 
         Returns:
             Results with scores in [0, 1], best first; equal scores keep their input order. A blank document (only
@@ -118,12 +117,9 @@ class Reranker:
             ClosedError: After `close`.
             MissingExtraError: With ``highlight``, without the extra; before anything is scored.
         """
-        text_of = _get_document if check_highlight(highlight) else None
-        return run_blocking(
-            self.rank_all(
-                query, documents, text_of, top_n, score_threshold, deadline, on_deadline, on_error, blocking=True
-            )
-        ).kept
+        text_of = attrgetter("document") if check_highlight(highlight) else None
+        options = (top_n, score_threshold, deadline, on_deadline, on_error)
+        return run_blocking(self.rank_all(query, documents, text_of, *options, blocking=True)).kept
 
     async def arerank(
         self,
@@ -142,40 +138,15 @@ class Reranker:
         When its task is cancelled, pairs that were not computed yet are dropped. A custom scorer runs on a thread,
         where it cannot be stopped.
         """
-        text_of = _get_document if check_highlight(highlight) else None
-        ranking = await self.rank_all(
-            query, documents, text_of, top_n, score_threshold, deadline, on_deadline, on_error, blocking=False
-        )
-        return ranking.kept
-
-    def highlighted(
-        self, query: str, results: Iterable[RankedResult], *, deadline: Deadline | None = None
-    ) -> list[RankedResult]:
-        """The results, each with the best sentence of its document.
-
-        The sentences of all documents are scored in one call. There is no highlight of a blank document, of a result
-        without a score, and of a document whose sentences do not all have a score at the deadline. A failure is logged
-        and leaves all results without highlights; the ranking stays valid.
-
-        Raises:
-            InvalidInputError: A blank query, or something that is no `RankedResult`.
-            MissingExtraError: The extra ``highlight`` is not installed.
-            ClosedError: After `close`.
-        """
-        return run_blocking(self._highlight(query, results, deadline, blocking=True))
-
-    async def ahighlighted(
-        self, query: str, results: Iterable[RankedResult], *, deadline: Deadline | None = None
-    ) -> list[RankedResult]:
-        """`highlighted` without blocking the event loop."""
-        return await self._highlight(query, results, deadline, blocking=False)
+        text_of = attrgetter("document") if check_highlight(highlight) else None
+        options = (top_n, score_threshold, deadline, on_deadline, on_error)
+        return (await self.rank_all(query, documents, text_of, *options, blocking=False)).kept
 
     def score(self, pairs: Iterable[Pair] | Pair, /) -> list[float]:
         """The scorer's own scores, on ``scale``: one finite number a pair, in order.
 
-        Args:
-            pairs: Any iterable of (query, passage) tuples or lists, or a numpy array [n, 2] of strings; or one pair
-                alone, which gives a list of one number. Blank texts are scored like others.
+        ``pairs``: any iterable of (query, passage) tuples or lists, or a numpy array [n, 2] of strings; or one pair
+        alone, which gives a list of one number. Blank texts are scored like others.
 
         Raises:
             InvalidInputError: An item is not a pair of two strings.
@@ -225,7 +196,6 @@ class Reranker:
         self.close()
 
     def _model_label(self) -> str:
-        """The model's name in traces."""
         return type(self.scorer).__name__
 
     async def rank_all(
@@ -233,18 +203,18 @@ class Reranker:
         query: str,
         documents: Iterable[str],
         highlight_text: Callable[[RankedResult], str] | None,
-        top_n: int | None = None,
-        score_threshold: float | None = None,
-        deadline: float | None = None,
-        on_deadline: OnDeadline = "partial",
-        on_error: OnError = "raise",
+        top_n: int | None,
+        score_threshold: float | None,
+        deadline: float | None,
+        on_deadline: OnDeadline,
+        on_error: OnError,
         *,
         blocking: bool,
     ) -> Ranking:
-        """`rerank` for this package's adapters, to await or, with ``blocking``, for `run_blocking`.
+        """`rerank` for this package's adapters, with the documents that are not kept; ``blocking`` for `run_blocking`.
 
-        Also returns the documents that are not kept. ``highlight_text`` gives, for each result that is kept, the text
-        to find the best sentence of; it becomes the ``document`` of that result. None finds no highlights.
+        ``highlight_text`` gives the text of a kept result to find the best sentence of, which becomes its ``document``;
+        None finds no highlights.
         """
         until = deadline_from_now(deadline, on_deadline)  # first: the rest takes time as well
         check_top_n(top_n)
@@ -259,7 +229,8 @@ class Reranker:
         kept = cut(ranked, top_n=top_n, score_threshold=score_threshold)
         if highlight_text is not None:
             kept = [replace(result, document=highlight_text(result)) for result in kept]
-            kept = await self._highlight(query, kept, until, blocking=blocking)
+            if until is None or until.left():
+                kept = await self._highlight(query, kept, until, blocking=blocking)
         return Ranking(ranked, kept)
 
     async def _order(
@@ -281,46 +252,44 @@ class Reranker:
             attributes["reranker.top_k"] = int(top_n)
         with observe_call(attributes) as metrics:
             self._counts.add(requests=bool(pairs))
+            metrics.unscored = len(pairs)
             try:
                 scored = await call.score(blocking=blocking)
             except Exception as exc:
-                metrics.unscored = len(pairs)
-                overloaded = isinstance(exc, OverloadedError)
-                self._counts.add(expired=isinstance(exc, DeadlineExceededError), overloaded=overloaded)
+                expired, overloaded = isinstance(exc, DeadlineExceededError), isinstance(exc, OverloadedError)
+                self._counts.add(expired=expired, overloaded=overloaded)
                 if on_error == "raise" or isinstance(exc, ClosedError):
                     raise
                 metrics.fallback = exc
                 self._counts.add(unranked=1)
-                kind = "overloaded" if overloaded else type(exc).__name__
-                _log.warning("%d documents stay in retrieval order: %s: %s", len(texts), kind, exc)
+                _log.warning("%d documents stay in retrieval order: %s: %s", len(texts), type(exc).__name__, exc)
                 return [RankedResult(position, None, text) for position, text in enumerate(texts)]
             finally:
                 metrics.queue_seconds = call.queue_seconds
             metrics.scored, metrics.truncated = self._count_pairs(scored)
-            metrics.unscored = len(pairs) - metrics.scored
+            metrics.unscored -= metrics.scored
             if metrics.unscored:
                 self._counts.add(partial=1)
                 _log.warning("%d of %d documents had no score at the deadline.", metrics.unscored, len(texts))
         return order_documents(texts, positions, scored, self.as_score)
 
     async def _highlight(
-        self, query: str, results: Iterable[RankedResult], deadline: Deadline | None, *, blocking: bool
+        self, query: str, results: list[RankedResult], deadline: Deadline | None, *, blocking: bool
     ) -> list[RankedResult]:
-        if deadline is not None and not deadline.left():
-            return list(results)
-        sentences = split_documents(query, results) if blocking else await on_thread(split_documents, query, results)
+        """The results, each with the best sentence of its document; all sentences are scored in one call."""
+        spans = split_documents(results) if blocking else await on_thread(split_documents, results)
         # Sentences without a score at the deadline cost highlights, and never an error.
         until = None if deadline is None else deadline._replace(partial=True)
-        scored: list[ScoredPair | None] | None = None
         try:
-            call = ScoringCall(self.scorer, self.scale, sentences.pairs, deadline=until)
+            call = ScoringCall(self.scorer, self.scale, pair_sentences(query, results, spans), deadline=until)
             scored = await call.score(blocking=blocking)
         except ClosedError:
             raise
         except Exception as exc:  # noqa: BLE001 - the ranking is valid without highlights
             _log.warning("No highlights: %s: %s", type(exc).__name__, exc)
-        self._count_pairs(scored or ())
-        return sentences.choose_best(scored, self.as_score)
+            return results
+        self._count_pairs(scored)
+        return choose_sentences(results, spans, scored, self.as_score)
 
     def _count_pairs(self, scored: Sequence[ScoredPair | None]) -> tuple[int, int]:
         """How many pairs have a score, and how many of these were truncated; both are added to the counters."""
@@ -328,7 +297,3 @@ class Reranker:
         truncated = sum(pair.truncated is True for pair in known)
         self._counts.add(pairs=len(known), truncated=truncated)
         return len(known), truncated
-
-
-def _get_document(result: RankedResult) -> str:
-    return result.document

@@ -9,44 +9,32 @@ from typing import NamedTuple
 
 from rerank_plugins.scorers.base import ScoredPair
 
-__all__ = ["Highlight", "RankedResult", "Ranking", "cut", "order_documents", "rank", "sigmoid"]
-
 
 @dataclass(frozen=True, slots=True)
 class Highlight:
-    """The sentence of a document that answers best: ``document[start:end]``.
-
-    Attributes:
-        start: Position of its first character, counted from 0 as Python does.
-        end: Position after its last character; neither of the two is whitespace.
-        score: Score of the sentence alone, on the scale of the document's; the document's own if it is one sentence.
-    """
+    """The sentence of a document that answers best: ``document[start:end]``, without whitespace around it."""
 
     start: int
     end: int
     score: float
+    """Score of the sentence alone, on the scale of the document's; the document's own if it is one sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class RankedResult:
-    """One document in its new place.
-
-    Attributes:
-        index: Position of the document in the input, from 0.
-        score: Relevance in [0, 1]: the sigmoid of the model's logit, ordered and not calibrated; or, of a reranker
-            that has a calibration, a probability. None for a document without a score: because of a deadline, or after
-            an error with ``on_error="keep_order"``.
-        document: The text as it was given.
-        truncated: Whether the model saw less than the whole query and document;
-            None if the scorer cannot tell.
-        highlight: The best sentence, if highlights were asked for and one was found.
-    """
+    """One document in its new place."""
 
     index: int
+    """Position of the document in the input, from 0."""
     score: float | None
+    """Relevance in [0, 1]: the sigmoid of the model's logit, ordered and not calibrated; or, of a reranker that has a
+    calibration, a probability. None after a deadline, or after an error with ``on_error="keep_order"``."""
     document: str
+    """The text as it was given."""
     truncated: bool | None = None
+    """Whether the model saw less than the whole query and document; None if the scorer cannot tell."""
     highlight: Highlight | None = None
+    """The best sentence, if highlights were asked for and one was found."""
 
 
 class Ranking(NamedTuple):
@@ -79,11 +67,7 @@ def order_documents(
 ) -> list[RankedResult]:
     """All documents in their new order: those with a score best first, those without, blank ones.
 
-    Args:
-        texts: The documents.
-        positions: The positions of the documents that are not blank.
-        scored: What the scorer gave for each of ``positions``; None where a deadline left it out.
-        as_score: Turns a number of the scorer into the score of a result.
+    ``positions`` are those of the documents that are not blank, ``scored`` what the scorer gave for each of them.
     """
     found = [(position, pair) for position, pair in zip(positions, scored, strict=True) if pair is not None]
     # Ordered by the scorer's numbers: logits differ where their sigmoids are both 1.0, or a calibration is level.

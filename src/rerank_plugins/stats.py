@@ -8,8 +8,6 @@ from typing import Any
 
 from rerank_plugins._internal.fork import make_lock
 
-__all__ = ["Counts", "Stats"]
-
 
 @dataclass(frozen=True, slots=True)
 class Stats:
@@ -71,14 +69,11 @@ class Stats:
         return self.cache_hits / lookups if lookups else 0.0
 
 
-_FIELDS = tuple(field.name for field in fields(Stats))
-
-
 class Counts:
     """Counters with the names of the fields of `Stats`; safe to use from any thread."""
 
     def __init__(self) -> None:
-        self._values: dict[str, Any] = dict.fromkeys(_FIELDS, 0)
+        self._values: dict[str, Any] = {field.name: 0 for field in fields(Stats)}
         self._lock = make_lock()
 
     def __reduce__(self) -> tuple[object, ...]:

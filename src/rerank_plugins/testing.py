@@ -15,7 +15,6 @@ import time
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 
 from rerank_plugins._internal.loading_options import MAX_QUEUED_PAIRS, Precision
@@ -53,12 +52,8 @@ class WordOverlap:
 
     def score(self, pairs: list[Pair], /) -> list[float]:
         """One logit a pair."""
-        return [_overlap(query, passage) for query, passage in check_pairs(pairs)]
-
-
-def _overlap(query: str, passage: str) -> float:
-    words = set(query.lower().split())
-    return 8 * len(words & set(passage.lower().split())) / max(1, len(words)) - 4
+        words = [(set(query.lower().split()), set(passage.lower().split())) for query, passage in check_pairs(pairs)]
+        return [8 * len(query & passage) / max(1, len(query)) - 4 for query, passage in words]
 
 
 class ToyEngine:
@@ -77,8 +72,7 @@ class ToyEngine:
         """See `Engine.logits`."""
         del token_type_ids
         numbers = (input_ids * 37 % 101 / 101 - 0.5) * 10 * attention_mask
-        result: Logits = (numbers.sum(axis=1) / attention_mask.sum(axis=1)).astype(np.float32)
-        return result
+        return np.asarray(numbers.sum(axis=1) / attention_mask.sum(axis=1), np.float32)
 
 
 class _Wrapper:
@@ -90,10 +84,9 @@ class _Wrapper:
         """How many batches it was given."""
 
     def __getattr__(self, name: str) -> Any:
-        # name, precision, device, token_budget and the other numbers
         if name == "engine":  # while a copy is being made
             raise AttributeError(name)
-        return getattr(self.engine, name)
+        return getattr(self.engine, name)  # name, precision, device, token_budget and the other numbers
 
     def logits(self, input_ids: Tokens, attention_mask: Tokens, token_type_ids: Tokens | None) -> Logits:
         """See `Engine.logits`."""
@@ -102,10 +95,9 @@ class _Wrapper:
 
 
 class SlowEngine(_Wrapper):
-    """Sleeps before each batch."""
+    """Sleeps before each batch: ``seconds``, and ``seconds_a_row`` for each of its rows."""
 
     def __init__(self, engine: Engine | None = None, *, seconds: float = 0.1, seconds_a_row: float = 0.0) -> None:
-        """``seconds`` for a batch and ``seconds_a_row`` for each of its rows."""
         super().__init__(engine)
         self._seconds = seconds
         self._seconds_a_row = seconds_a_row
@@ -119,40 +111,36 @@ class SlowEngine(_Wrapper):
 class _Faulty(_Wrapper):
     """Fails at its ``at``-th batch, counted from 1, and at rows that hold `POISON`."""
 
+    _error: type[BaseException] | None = None
+    """What it raises; None gives NaN."""
+
     def __init__(self, engine: Engine | None = None, *, at: int | None = None) -> None:
         super().__init__(engine)
         self._at = at
 
     def logits(self, input_ids: Tokens, attention_mask: Tokens, token_type_ids: Tokens | None) -> Logits:
         """See `Engine.logits`."""
-        bad: NDArray[np.bool_] = (input_ids == _VOCABULARY[POISON]).any(axis=1)
         result = super().logits(input_ids, attention_mask, token_type_ids)
-        bad |= self.batches == self._at
-        return self._fail(result, bad) if bad.any() else result
-
-    def _fail(self, result: Logits, bad: NDArray[np.bool_], /) -> Logits:
-        raise NotImplementedError
+        bad = (input_ids == _VOCABULARY[POISON]).any(axis=1) | (self.batches == self._at)
+        if self._error is not None and bad.any():
+            raise self._error(f"batch {self.batches} fails on purpose")
+        return np.where(bad, np.float32("nan"), result)
 
 
 class FailingEngine(_Faulty):
     """Raises RuntimeError for its ``at``-th batch, counted from 1, and for batches in which a row holds `POISON`."""
 
-    def _fail(self, _result: Logits, _bad: NDArray[np.bool_], /) -> Logits:
-        raise RuntimeError(f"batch {self.batches} fails on purpose")
+    _error = RuntimeError
 
 
 class NaNEngine(_Faulty):
     """Returns NaN for every row of its ``at``-th batch, counted from 1, and for rows that hold `POISON`."""
 
-    def _fail(self, result: Logits, bad: NDArray[np.bool_], /) -> Logits:
-        return np.where(bad, np.float32("nan"), result)
-
 
 class DyingEngine(_Faulty):
     """Ends the worker thread, with SystemExit, at its ``at``-th batch, counted from 1, and at `POISON`."""
 
-    def _fail(self, _result: Logits, _bad: NDArray[np.bool_], /) -> Logits:
-        raise SystemExit(f"batch {self.batches} dies on purpose")
+    _error = SystemExit
 
 
 class SmallMemoryEngine(_Wrapper):
@@ -179,8 +167,7 @@ def toy_reranker(
 ) -> Reranker:
     """A reranker with an engine of this module, or any other `Engine`; by default a `ToyEngine`.
 
-    Its tokens are characters, and 3 more for each pair. With ``max_windows`` above 1 long documents are read in at most
-    so many windows. ``token_budget`` None takes the engine's.
+    Its tokens are characters, and 3 more for each pair. ``token_budget`` None takes the engine's.
     """
     tokenizer = Tokenizer(models.WordLevel(_VOCABULARY, unk_token="[UNK]"))  # noqa: S106 - no password
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")

@@ -13,13 +13,7 @@ import pandas as pd
 import pytest
 
 from rerank_plugins import InvalidInputError, Reranker
-from rerank_plugins._internal.validation import (
-    check_count,
-    check_documents,
-    check_query,
-    check_score_threshold,
-    check_top_n,
-)
+from rerank_plugins._internal.validation import check_documents, check_query, check_score_threshold, check_top_n
 from rerank_plugins.langchain import RerankCrossEncoder
 from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
 from rerank_plugins.testing import WordOverlap
@@ -186,16 +180,6 @@ def test_a_gap_in_a_column_is_named(documents: Any, message: str) -> None:
         Reranker(ByLength()).rerank("query", documents)
 
 
-@pytest.mark.parametrize(
-    ("query", "results", "message"),
-    [(" ", [], "query is blank"), (None, [], "query must be a string"), ("query", ["text"], "got str, 1 of 1")],
-)
-def test_highlights_are_of_a_query_and_results(query: Any, results: Any, message: str) -> None:
-    """Anything else is an error, and not a ranking without highlights."""
-    with pytest.raises(InvalidInputError, match=message):
-        Reranker(ByLength()).highlighted(query, results)
-
-
 @pytest.mark.parametrize("top_n", [None, 0, 1, 10**9])
 def test_good_top_n_passes(top_n: int | None) -> None:
     """None and integers from 0 up are accepted."""
@@ -234,14 +218,6 @@ def test_threshold_of_another_type_is_refused(threshold: object, kind: str) -> N
     """A threshold that is no number is an error that names its type."""
     with pytest.raises(InvalidInputError, match=f"number.*of type {kind}"):
         check_score_threshold(threshold)
-
-
-@pytest.mark.parametrize("count", [0, -3, True, 1.0, "2", None])
-def test_a_count_below_the_least_or_of_another_type_is_refused(count: object) -> None:
-    """The error names the option, the least, the unit and what was got."""
-    with pytest.raises(InvalidInputError, match=r"pages must be a whole number of at least 1 \(sheets\), got"):
-        check_count("pages", count, 1, "sheets")
-    check_count("pages", 1, 1, "sheets")
 
 
 @pytest.mark.parametrize("document", ["one document", b"one document"])

@@ -140,7 +140,7 @@ def test_a_dead_worker_is_reported_and_replaced(caplog: pytest.LogCaptureFixture
     assert scores(reranker, TEXTS) == first
     assert reranker.stats().worker_restarts == 1
     assert [record.message for record in caplog.records] == [
-        "The thread that computes ended with SystemExit: batch 2 dies on purpose. Another takes its place."
+        "The thread that computes ended with SystemExit: batch 2 fails on purpose. Another takes its place."
     ]
 
 
@@ -148,7 +148,7 @@ def test_who_waits_behind_a_dead_worker_is_answered() -> None:
     """Requests that had no part in the batch do not notice."""
     *dead, alive = together(DyingEngine(), [f"apple{POISON}"], ["pears."], ["bread" * 50])
     assert [str(error) for error in dead] == [
-        "The thread that computes ended while at work: SystemExit: batch 2 dies on purpose"
+        "The thread that computes ended while at work: SystemExit: batch 2 fails on purpose"
     ] * 2
     assert [result.score for result in alive] == pytest.approx([scores(toy_reranker(), ["bread" * 50])[0]])
 

@@ -131,7 +131,7 @@ def test_the_options_reach_the_model() -> None:
     compressor = RerankCompressor(model="rerank-mini-en", max_length=64, precision="int8")
     compressor.compress_documents(documents(), QUERY)
     scorer: Any = compressor._reranker().scorer
-    assert (scorer.max_length, scorer.engine.precision) == (64, "int8")
+    assert (scorer.encoder.max_length, scorer.engine.precision) == (64, "int8")
 
 
 def test_one_model_serves_all_with_equal_settings() -> None:

@@ -99,14 +99,14 @@ def test_more_pairs_than_one_chunk_keep_their_order(bert_openvino: CrossEncoderS
 def test_max_length_is_lowered_to_what_bert_reads(bert_folder: Path, asked: int, expected: int) -> None:
     """A model of 256 positions reads 256 tokens at most, and fewer if fewer are asked for."""
     scorer = CrossEncoderScorer.from_folder(bert_folder, precision="fp32", engine="openvino", max_length=asked)
-    assert scorer.max_length == expected
+    assert scorer.encoder.max_length == expected
 
 
 @pytest.mark.slow
 @pytest.mark.data
 def test_max_length_is_lowered_to_what_xlmr_reads(load_scorer: LoadScorer, xlmr_folder: Path) -> None:
     """XLM-R's positions start behind its padding id, so that of 514 positions 512 can be used."""
-    assert load_scorer(xlmr_folder, "openvino").max_length == 512
+    assert load_scorer(xlmr_folder, "openvino").encoder.max_length == 512
 
 
 @pytest.mark.slow
@@ -211,7 +211,7 @@ def test_models_whose_positions_begin_behind_the_padding_are_not_overrun(tmp_pat
     write_model(tmp_path, "mpnet", vocab_size=30_522, num_hidden_layers=1, max_position_embeddings=66)
     reranker = load_reranker(tmp_path, engine=engine, precision="fp32", device="cpu")
     (result,) = reranker.rerank("what", ["word " * 500])
-    assert reranker.scorer.max_length == 64  # type: ignore[attr-defined]
+    assert reranker.scorer.encoder.max_length == 64  # type: ignore[attr-defined]
     assert result.truncated is True
 
 

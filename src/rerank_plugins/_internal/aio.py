@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["on_thread", "run_blocking"]
-
 P = ParamSpec("P")
 T = TypeVar("T")
 

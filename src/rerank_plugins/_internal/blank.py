@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 import unicodedata
 
-__all__ = ["is_blank"]
-
 # Separators, controls, formats such as U+200B, surrogates, private use, and combining marks, which need a letter below
 # them. Not Cn: a character of a newer Unicode than this Python's may be visible.
 _INVISIBLE_CATEGORIES = frozenset(("Zs", "Zl", "Zp", "Cc", "Cf", "Cs", "Co", "Mn", "Mc", "Me"))
@@ -22,11 +20,7 @@ _SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
 
 def is_blank(text: str) -> bool:
-    """Whether there is no letter, digit, punctuation mark or symbol in a text.
-
-    White space, control characters, a byte order mark, zero-width characters and combining marks are blank, alone and
-    together. The search ends at the first visible character.
-    """
+    """Whether there is no letter, digit, punctuation mark or symbol in a text."""
     if any(map(_is_visible, text)):
         return False
     # A pair of surrogates is a character.

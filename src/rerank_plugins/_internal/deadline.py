@@ -10,8 +10,6 @@ from typing import Literal, NamedTuple
 
 from rerank_plugins.errors import InvalidInputError
 
-__all__ = ["Deadline", "OnDeadline", "check_deadline", "deadline_from_now"]
-
 OnDeadline = Literal["partial", "raise"]
 """What a call does at its deadline: return the scores there are, or raise `DeadlineExceededError`."""
 
@@ -36,19 +34,20 @@ class Deadline(NamedTuple):
 
 def deadline_from_now(seconds: float | None, on_deadline: OnDeadline) -> Deadline | None:
     """The deadline of a call that begins now; None where it has none."""
-    check_deadline(seconds, on_deadline)
-    if seconds is None:
-        return None
-    return Deadline(float(seconds), time.monotonic() + min(float(seconds), _LONGEST), on_deadline == "partial")
-
-
-def check_deadline(seconds: object, on_deadline: object) -> None:
-    """Raise `InvalidInputError` unless ``seconds`` is None or above 0, and ``on_deadline`` an `OnDeadline`."""
     if on_deadline not in ("partial", "raise"):
         raise InvalidInputError(f"on_deadline must be 'partial' or 'raise', got {on_deadline!r}.")
+    seconds = check_deadline(seconds)
     if seconds is None:
-        return
+        return None
+    return Deadline(seconds, time.monotonic() + min(seconds, _LONGEST), on_deadline == "partial")
+
+
+def check_deadline(seconds: object) -> float | None:
+    """``seconds``; raises `InvalidInputError` unless it is None or a number above 0."""
+    if seconds is None:
+        return None
     if isinstance(seconds, bool) or not isinstance(seconds, Real) or not 0 < float(seconds) < math.inf:
         raise InvalidInputError(
             f"deadline must be a number of seconds above 0, or None for no deadline, got {seconds!r}."
         )
+    return float(seconds)

@@ -5,7 +5,6 @@ Only the adapters import this module, because pydantic comes with the frameworks
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -38,13 +37,7 @@ from rerank_plugins.scorers.base import Scorer
 
 
 def check_each(items: Sequence[Any], wanted: type, expected: str, remedy: str) -> None:
-    """Refuse ``items`` where not all are of the type ``wanted``.
-
-    ``expected`` begins the message ("documents must be Documents"), ``remedy`` ends it.
-
-    Raises:
-        InvalidInputError: Says what the first wrong one is, where, and how many there are.
-    """
+    """Raise `InvalidInputError` unless all items are ``wanted``; the message begins with ``expected``."""
     wrong = [position for position, item in enumerate(items) if not isinstance(item, wanted)]
     if wrong:
         raise InvalidInputError(
@@ -53,33 +46,18 @@ def check_each(items: Sequence[Any], wanted: type, expected: str, remedy: str) -
         )
 
 
-def _as_top_n(value: Any) -> int | None:
-    check_top_n(value)
-    return value if value is None or isinstance(value, int) else int(value)
-
-
-def _as_score_threshold(value: Any) -> float | None:
-    check_score_threshold(value)
-    return None if value is None else float(value)
-
-
 def _as_reranker(value: Any) -> Reranker | None:
     if isinstance(value, str | Path):
         raise InvalidInputError(f"reranker must be a Reranker or a scorer, got {value!r}. Name a model with model=.")
     return value if value is None or isinstance(value, Reranker) else Reranker(value)
 
 
-def _as_deadline(value: Any) -> float | None:
-    check_deadline(value, "partial")
-    return None if value is None else float(value)
-
-
 _COUNT = {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "null"}]}
 _SHARE = {"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"type": "null"}]}
-TopN = Annotated[int | None, PlainValidator(_as_top_n), WithJsonSchema(_COUNT)]
-ScoreThreshold = Annotated[float | None, PlainValidator(_as_score_threshold), WithJsonSchema(_SHARE)]
 _SECONDS = {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "null"}]}
-Seconds = Annotated[float | None, PlainValidator(_as_deadline), WithJsonSchema(_SECONDS)]
+TopN = Annotated[int | None, PlainValidator(check_top_n), WithJsonSchema(_COUNT)]
+ScoreThreshold = Annotated[float | None, PlainValidator(check_score_threshold), WithJsonSchema(_SHARE)]
+Seconds = Annotated[float | None, PlainValidator(check_deadline), WithJsonSchema(_SECONDS)]
 
 
 def _field(option: Option) -> tuple[Any, Any]:
@@ -99,7 +77,6 @@ def _field(option: Option) -> tuple[Any, Any]:
 
 
 OPTIONS = options_of(LoadingOptions)
-_DEFAULTS = LoadingOptions()
 
 if TYPE_CHECKING:
 
@@ -109,28 +86,22 @@ else:
     _LoadingFields = create_model("_LoadingFields", **{name: _field(option) for name, option in OPTIONS.items()})
 
 
-# Asked for several times a call. Typed, because 1 and True are equal and only one is a number of tokens.
-@functools.lru_cache(maxsize=64, typed=True)
-def _make_options(*values: Any) -> LoadingOptions:
-    return LoadingOptions(**dict(zip(OPTIONS, values, strict=True)))
+# Every adapter names it: of several parents pydantic takes the last one's, the framework's. Errors do not repeat what
+# was given: a key for a service would end in a log.
+MODEL_CONFIG = ConfigDict(
+    arbitrary_types_allowed=True, extra="forbid", validate_assignment=True, hide_input_in_errors=True
+)
 
 
 class ModelFields(_LoadingFields):
-    """Which reranker to use: the options of `load_reranker`, or a ``reranker``.
-
-    Everything is checked when it is set; the model loads at the first use.
-    """
+    """Which reranker to use: the options of `load_reranker`, or a ``reranker``; the model loads at the first use."""
 
     reranker: Annotated[Reranker | Scorer | None, PlainValidator(_as_reranker)] = Field(default=None, exclude=True)
     """To use instead of loading ``model``: a `Reranker`, or anything with ``score(pairs) -> list[float]``,
     LangChain's cross-encoders included. Scores without a ``scale`` are taken for logits; where they are
     probabilities give ``Reranker(scorer, scale="probability")``."""
 
-    # Every adapter says this again: of several parents pydantic takes the last one's, the framework's.
-    # Errors do not repeat what was given: a key for a service would end in a log.
-    model_config = ConfigDict(
-        arbitrary_types_allowed=True, extra="forbid", validate_assignment=True, hide_input_in_errors=True
-    )
+    model_config = MODEL_CONFIG
 
     def __setattr__(self, name: str, value: Any) -> None:
         fields, given = self.__dict__.copy(), self.__pydantic_fields_set__.copy()
@@ -154,20 +125,16 @@ class ModelFields(_LoadingFields):
     @model_validator(mode="after")
     def _check_options(self) -> Self:
         options = self._options()
-        if self.reranker is not None and options != _DEFAULTS:
-            named = [name for name, option in OPTIONS.items() if getattr(options, name) != option.default]
+        named = " and ".join(name for name, option in OPTIONS.items() if getattr(options, name) != option.default)
+        if self.reranker is not None and named:
             raise ValueError(
-                f"got reranker and, beside it, {' and '.join(named)}: these say how a model is loaded, and the "
+                f"got reranker and, beside it, {named}: these say how a model is loaded, and the "
                 f"reranker is loaded already. Give load_reranker(...) these options, or leave reranker out."
             )
         return self
 
     def _check_fields(self) -> None:
-        """Check all fields, at every call: ``model_copy(update=...)`` and ``model_construct`` check nothing.
-
-        Raises:
-            InvalidInputError: A field has a value that its class would not take.
-        """
+        """Check all fields, at every call: ``model_copy(update=...)`` and ``model_construct`` check nothing."""
         own = type(self)
         # A subclass may have cached values beside its fields. Loading options have no effect beside a reranker.
         unused = OPTIONS if self.reranker is not None else ()
@@ -179,11 +146,10 @@ class ModelFields(_LoadingFields):
         try:
             own.model_validate(values)
         except ValidationError as exc:
-            messages = (
-                error.get("ctx", {}).get("error") or f"{error['loc'][0]}: {error['msg']}" for error in exc.errors()
-            )
+            errors = ((error.get("ctx", {}).get("error"), error) for error in exc.errors())
+            said = (str(cause or f"{error['loc'][0]}: {error['msg']}") for cause, error in errors)
             raise InvalidInputError(
-                f"{own.__name__}: {'; '.join(map(str, messages))} This was not noticed before, because "
+                f"{own.__name__}: {'; '.join(said)} This was not noticed before, because "
                 f"model_copy(update=...) and model_construct check nothing."
             ) from exc
 
@@ -192,7 +158,7 @@ class ModelFields(_LoadingFields):
     def custom_model_dump(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
         """The fields. A reranker from `load_reranker` is written as its loading options.
 
-        A custom scorer cannot be written: a text that no adapter accepts takes its place, so that reading it fails.
+        In a custom scorer's place stands a text that no adapter accepts, so that reading it fails.
         """
         return self._add_loading_options(handler(self), info)
 
@@ -202,9 +168,8 @@ class ModelFields(_LoadingFields):
             return {**data, "reranker": f"{self._model_label()}, which cannot be written down"}
         # exclude_defaults and exclude_unset must not drop the options of a loaded reranker.
         whole = self.reranker is not None and info.include is None
-        wanted = {*data, *(name for name in OPTIONS if whole and getattr(options, name) != OPTIONS[name].default)}
-        excluded = set(info.exclude or ())
-        return {**data, **{name: value for name, value in asdict(options).items() if name in wanted - excluded}}
+        wanted = {*data, *(OPTIONS if whole else ())} - set(info.exclude or ())
+        return {**data, **{name: value for name, value in asdict(options).items() if name in wanted}}
 
     def __getstate__(self) -> dict[Any, Any]:
         # pydantic's method, not LlamaIndex's: that one removes from the object what it cannot pickle, and the unpickled
@@ -221,27 +186,19 @@ class ModelFields(_LoadingFields):
         super().__setstate__({**state, "__dict__": without_removed(state["__dict__"])})
 
     def _options(self) -> LoadingOptions:
-        values = [getattr(self, name) for name in OPTIONS]
-        try:
-            return _make_options(*values)
-        except TypeError:  # a value that model_copy(update=...) set unchecked has no hash
-            return LoadingOptions(**dict(zip(OPTIONS, values, strict=True)))
+        return LoadingOptions(**{name: getattr(self, name) for name in OPTIONS})
 
     def _reranker(self) -> Reranker:
         """The reranker to use; this is where the model loads."""
         return self._own_reranker() or shared_reranker(self._options())
 
     def close(self) -> None:
-        """Stop sharing the model: it is freed after its last call, unless something else uses it.
-
-        A later call loads it again. A ``reranker`` that was given stays open.
-        """
+        """Stop sharing the model, which a later call loads again; a ``reranker`` that was given stays open."""
         if self._own_reranker() is None:
             release(self._options())
 
     def _own_reranker(self) -> Reranker | None:
-        # After model_copy(update=...), which validates nothing, it may be a bare scorer.
-        return _as_reranker(self.reranker)
+        return _as_reranker(self.reranker)  # after model_copy(update=...), which validates nothing, it may be a scorer
 
     def _loading_options(self) -> LoadingOptions | None:
         """The options that the reranker was or will be loaded with; None for a custom scorer."""
@@ -251,7 +208,6 @@ class ModelFields(_LoadingFields):
         return given.loaded_from if isinstance(given, LoadedReranker) else None
 
     def _model_label(self) -> str:
-        """The model's name in traces."""
         options = self._loading_options()
         return type(self._reranker().scorer).__name__ if options is None else str(options.model)
 

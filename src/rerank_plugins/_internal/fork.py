@@ -12,8 +12,6 @@ from functools import partial
 from typing import Any
 from weakref import WeakSet
 
-__all__ = ["make_lock", "register"]
-
 _participants: WeakSet[Any] = WeakSet()
 _locks: WeakSet[threading.Lock] = WeakSet()
 # Held during a fork, so that nothing is registered meanwhile and one thread forks at a time.
@@ -29,10 +27,7 @@ def make_lock() -> threading.Lock:
 
 
 def register(participant: Any) -> None:
-    """Call ``before_fork()`` and ``after_fork(in_child=...)`` of an object at every fork, for as long as it exists.
-
-    Objects with a lower ``fork_order`` prepare first and resume last.
-    """
+    """Call the object's ``before_fork()``, lowest ``fork_order`` first, and ``after_fork(in_child=...)`` at forks."""
     with _registering:
         _participants.add(participant)
 
@@ -54,7 +49,5 @@ def _after(*, in_child: bool) -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
-        before=_before,
-        after_in_parent=partial(_after, in_child=False),
-        after_in_child=partial(_after, in_child=True),
+        before=_before, after_in_parent=partial(_after, in_child=False), after_in_child=partial(_after, in_child=True)
     )

@@ -132,11 +132,9 @@ def check_options(options: Any) -> None:
 def takes_options(
     declared: Callable[P, Any], *, hints: Mapping[str, str]
 ) -> Callable[[Callable[..., T]], Callable[P, T]]:
-    """Give a function the signature and the documentation of an options class, for type checkers and ``help()``.
+    """Give a function the signature and the documentation of an options class, and call it with an instance.
 
-    Args:
-        declared: The class. The function is called with an instance of it.
-        hints: What to use instead of options that do not exist, by their names.
+    ``hints`` say what to use instead of options that do not exist, by their names.
     """
     options = options_of(declared)
     fields = {field.name: field for field in dataclasses.fields(declared)}  # type: ignore[arg-type]

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
-
-__all__ = ["CallMetrics", "get_instruments", "observe_call"]
 
 
 @dataclass(slots=True)
@@ -50,20 +47,15 @@ class _Instruments:
 @functools.cache
 def get_instruments() -> _Instruments | None:
     """The instruments of this process; None without OpenTelemetry's API."""
-    if importlib.util.find_spec("opentelemetry") is None:
-        return None
     try:
         return _Instruments()
-    except ImportError:  # a folder of another project may have the same name
+    except ImportError:
         return None
 
 
 @contextmanager
 def observe_call(attributes: Mapping[str, Any]) -> Iterator[CallMetrics]:
-    """A span named ``rerank`` around a call, in the caller's context; its metrics are recorded also after an error.
-
-    ``attributes`` are those known at its beginning, ``reranker.model_name`` among them.
-    """
+    """A span named ``rerank`` around a call, in the caller's context; its metrics are recorded also after an error."""
     call, instruments = CallMetrics(), get_instruments()
     if instruments is None:
         yield call

@@ -9,16 +9,6 @@ from typing import Any
 from rerank_plugins._internal.blank import is_blank
 from rerank_plugins.errors import InvalidInputError
 
-__all__ = [
-    "check_count",
-    "check_documents",
-    "check_pairs",
-    "check_query",
-    "check_score_threshold",
-    "check_top_n",
-    "format_positions",
-]
-
 _PAIRS = "(query, passage) tuples or lists of two strings"
 _ONE_QUERY = "For one query and its documents there is rerank(query, documents)."
 
@@ -62,13 +52,7 @@ def check_documents(documents: Iterable[str]) -> list[str]:
 
 
 def check_pairs(pairs: Iterable[Any]) -> list[tuple[str, str]]:
-    """Query-passage pairs in the forms that sentence-transformers takes, as a list of tuples.
-
-    One pair alone becomes a list of one.
-
-    Raises:
-        InvalidInputError: An item is not a pair of two strings. The message says which, and what it is.
-    """
+    """Pairs in the forms that sentence-transformers takes, as a list; raises `InvalidInputError` for anything else."""
     sequence = _as_list(pairs)
     if isinstance(sequence, list | tuple) and len(sequence) == 2 and any(isinstance(text, str) for text in sequence):
         sequence = [sequence]
@@ -85,45 +69,40 @@ def check_pairs(pairs: Iterable[Any]) -> list[tuple[str, str]]:
     return [(str(query), str(passage)) for query, passage in items]
 
 
-def check_top_n(top_n: object) -> None:
-    """Raise `InvalidInputError` unless ``top_n`` is None or an integer of at least 0."""
+def check_top_n(top_n: Any) -> int | None:
+    """``top_n``; raises `InvalidInputError` unless it is None or an integer of at least 0."""
     if top_n is None:
-        return
-    if isinstance(top_n, bool) or not isinstance(top_n, Integral):
+        return None
+    if isinstance(top_n, bool) or not isinstance(top_n, int | Integral):
         raise InvalidInputError(
             f"top_n must be an integer or None (all), got {top_n!r} of type {type(top_n).__name__}."
         )
     if int(top_n) < 0:
         raise InvalidInputError(f"top_n must be 0 or more, or None for all, got {top_n}.")
+    return top_n if isinstance(top_n, int) else int(top_n)
 
 
-def check_score_threshold(score_threshold: object) -> None:
-    """Raise `InvalidInputError` unless ``score_threshold`` is None or a number in [0, 1]."""
+def check_score_threshold(score_threshold: object) -> float | None:
+    """``score_threshold``; raises `InvalidInputError` unless it is None or a number in [0, 1]."""
     if score_threshold is None:
-        return
+        return None
     if isinstance(score_threshold, bool) or not isinstance(score_threshold, Real):
         raise InvalidInputError(
             f"score_threshold must be a number in [0, 1] or None, got {score_threshold!r} "
             f"of type {type(score_threshold).__name__}."
         )
-    # Written so that NaN fails it too.
-    if not 0.0 <= float(score_threshold) <= 1.0:
+    if not 0.0 <= float(score_threshold) <= 1.0:  # written so that NaN fails it too
         raise InvalidInputError(
             f"score_threshold must lie in [0, 1], got {score_threshold!r}. Scores are probabilities: "
             f"a threshold on raw logits x becomes rerank_plugins.sigmoid(x)."
         )
+    return float(score_threshold)
 
 
-def check_count(name: str, value: object, least: int, unit: str) -> None:
-    """Raise `InvalidInputError` unless ``value`` is an integer of at least ``least``; ``unit`` says of what."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InvalidInputError(f"{name} must be a whole number of at least {least} ({unit}), got {value!r}.")
-
-
-def format_positions(positions: list[int], most: int = 10) -> str:
-    """Positions for a message, at most ``most`` of them."""
-    first = ", ".join(str(position) for position in positions[:most])
-    return f"{first} and {len(positions) - most} more" if len(positions) > most else first
+def format_positions(positions: list[int]) -> str:
+    """Positions for a message, at most ten of them."""
+    first = ", ".join(map(str, positions[:10]))
+    return f"{first} and {len(positions) - 10} more" if len(positions) > 10 else first
 
 
 def _as_list(value: Any) -> Any:

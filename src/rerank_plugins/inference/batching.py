@@ -11,23 +11,14 @@ from numpy.typing import NDArray
 
 from rerank_plugins.tokenization.pair_encoder import EncodedPair
 
-__all__ = ["BatchBuilder", "pad_rows", "round_up"]
-
 
 class BatchBuilder:
     """Adds rows to a batch while they fit. The longest row comes first."""
 
-    def __init__(self, budget: int, *, max_padding: float, few_shapes: bool = False) -> None:
-        """An empty batch.
-
-        Args:
-            budget: The most padded tokens (rows x longest row) it may have. A single longer row is a batch of its own.
-            max_padding: Largest share of its padded tokens that may be padding.
-            few_shapes: Whether it is to have 1, 2, 3, 4, 6, 8, 12, ... rows; see `surplus`.
-        """
+    def __init__(self, budget: int, *, max_padding: float) -> None:
+        """``budget``: the most padded tokens (rows x longest row); a single longer row is a batch of its own."""
         self.budget = budget
         self._max_padding = max_padding
-        self._few_shapes = few_shapes
         self.width = 0
         self.rows = 0
         self.tokens = 0
@@ -40,8 +31,6 @@ class BatchBuilder:
     @property
     def surplus(self) -> int:
         """How many of the last rows to leave for a later batch, so that this one has 1, 2, 3, 4, 6, 8, 12, ... rows."""
-        if not self._few_shapes or not self.rows:
-            return 0
         power = 1 << self.rows.bit_length() - 1
         between = power + power // 2
         return self.rows - (between if self.rows >= between else power)

@@ -12,18 +12,13 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from rerank_plugins._internal.deadline import Deadline
-from rerank_plugins.errors import ClosedError, DeadlineExceededError, ScoringError
+from rerank_plugins.errors import DeadlineExceededError
 from rerank_plugins.inference.batching import BatchBuilder
 from rerank_plugins.scorers.base import Pair, ScoredPair
 from rerank_plugins.tokenization.pair_encoder import EncodedPair
 
-__all__ = ["Row", "ScoringRequest"]
-
-# Pairs that are looked up in the cache at a time, and that a unit has at most: other requests wait meanwhile.
+# Pairs that are looked up in the cache at a time (999 at most), and that a unit has: other requests wait meanwhile.
 _LOOKUP_PAIRS, _UNIT_PAIRS = 512, 4096
-
-
-_LookUp = Callable[[list[Pair]], list[ScoredPair | None]]
 
 
 class Row(NamedTuple):
@@ -33,13 +28,6 @@ class Row(NamedTuple):
     encoded: EncodedPair
     width: int
     """Its length in a batch, with the padding to the engine's multiple."""
-
-
-class _Windows(NamedTuple):
-    """How many rows a pair has, and the scores of those that were computed."""
-
-    expected: int
-    scores: list[float]
 
 
 class ScoringRequest:
@@ -52,7 +40,7 @@ class ScoringRequest:
     def __init__(self, pairs: Sequence[Pair], deadline: Deadline | None) -> None:
         self.pairs = pairs
         self.deadline = deadline
-        self.future: concurrent.futures.Future[list[ScoredPair]] = concurrent.futures.Future()
+        self.future: concurrent.futures.Future[list[ScoredPair | None]] = concurrent.futures.Future()
         self.context = contextvars.copy_context()
         self.characters = sum(len(query) + len(passage) for query, passage in pairs)
         """Characters of the pairs that have no score: an estimate of the work that is left."""
@@ -60,16 +48,15 @@ class ScoringRequest:
         """The worker's total of characters when the request arrived."""
         self.counted = 0
         """The number of this request's pairs in the scheduler's count of waiting pairs."""
-        self.expired = False
-        self.closed = False
         self.rows: list[Row] = []
         """Rows that are encoded and not computed, longest first."""
         self.queue_seconds = 0.0
         self._arrived = time.monotonic()
         self._begun = False
         self._scores: list[ScoredPair | None] = [None] * len(pairs)
-        self._windows: dict[int, _Windows] = {}
-        """By position, the pairs that are encoded and have no score yet."""
+        # By position, how many rows the pairs of this unit have, and the scores of those that were computed.
+        self._expected: dict[int, int] = {}
+        self._row_scores: dict[int, list[float]] = {}
         self._unit_end = 0
         self._looked_up = 0
         self._complete = 0
@@ -77,20 +64,15 @@ class ScoringRequest:
     # For the caller.
 
     def result(self) -> list[ScoredPair | None]:
-        """Wait for the scores: one a pair, in order; at a deadline, None for those that are missing.
-
-        Raises:
-            DeadlineExceededError: At a deadline with ``on_deadline="raise"``.
-        """
+        """Wait for the scores: one a pair, in order; at a deadline, None for those that are missing."""
         try:
-            # Not concurrent.futures.wait, which does not notice that a future is cancelled.
             self.future.exception(timeout=self._left())
-        except (TimeoutError, concurrent.futures.CancelledError):
-            pass
+        except TimeoutError:
+            self._expire()
         except BaseException:
             self.future.cancel()  # the caller was interrupted: nothing need be computed
             raise
-        return self._outcome()
+        return self.future.result()
 
     async def aresult(self) -> list[ScoredPair | None]:
         """`result` for event loops. Cancelling the task that waits drops the pairs."""
@@ -105,36 +87,28 @@ class ScoringRequest:
             async with asyncio.timeout(self._left()):
                 await done.wait()
         except TimeoutError:
-            pass
+            self._expire()
         except BaseException:
             self.future.cancel()
             raise
-        return self._outcome()
+        return self.future.result()
 
     def _left(self) -> float | None:
         return None if self.deadline is None else self.deadline.left()
 
-    def _outcome(self) -> list[ScoredPair | None]:
-        if not self.future.done():
-            self.expired = True
-            self.future.cancel()
-        if self.closed and self.future.cancelled():
-            raise ClosedError("The reranker was closed while this call waited. Close it after the last call.")
-        if self.deadline is None or not (self.expired and self.future.cancelled()):
-            return [*self.future.result()]
+    def _expire(self) -> None:
+        """Answer the caller at the deadline, unless all scores have just come."""
         complete = self._complete  # read once: the worker may go on
-        if self.deadline.partial:
-            return [*self._scores[:complete], *[None] * (len(self.pairs) - complete)]
-        raise DeadlineExceededError(
-            f"{complete} of {len(self.pairs)} documents had a score after deadline={self.deadline.seconds:g} s "
-            f"({self.queue_seconds:.3f} s of it before their turn came). Give more time or fewer documents, or take "
-            f"what is there with on_deadline='partial'."
+        if self.deadline is None or self.deadline.partial:
+            self._answer([*self._scores[:complete], *[None] * (len(self.pairs) - complete)])
+            return
+        self.fail(
+            DeadlineExceededError(
+                f"{complete} of {len(self.pairs)} documents had a score after deadline={self.deadline.seconds:g} s "
+                f"({self.queue_seconds:.3f} s of it before their turn came). Give more time or fewer documents, or "
+                f"take what is there with on_deadline='partial'."
+            )
         )
-
-    def close(self) -> None:
-        """Answer the caller with `ClosedError`."""
-        self.closed = True
-        self.future.cancel()
 
     # For the worker, which alone calls what follows.
 
@@ -151,7 +125,7 @@ class ScoringRequest:
         self.queue_seconds = time.monotonic() - self._arrived
         return True
 
-    def next_unit(self, characters: int, look_up: _LookUp | None) -> list[int]:
+    def next_unit(self, characters: int, look_up: Callable[[list[Pair]], list[ScoredPair | None]] | None) -> list[int]:
         """Positions of the next pairs to encode: at least one, and about ``characters`` of text.
 
         Pairs whose score ``look_up`` knows are skipped and cost nothing; a unit of only such pairs is empty.
@@ -168,7 +142,7 @@ class ScoringRequest:
             self._unit_end = position + 1
         return unit
 
-    def _look_up(self, look_up: _LookUp) -> None:
+    def _look_up(self, look_up: Callable[[list[Pair]], list[ScoredPair | None]]) -> None:
         pairs = list(self.pairs[self._looked_up : self._looked_up + _LOOKUP_PAIRS])
         for position, scored in enumerate(look_up(pairs), self._looked_up):
             if scored is not None:
@@ -178,18 +152,16 @@ class ScoringRequest:
     def put_unit(
         self, positions: Sequence[int], encoded: Sequence[Sequence[EncodedPair]], width: Callable[[int], int]
     ) -> None:
-        """Take the encoded rows of the pairs that `next_unit` gave, one a pair at least.
-
-        ``width`` is the length with padding of a row of so many tokens.
-        """
-        self._windows = {position: _Windows(len(rows), []) for position, rows in zip(positions, encoded, strict=True)}
+        """Take the encoded rows of the pairs that `next_unit` gave; ``width`` gives the length of one with padding."""
+        self._expected = {position: len(rows) for position, rows in zip(positions, encoded, strict=True)}
+        self._row_scores = {position: [] for position in positions}
         self.rows = [
             Row(position, row, width(len(row.input_ids)))
             for position, rows in zip(positions, encoded, strict=True)
             for row in rows
         ]
         self.rows.sort(key=lambda row: -row.width)
-        self.settle()
+        self._settle()
 
     def give_rows(self, batch: BatchBuilder) -> list[Row]:
         """Move the rows that fit into a batch."""
@@ -206,42 +178,34 @@ class ScoringRequest:
         """Take the scores of rows. Returns the pairs that have all of theirs now, by position."""
         completed = {}
         for row, score in zip(rows, scores, strict=True):
-            windows = self._windows[row.position]
-            windows.scores.append(score)
-            if len(windows.scores) == windows.expected:
-                completed[row.position] = ScoredPair(_best(windows.scores), row.encoded.truncated)
+            found = self._row_scores[row.position]
+            found.append(score)
+            if len(found) == self._expected[row.position]:
+                # One that is not a finite number counts as the highest, so that it is noticed.
+                best = max(found, key=lambda score: (not math.isfinite(score), score))
+                completed[row.position] = ScoredPair(best, row.encoded.truncated)
         for position, scored in completed.items():
             self._set_score(position, scored)
-        self.settle()
+        self._settle()
         return completed
 
-    def settle(self) -> None:
+    def _settle(self) -> None:
         """Note that a unit is complete, and give the result when all are."""
         if self.rows:
             return
         self._complete = self._unit_end
-        if self._complete < len(self.pairs):
-            return
-        scores = [one for one in self._scores if one is not None]
-        if len(scores) < len(self.pairs):
-            self.fail(ScoringError(f"{len(self.pairs) - len(scores)} of {len(self.pairs)} pairs were lost on the way."))
-        elif self._claim():
-            self.future.set_result(scores)
+        if not self.waiting:
+            self._answer(self._scores)
 
     def fail(self, error: BaseException) -> None:
         """Answer the caller with an error."""
-        if self._claim():
+        with contextlib.suppress(concurrent.futures.InvalidStateError):  # answered already, or cancelled
             self.future.set_exception(error)
 
-    def _claim(self) -> bool:
-        """Whether the caller still waits; from then on it cannot cancel."""
-        return not self.future.done() and self.future.set_running_or_notify_cancel()
+    def _answer(self, scores: list[ScoredPair | None]) -> None:
+        with contextlib.suppress(concurrent.futures.InvalidStateError):
+            self.future.set_result(scores)
 
     def _set_score(self, position: int, scored: ScoredPair) -> None:
         self._scores[position] = scored
         self.characters -= sum(map(len, self.pairs[position]))
-
-
-def _best(scores: Sequence[float]) -> float:
-    """The highest; but one that is not a finite number first, so that it is noticed."""
-    return max(scores, key=lambda score: (not math.isfinite(score), score))

@@ -25,8 +25,6 @@ from rerank_plugins.inference.worker import BatchWorker
 from rerank_plugins.scorers.base import Pair
 from rerank_plugins.stats import Counts
 
-__all__ = ["AGEING", "PATIENCE", "SHUTDOWN_TIMEOUT", "Scheduler"]
-
 PATIENCE = 8
 """Batches in a row that others may lead before the request that arrived first leads one."""
 
@@ -42,19 +40,20 @@ SHUTDOWN_TIMEOUT = 10.0
 # Other requests that are looked at to fill a batch: more than fit into one.
 _MAX_FILLERS = 64
 
+_THREAD_NAME = "rerank-plugins worker"
+
 _log = logging.getLogger("rerank_plugins.runtime")
 
 
 class Scheduler:
     """Takes requests from any thread or event loop, and computes them on a thread of its own.
 
-    The thread holds the scheduler. So whoever owns it must call `stop` or `close` for the thread to end.
+    The thread holds the scheduler: it ends only when the scheduler's owner calls `stop` or `close`.
     """
 
     fork_order = 0  # before the score cache: the batch that is being computed may want its lock
 
     def __init__(self, worker: BatchWorker, counts: Counts, *, max_queued_pairs: int) -> None:
-        """See `load_reranker` for ``max_queued_pairs``."""
         self._worker = worker
         self._counts = counts
         self._max_queued_pairs = max_queued_pairs
@@ -67,16 +66,8 @@ class Scheduler:
     # For the callers' threads.
 
     def submit(self, pairs: Sequence[Pair], deadline: Deadline | None = None) -> ScoringRequest:
-        """Have pairs scored; returns at once.
-
-        Raises:
-            OverloadedError: Too many pairs wait.
-            ClosedError: After `close`.
-        """
+        """See `CrossEncoderScorer.submit`."""
         request = ScoringRequest(pairs, deadline)
-        if not pairs:
-            request.settle()
-            return request
         with self._changed:
             if self._closed:
                 raise ClosedError("The reranker is closed. Load another with load_reranker(...).")
@@ -92,16 +83,6 @@ class Scheduler:
             self._changed.notify_all()
         return request
 
-    @property
-    def token_budget(self) -> int:
-        """The most padded tokens of a batch: as given, or less since memory ran out."""
-        return self._worker.token_budget
-
-    @property
-    def waiting_pairs(self) -> int:
-        """Pairs without a score at this moment."""
-        return self._waiting
-
     def stop(self) -> None:
         """Refuse new requests and fail those that wait."""
         with self._changed:
@@ -109,7 +90,8 @@ class Scheduler:
             requests = list(self._requests.values())
             self._changed.notify_all()
         for request in requests:
-            request.close()
+            message = "The reranker was closed while this call waited. Close it after the last call."
+            request.fail(ClosedError(message))
 
     def close(self) -> None:
         """`stop`, and wait for the batch that is being computed, `SHUTDOWN_TIMEOUT` at most."""
@@ -119,7 +101,8 @@ class Scheduler:
             thread.join(SHUTDOWN_TIMEOUT)
 
     def _check_queue(self, pairs: int) -> None:
-        waiting = self._waiting
+        """Raise `OverloadedError` where so many more pairs are too many; the lock is held."""
+        waiting = self.waiting_pairs
         if not waiting or waiting + pairs <= self._max_queued_pairs:
             return
         computed, forecast = self._worker.pairs, ""
@@ -134,7 +117,7 @@ class Scheduler:
 
     def _count(self, request: ScoringRequest, waiting: int) -> None:
         """Update the sum of waiting pairs; the lock is held."""
-        self._waiting += waiting - request.counted
+        self.waiting_pairs += waiting - request.counted
         request.counted = waiting
 
     def _forget(self, key: int, _: object = None) -> None:
@@ -145,7 +128,7 @@ class Scheduler:
             self._count(request, 0)
         if request.begin():  # its turn never came
             self._counts.add(queue_seconds=request.queue_seconds)
-        if request.future.cancelled() and not request.expired and not request.closed:
+        if request.future.cancelled():
             self._counts.add(cancelled=1)
 
     # At a fork of the process.
@@ -170,7 +153,8 @@ class Scheduler:
     def _reset(self) -> None:
         self._requests: dict[int, ScoringRequest] = {}
         self._computing: list[ScoringRequest] = []
-        self._waiting = 0
+        self.waiting_pairs = 0
+        """Pairs without a score at this moment."""
         self._thread: threading.Thread | None = None
         self._passed_over = 0
         self._out_of_turn = False
@@ -181,7 +165,7 @@ class Scheduler:
     # On the worker's thread.
 
     def _start(self) -> None:
-        thread = threading.Thread(target=self._run, name="rerank-plugins worker", daemon=True)
+        thread = threading.Thread(target=self._run, name=_THREAD_NAME, daemon=True)
         try:
             thread.start()
         except RuntimeError as exc:
@@ -189,9 +173,6 @@ class Scheduler:
                 f"No thread can be started to compute on ({exc}). Raise this process's limit of threads."
             ) from exc
         self._thread = thread
-        with _registry:
-            _threads.difference_update([known for known in _threads if not known.is_alive()])
-            _threads.add(thread)
 
     def _run(self) -> None:
         try:
@@ -234,19 +215,15 @@ class Scheduler:
         """The request whose batch is next, of those that wait in the order of their arrival."""
         leader = shortest = min(waiting, key=lambda request: request.characters)
         done = self._worker.characters
-        if self._out_of_turn:
-            pass
-        elif self._passed_over >= PATIENCE:
+        if not self._out_of_turn and self._passed_over >= PATIENCE:
             leader = waiting[0]
-        else:
+        elif not self._out_of_turn:
             leader = min(waiting, key=lambda request: request.characters - AGEING * (done - request.arrived_at))
         self._out_of_turn = leader is not shortest
         self._passed_over = 0 if leader is waiting[0] else self._passed_over + 1
         return leader
 
     def _fillers(self, leader: ScoringRequest, waiting: list[ScoringRequest]) -> list[ScoringRequest]:
-        if len(waiting) == 1:
-            return []
         others = (request for request in waiting if request is not leader)
         return heapq.nsmallest(_MAX_FILLERS, others, key=lambda request: request.characters)
 
@@ -266,8 +243,7 @@ class Scheduler:
 
 
 _schedulers: WeakSet[Scheduler] = WeakSet()
-_threads: set[threading.Thread] = set()
-# Sets must not change while they are iterated over.
+# A set must not change while it is iterated over.
 _registry = fork.make_lock()
 
 
@@ -279,7 +255,6 @@ def _close_all() -> None:
         schedulers = list(_schedulers)
     for scheduler in schedulers:
         scheduler.stop()
-    with _registry:
-        threads = list(_threads)
-    for thread in threads:
-        thread.join(SHUTDOWN_TIMEOUT)
+    for thread in threading.enumerate():
+        if thread.name == _THREAD_NAME:
+            thread.join(SHUTDOWN_TIMEOUT)

@@ -11,8 +11,9 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from cachetools import LRUCache
 
@@ -20,17 +21,17 @@ from rerank_plugins._internal import fork
 from rerank_plugins._internal.files import expand
 from rerank_plugins.scorers.base import Pair, ScoredPair
 
-__all__ = ["FILE_NAME", "ScoreCache"]
-
 _log = logging.getLogger("rerank_plugins.runtime")
 
 FILE_NAME = "scores.sqlite3"
 
+T = TypeVar("T")
+
+# Lone surrogates are legal in texts, and stay apart.
+_ENCODING = ("utf-8", "surrogatepass")
+
 # Connections of a parent process, which must not be closed in a child.
 _leaked: list[sqlite3.Connection] = []
-
-# SQLite refuses statements with more than 999 variables before 3.32.
-_BATCH = 500
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS scores (
@@ -59,15 +60,12 @@ class ScoreCache:
 
     fork_order = 1  # after the schedulers, whose batch may want the lock
 
-    def __init__(self, scope: str, entries: int, folder: Path | None = None, *, patience: float = 5.0) -> None:
-        """Create a cache; the file is opened at its first use.
+    def __init__(self, scope: str, entries: int, folder: str | Path | None = None, *, patience: float = 5.0) -> None:
+        """Create a cache of ``entries`` scores, at least 1; the file is opened at its first use.
 
-        Args:
-            scope: Names all that a score depends on beside the pair; caches of different scopes share nothing.
-            entries: How many scores are kept, at least 1. In memory the one used longest ago is dropped first; in the
-                file, which all scopes share, the one written first, down to the ``entries`` of the cache that writes.
-            folder: The folder of the file; it is created if it is missing.
-            patience: Seconds to wait for other processes that write, before the disk counts as failed.
+        In memory the score used longest ago is dropped first; in the file, which all scopes share, the one written
+        first. ``scope`` names all that a score depends on beside the pair. After ``patience`` seconds of waiting for
+        other processes that write the disk counts as failed.
         """
         self._scope = hashlib.blake2b(_with_length(scope), digest_size=16)
         self._memory: LRUCache[bytes, ScoredPair] = LRUCache(entries)
@@ -81,18 +79,12 @@ class ScoreCache:
     def get(self, pairs: Sequence[Pair]) -> list[ScoredPair | None]:
         """The scores of the pairs, in order; None for those that are not in the cache."""
         keys = [self._key(pair) for pair in pairs]
-        found: dict[bytes, ScoredPair] = {}
-        missing: list[bytes] = []
         with self._lock:
-            for key in dict.fromkeys(keys):
-                known = self._memory.get(key)
-                if known is None:
-                    missing.append(key)
-                else:
-                    found[key] = known
-            on_disk = self._read(missing)
-            self._memory.update(on_disk)
-        found |= on_disk
+            found = {key: scored for key in keys if (scored := self._memory.get(key)) is not None}
+            missing = [key for key in keys if key not in found]
+            on_disk = self._use_disk(lambda disk: disk.read(missing)) if missing else None
+            self._memory.update(on_disk or {})
+        found |= on_disk or {}
         return [found.get(key) for key in keys]
 
     def put(self, pairs: Sequence[Pair], scored: Sequence[ScoredPair]) -> None:
@@ -104,7 +96,8 @@ class ScoreCache:
         }
         with self._lock:
             self._memory.update(new)
-            self._write(new)
+            if new:
+                self._use_disk(lambda disk: disk.write(new))
 
     def close(self) -> None:
         """Close the file. It is opened again if the cache is used again; what is in memory stays."""
@@ -126,39 +119,32 @@ class ScoreCache:
         self._lock.release()
 
     def _key(self, pair: Pair) -> bytes:
-        query, document = pair
         # 128 bits of a cryptographic hash: two pairs never share them. The last part needs no length.
+        query, document = pair
         key = self._scope.copy()
         key.update(_with_length(query))
-        key.update(_bytes(document))
+        key.update(document.encode(*_ENCODING))
         return key.digest()
 
-    def _read(self, keys: list[bytes]) -> dict[bytes, ScoredPair]:
-        if self._disk is not None and keys:
-            try:
-                return self._disk.read(keys)
-            except (sqlite3.Error, OSError) as error:
-                self._give_up(self._disk, error)
-        return {}
-
-    def _write(self, scores: dict[bytes, ScoredPair]) -> None:
-        if self._disk is not None and scores:
-            try:
-                self._disk.write(scores)
-            except (sqlite3.Error, OSError) as error:
-                self._give_up(self._disk, error)
-
-    def _give_up(self, disk: _Disk, error: Exception) -> None:
-        self._disk = None
-        disk.close()
-        _log.warning(
-            "The score cache %s cannot be used (%s: %s). From now on this process keeps scores in memory only. Check "
-            "that the folder is writable and the disk not full, delete the file if it is damaged or no score cache, or "
-            "name another folder on a local disk; then restart.",
-            disk.path,
-            type(error).__name__,
-            error,
-        )
+    def _use_disk(self, use: Callable[[_Disk], T]) -> T | None:
+        """What ``use`` returns; None without a disk. If it fails, scores are in memory only from then on."""
+        disk = self._disk
+        if disk is None:
+            return None
+        try:
+            return use(disk)
+        except (sqlite3.Error, OSError) as error:
+            self._disk = None
+            disk.close()
+            _log.warning(
+                "The score cache %s cannot be used (%s: %s). From now on this process keeps scores in memory only. "
+                "Check that the folder is writable and the disk not full, delete the file if it is damaged or no score "
+                "cache, or name another folder on a local disk; then restart.",
+                disk.path,
+                type(error).__name__,
+                error,
+            )
+            return None
 
 
 class _Disk:
@@ -172,19 +158,11 @@ class _Disk:
         self._process = 0
 
     def read(self, keys: Sequence[bytes]) -> dict[bytes, ScoredPair]:
-        """The scores of those keys that are in the file."""
-        connection = self._connect()
-        found = {}
-        for start in range(0, len(keys), _BATCH):
-            batch = keys[start : start + _BATCH]
-            places = ", ".join("?" * len(batch))
-            rows = connection.execute(
-                f"SELECT key, score, truncated FROM scores WHERE key IN ({places})",  # noqa: S608 - question marks only
-                batch,
-            )
-            for key, score, truncated in rows:
-                found[key] = ScoredPair(score, None if truncated is None else bool(truncated))
-        return found
+        """The scores of those keys that are in the file; 999 keys at most, for SQLite before 3.32."""
+        places = ", ".join("?" * len(keys))
+        statement = f"SELECT key, score, truncated FROM scores WHERE key IN ({places})"  # noqa: S608 - question marks only
+        rows = self._connect().execute(statement, keys)
+        return {key: ScoredPair(score, None if cut is None else bool(cut)) for key, score, cut in rows}
 
     def write(self, scores: dict[bytes, ScoredPair]) -> None:
         """Add the scores in one transaction, which also keeps the file bounded."""
@@ -193,9 +171,8 @@ class _Disk:
             # The write lock comes first: SQLite waits for it, but never for a reader that would become a writer.
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany(_WRITE, [(key, score, truncated) for key, (score, truncated) in scores.items()])
-            first, last = connection.execute(
-                "SELECT (SELECT min(number) FROM scores), (SELECT max(number) FROM scores)"
-            ).fetchone()
+            edges = "SELECT (SELECT min(number) FROM scores), (SELECT max(number) FROM scores)"
+            first, last = connection.execute(edges).fetchone()
             if last - first >= self._entries:
                 # A tenth more than needed, so that not every call has to delete.
                 stay = self._entries - self._entries // 10
@@ -223,33 +200,23 @@ class _Disk:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         give_up_at = time.monotonic() + self._patience
         while True:
-            connection = sqlite3.connect(
-                self.path, timeout=self._patience, isolation_level=None, check_same_thread=False
-            )
+            connection = sqlite3.connect(self.path, self._patience, isolation_level=None, check_same_thread=False)
             try:
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = NORMAL")
                 connection.execute(_TABLE)
             except sqlite3.Error as error:
                 connection.close()
-                # Changing to WAL does not wait for other processes that do the same.
-                if not _is_busy(error) or time.monotonic() > give_up_at:
+                # Changing to WAL does not wait for other processes that do the same. Errors that the module raises by
+                # itself have no code; the low byte is the code without its refinement.
+                busy = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+                if not busy or time.monotonic() > give_up_at:
                     raise
                 time.sleep(0.02)
             else:
                 return connection
 
 
-def _is_busy(error: sqlite3.Error) -> bool:
-    # Errors that the module raises by itself have no code; the low byte is the code without its refinement.
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
-
-
-def _bytes(text: str) -> bytes:
-    # Lone surrogates are legal in texts, and stay apart.
-    return text.encode("utf-8", "surrogatepass")
-
-
 def _with_length(text: str) -> bytes:
-    encoded = _bytes(text)
+    encoded = text.encode(*_ENCODING)
     return len(encoded).to_bytes(8, "big") + encoded

@@ -18,8 +18,6 @@ from rerank_plugins.scorers.base import Pair, ScoredPair
 from rerank_plugins.stats import Counts
 from rerank_plugins.tokenization.pair_encoder import PairEncoder
 
-__all__ = ["BatchWorker", "Part"]
-
 # Characters encoded at a time, for each token of the budget: at four a token, eight batches. Fewer would waste padding,
 # more would keep the model waiting.
 _UNIT_CHARACTERS = 32
@@ -38,10 +36,7 @@ class Part(NamedTuple):
 
 
 class BatchWorker:
-    """Encodes pairs and computes batches. Knows how fast the model is and how much fits into memory.
-
-    Used by one thread at a time.
-    """
+    """Encodes pairs and computes batches, on one thread at a time. Knows how fast the model is and what fits."""
 
     def __init__(
         self,
@@ -54,7 +49,6 @@ class BatchWorker:
         longest_row: int,
         cache: ScoreCache | None,
     ) -> None:
-        """The arguments are those of `CrossEncoderScorer`. ``token_budget`` holds until memory runs out."""
         self.token_budget = token_budget
         self.pairs = 0
         """Pairs that were computed."""
@@ -77,7 +71,7 @@ class BatchWorker:
         if not self._prepare(leader, budget):
             return []
         engine = self._engine
-        builder = BatchBuilder(budget, max_padding=engine.max_padding, few_shapes=engine.few_shapes)
+        builder = BatchBuilder(budget, max_padding=engine.max_padding)
         parts = [Part(leader, leader.give_rows(builder))]
         builder.budget = min(budget, engine.shared_token_budget)
         # The leader waits while others are encoded: no more of them than could be of use.
@@ -101,9 +95,8 @@ class BatchWorker:
             arrays = pad_rows(rows, batch[0].rows[0].width, self._pad_token_id)
             logits = [float(logit) for logit in self._engine.logits(*arrays)]
             if len(logits) != len(rows):
-                raise ScoringError(  # noqa: TRY301 - handled like an error of the engine
-                    f"The engine gave {len(logits)} logits for {len(rows)} rows, expected one a row."
-                )
+                message = f"The engine gave {len(logits)} logits for {len(rows)} rows, expected one a row."
+                raise ScoringError(message)  # noqa: TRY301 - handled like an error of the engine
         except OutOfMemoryError as exc:
             self._handle_out_of_memory(batch, exc)
         except Exception as exc:  # noqa: BLE001 - callers get it
@@ -127,7 +120,7 @@ class BatchWorker:
         """Whether the request has rows for a batch; encodes its next unit if it has none."""
         if request.begin():
             self._counts.add(queue_seconds=request.queue_seconds)
-        look_up = None if self._cache is None else partial(_look_up, self._cache, self._counts)
+        look_up = None if self._cache is None else partial(self._look_up, self._cache)
         while not request.rows and not request.future.done():
             characters = budget * _UNIT_CHARACTERS
             if request.deadline is not None and request.deadline.partial:
@@ -142,6 +135,12 @@ class BatchWorker:
                 request.fail(_as_scoring_error(exc))
             self._learn_length(request)
         return bool(request.rows)
+
+    def _look_up(self, cache: ScoreCache, pairs: list[Pair]) -> list[ScoredPair | None]:
+        known = cache.get(pairs)
+        hits = sum(one is not None for one in known)
+        self._counts.add(cache_hits=hits, cache_misses=len(pairs) - hits)
+        return known
 
     def _learn_length(self, request: ScoringRequest) -> None:
         """Update how many characters a token has."""
@@ -184,13 +183,6 @@ class BatchWorker:
         self.pairs += len(pairs)
         if self._cache is not None:  # last, when no caller waits for it
             self._cache.put(pairs, scored)
-
-
-def _look_up(cache: ScoreCache, counts: Counts, pairs: list[Pair]) -> list[ScoredPair | None]:
-    known = cache.get(pairs)
-    hits = sum(one is not None for one in known)
-    counts.add(cache_hits=hits, cache_misses=len(pairs) - hits)
-    return known
 
 
 def _return_last(parts: list[Part], count: int) -> list[Part]:

@@ -9,27 +9,22 @@ from inspect import iscoroutinefunction
 from types import EllipsisType
 from typing import Annotated, Any, Self
 
-from langchain_core.callbacks import (
-    AsyncCallbackManagerForChainRun,
-    BaseRunManager,
-    CallbackManagerForChainRun,
-    Callbacks,
-)
+from langchain_core.callbacks import BaseRunManager, Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
 from langchain_core.load.serializable import SerializedConstructor, SerializedNotImplemented
 from langchain_core.runnables import RunnableConfig, RunnableSerializable, ensure_config
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
+from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
 from typing_extensions import TypedDict  # pydantic reads typing's own from Python 3.12 on only
 
 from rerank_plugins._internal.aio import on_thread, run_blocking
 from rerank_plugins._internal.blank import is_blank
-from rerank_plugins._internal.fields import CallFields, ScoreThreshold, TopN, check_each
+from rerank_plugins._internal.fields import MODEL_CONFIG, CallFields, ScoreThreshold, TopN, check_each
 from rerank_plugins._internal.validation import check_top_n
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.highlights import check_highlight, highlight_as_dict
-from rerank_plugins.langchain.tracing import add_metadata
-from rerank_plugins.results import RankedResult, Ranking
+from rerank_plugins.results import Ranking
 
 _log = logging.getLogger("rerank_plugins")
 
@@ -62,15 +57,6 @@ def _as_rank_fields(value: Any) -> tuple[str, ...]:
     raise InvalidInputError(f"rank_fields must be names of metadata fields, such as ['title'], got {value!r}.")
 
 
-def _not_async(function: Callable[[Document], str]) -> Callable[[Document], str]:
-    if iscoroutinefunction(function):
-        raise InvalidInputError("document_text must be a plain function: it is called on a thread, got an async one.")
-    return function
-
-
-RankFields = Annotated[tuple[str, ...], BeforeValidator(_as_rank_fields)]
-
-
 class CompressorFields(CallFields):
     """Which text of a document is scored, and which metadata is added."""
 
@@ -84,19 +70,20 @@ class CompressorFields(CallFields):
     highlight: bool = Field(default=False, strict=True)
     """Also write ``metadata["highlight"]``: the best sentence of ``page_content`` as
     ``{"start": ..., "end": ..., "text": ...}``, or None. Needs the extra ``highlight``."""
-    rank_fields: RankFields = ()
+    rank_fields: Annotated[tuple[str, ...], BeforeValidator(_as_rank_fields)] = ()
     """Metadata fields that the model reads before the text, one a line; missing ones are skipped."""
-    document_text: Annotated[Callable[[Document], str], SkipJsonSchema(), AfterValidator(_not_async)] | None = None
+    document_text: Annotated[Callable[[Document], str], SkipJsonSchema()] | None = None
     """A function that gives the text to score instead of ``page_content``; not together with ``rank_fields``."""
 
     @model_validator(mode="after")
     def _check_fields_fit(self) -> Self:
+        if iscoroutinefunction(self.document_text):
+            raise ValueError("document_text must be a plain function: it is called on a thread, got an async one.")
         if self.rank_fields and self.document_text is not None:
             raise ValueError("got rank_fields and document_text, expected one of them: a callable can read any field.")
-        if self.mark_truncated and self.score_key == "truncated":
-            raise ValueError("score_key='truncated' is the key that mark_truncated writes. Choose another.")
-        if self.highlight and self.score_key == "highlight":
-            raise ValueError("score_key='highlight' is the key that highlight writes. Choose another.")
+        for key, option in (("truncated", "mark_truncated"), ("highlight", "highlight")):
+            if getattr(self, option) and self.score_key == key:
+                raise ValueError(f"score_key={key!r} is the key that {option} writes. Choose another.")
         return self
 
 
@@ -118,40 +105,27 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
     Raises:
         InvalidInputError: Something that is no Document, a wrong ``top_n``; of ``invoke``, a blank query too.
         ScoringError: The scorer gave NaN, or not one number a document.
-        ModelNotFoundError, ModelLoadError: At the first use; the model is loaded then, once a process
-            for equal options.
+        ModelNotFoundError, ModelLoadError: At the first use, which loads the model, once a process for equal options.
     """
 
     top_n: TopN = 3
     """How many documents to keep; None keeps all, 0 none."""
 
-    model_config = ConfigDict(
-        arbitrary_types_allowed=True, extra="forbid", validate_assignment=True, hide_input_in_errors=True
-    )
+    model_config = MODEL_CONFIG
 
     def compress_documents(
-        self,
-        documents: Iterable[Document],
-        query: str,
-        callbacks: Callbacks | None = None,
-        *,
-        top_n: PerCall = ...,
+        self, documents: Iterable[Document], query: str, callbacks: Callbacks | None = None, *, top_n: PerCall = ...
     ) -> list[Document]:
         """Rerank ``documents``. ``top_n`` takes the field's place for this call; ``...`` keeps the field's.
 
-        A blank query gives no documents, with a warning in the log: `MultiQueryRetriever` asks whatever an LLM wrote,
-        and an empty line must not cost the answers to the others.
+        A blank query gives no documents, with a warning in the log: `MultiQueryRetriever` asks what an LLM wrote, and
+        an empty line must not cost the answers to the others.
         """
         given = {"documents": documents, "query": query}
         return self._run(given, {"callbacks": callbacks}, {"top_n": top_n}, blank_is_error=False)
 
     async def acompress_documents(
-        self,
-        documents: Iterable[Document],
-        query: str,
-        callbacks: Callbacks | None = None,
-        *,
-        top_n: PerCall = ...,
+        self, documents: Iterable[Document], query: str, callbacks: Callbacks | None = None, *, top_n: PerCall = ...
     ) -> list[Document]:
         """`compress_documents` without blocking the event loop."""
         given = {"documents": documents, "query": query}
@@ -170,7 +144,7 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
     def _run(
         self, given: Any, config: RunnableConfig | None, options: dict[str, Any], *, blank_is_error: bool = True
     ) -> list[Document]:
-        def rerank(given: Any, run_manager: CallbackManagerForChainRun) -> list[Document]:
+        def rerank(given: Any, run_manager: BaseRunManager) -> list[Document]:
             return run_blocking(self._rerank(given, run_manager, options, blank_is_error=blank_is_error, blocking=True))
 
         return self._call_with_config(rerank, given, self._config(config, options))
@@ -178,7 +152,7 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
     async def _arun(
         self, given: Any, config: RunnableConfig | None, options: dict[str, Any], *, blank_is_error: bool = True
     ) -> list[Document]:
-        async def rerank(given: Any, run_manager: AsyncCallbackManagerForChainRun) -> list[Document]:
+        async def rerank(given: Any, run_manager: BaseRunManager) -> list[Document]:
             return await self._rerank(given, run_manager, options, blank_is_error=blank_is_error, blocking=False)
 
         return await self._acall_with_config(rerank, given, self._config(config, options))
@@ -188,69 +162,62 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
     ) -> list[Document]:
         self._check_fields()
         documents, query = _unpack(given)
-        add_metadata(run_manager, n_in=len(documents))
+        _add_metadata(run_manager, n_in=len(documents))
         top_n = self._top_n(options)
         if not documents or top_n == 0 or (not blank_is_error and is_blank_query(query)):
             return self._select(documents, Ranking([], []), run_manager)
         check_highlight(self.highlight)
         # A callable of the user's may be slow; joining strings is faster than a thread.
-        own = blocking or self.document_text is None
-        texts = self._texts(documents) if own else await on_thread(self._texts, documents)
+        direct = blocking or self.document_text is None
+        texts = self._texts(documents) if direct else await on_thread(self._texts, documents)
         highlight_text = (lambda result: documents[result.index].page_content) if self.highlight else None
         ranking = await self._rank(query, texts, highlight_text, top_n, self.score_threshold, blocking=blocking)
         return self._select(documents, ranking, run_manager)
 
     def _top_n(self, options: dict[str, Any]) -> int | None:
-        unknown = [name for name in options if name != "top_n"]
-        if unknown:
+        if unknown := [name for name in options if name != "top_n"]:
             raise InvalidInputError(
                 f"Got {', '.join(unknown)}; a call takes top_n only. The other settings are fields: set them on "
                 f"the compressor, or use configurable_fields."
             )
         top_n = options.get("top_n", ...)
-        if top_n is ...:
-            return self.top_n
-        check_top_n(top_n)
-        return None if top_n is None else int(top_n)
+        return self.top_n if top_n is ... else check_top_n(top_n)
 
     def _texts(self, documents: list[Document]) -> list[str]:
         if self.document_text is not None:
             return [self.document_text(document) for document in documents]
-        if self.rank_fields:
-            return [_join_fields(document, self.rank_fields) for document in documents]
-        return [document.page_content for document in documents]
+        texts = []
+        for document in documents:
+            values = (document.metadata.get(key) for key in self.rank_fields)
+            texts.append("\n".join([*(str(value) for value in values if value is not None), document.page_content]))
+        return texts
 
     def _config(self, config: RunnableConfig | None, options: dict[str, Any]) -> RunnableConfig:
         full, top_n = ensure_config(config), options.get("top_n", ...)
-        full["metadata"] = {
-            **full["metadata"],
-            "model": self._model_label(),
-            "top_n": self.top_n if top_n is ... else top_n,
-            "score_threshold": self.score_threshold,
-        }
+        top_n = self.top_n if top_n is ... else top_n
+        ours = {"model": self._model_label(), "top_n": top_n, "score_threshold": self.score_threshold}
+        full["metadata"] = {**full["metadata"], **ours}
         return full
 
     def _select(self, documents: list[Document], ranking: Ranking, run_manager: BaseRunManager) -> list[Document]:
         """Copies of the documents that are kept; the run's metadata is about all of them."""
         scored = [result for result in ranking.documents if result.score is not None]
         known = all(result.truncated is not None for result in scored)
-        add_metadata(
+        _add_metadata(
             run_manager,
             n_out=len(ranking.kept),
             scores=[result.score for result in ranking.kept],
             truncated=sorted(result.index for result in scored if result.truncated) if known else None,
             unscored=len(ranking.documents) - len(scored),
         )
-        return [self._copy(documents[result.index], result) for result in ranking.kept]
-
-    def _copy(self, document: Document, result: RankedResult) -> Document:
-        # Only the top level of the metadata is written to, so a shallow copy of it is enough.
-        metadata = {**document.metadata, self.score_key: result.score}
-        if self.mark_truncated:
-            metadata["truncated"] = result.truncated
-        if self.highlight:
-            metadata["highlight"] = highlight_as_dict(result)
-        return document.model_copy(update={"metadata": metadata})
+        copies = []
+        for result in ranking.kept:
+            marks: dict[str, Any] = {self.score_key: result.score}
+            marks |= {"truncated": result.truncated} if self.mark_truncated else {}
+            marks |= {"highlight": highlight_as_dict(result)} if self.highlight else {}
+            given = documents[result.index]
+            copies.append(given.model_copy(update={"metadata": {**given.metadata, **marks}}))
+        return copies
 
     @classmethod
     def is_lc_serializable(cls) -> bool:
@@ -265,8 +232,7 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
     def to_json(self) -> SerializedConstructor | SerializedNotImplemented:
         """The fields. A reranker from `load_reranker` is written as its loading options.
 
-        A callable or a custom scorer cannot be written: the result is then LangChain's "not implemented", which
-        ``load`` refuses.
+        With a callable or a custom scorer it is LangChain's "not implemented", which ``load`` refuses.
         """
         options = self._loading_options()
         if options is None or self.document_text is not None:
@@ -288,6 +254,15 @@ def _unpack(given: Any) -> tuple[list[Document], str]:
     return documents, given["query"]
 
 
-def _join_fields(document: Document, rank_fields: tuple[str, ...]) -> str:
-    values = (document.metadata.get(key) for key in rank_fields)
-    return "\n".join([*(str(value) for value in values if value is not None), document.page_content])
+def _add_metadata(run_manager: BaseRunManager, **values: Any) -> None:
+    """Add to the metadata of a run that has begun, for which LangChain has no method.
+
+    Handlers hold the run manager's own dictionary, and ``astream_events`` shows it again at the end of the run. Tracers
+    may hold a copy (LangSmith's does in an agent, and where there is a ``configurable``): their runs are updated too.
+    """
+    run_manager.metadata.update(values)
+    for handler in run_manager.handlers:
+        if isinstance(handler, BaseTracer | AsyncBaseTracer):
+            run = handler.run_map.get(str(run_manager.run_id))
+            if run is not None:
+                run.metadata.update(values)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from langchain_core.cross_encoders import BaseCrossEncoder
-from pydantic import ConfigDict
 
-from rerank_plugins._internal.fields import ModelFields
+from rerank_plugins._internal.fields import MODEL_CONFIG, ModelFields
 from rerank_plugins._internal.validation import check_pairs
 from rerank_plugins.scorers.base import Pair, Scale, ScoredPair
 
@@ -16,17 +15,10 @@ class RerankCrossEncoder(ModelFields, BaseCrossEncoder):
     """A ``BaseCrossEncoder``, for LangChain's ``CrossEncoderReranker(model=...)`` and its like.
 
     Scores are the scorer's own: logits, any finite float, of the models that `load_reranker` loads. A ``calibration``
-    does not change them.
-
-    Raises:
-        InvalidInputError: Something among the pairs is no pair of two strings.
-        ScoringError: The scorer gave NaN, or not one number a pair.
-        ModelNotFoundError, ModelLoadError: At the first use; the model is loaded then.
+    does not change them. Raises what `Reranker.score` raises, and at the first use what `load_reranker` raises.
     """
 
-    model_config = ConfigDict(
-        arbitrary_types_allowed=True, extra="forbid", validate_assignment=True, hide_input_in_errors=True
-    )
+    model_config = MODEL_CONFIG
 
     @property
     def scale(self) -> Scale:

@@ -26,10 +26,9 @@ except ImportError as exc:
 class RerankMiddleware(AgentMiddleware[Any, Any, Any]):
     """For ``create_agent(model, tools, middleware=[RerankMiddleware(compressor)])``.
 
-    A tool result that carries its Documents as artifact, as a tool made with
-    ``create_retriever_tool(..., response_format="content_and_artifact")`` does, comes out with the
-    documents that the compressor keeps, best first, in the artifact and in the text that the model reads.
-    Other results are passed on unchanged.
+    A tool result that carries its Documents as artifact, as ``create_retriever_tool(...,
+    response_format="content_and_artifact")`` makes it, comes out with those that the compressor keeps, best first, in
+    the artifact and in the text that the model reads. Other results are passed on unchanged.
 
     Raises:
         InvalidInputError: A retrieval tool gave text without Documents, so there is nothing to rerank.
@@ -83,22 +82,20 @@ class RerankMiddleware(AgentMiddleware[Any, Any, Any]):
     ) -> ToolMessage | Command[Any]:
         """Run the tool, then rerank what it returned."""
         result = handler(request)
-        documents = self._documents(request, result)
-        if not documents or not isinstance(result, ToolMessage):
-            return result
-        given: RerankInput = {"documents": documents, "query": self._query(request)}
-        return self._replace(result, self.compressor.invoke(given))
+        given = self._compressor_input(request, result)
+        return self._replace(result, self.compressor.invoke(given)) if given["documents"] else result
 
     async def awrap_tool_call(
         self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]]
     ) -> ToolMessage | Command[Any]:
         """`wrap_tool_call` without blocking the event loop."""
         result = await handler(request)
+        given = self._compressor_input(request, result)
+        return self._replace(result, await self.compressor.ainvoke(given)) if given["documents"] else result
+
+    def _compressor_input(self, request: ToolCallRequest, result: ToolMessage | Command[Any]) -> RerankInput:
         documents = self._documents(request, result)
-        if not documents or not isinstance(result, ToolMessage):
-            return result
-        given: RerankInput = {"documents": documents, "query": self._query(request)}
-        return self._replace(result, await self.compressor.ainvoke(given))
+        return {"documents": documents, "query": self._query(request) if documents else ""}
 
     def _documents(self, request: ToolCallRequest, result: ToolMessage | Command[Any]) -> list[Document]:
         name = request.tool_call["name"]
@@ -125,9 +122,10 @@ class RerankMiddleware(AgentMiddleware[Any, Any, Any]):
             return asked
         return _last_human_text(state["messages"] if isinstance(state, Mapping) else state.messages) or asked
 
-    def _replace(self, message: ToolMessage, documents: list[Document]) -> ToolMessage:
+    def _replace(self, message: Any, documents: list[Document]) -> Any:
         text = self._separator.join(format_document(document, self._prompt) for document in documents)
-        return message.model_copy(update={"content": text or self._empty_text, "artifact": documents})
+        update = {"content": text or self._empty_text, "artifact": documents}
+        return message.model_copy(update=update)
 
 
 def _query_argument(arguments: dict[str, Any]) -> str:

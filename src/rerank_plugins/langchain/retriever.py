@@ -10,9 +10,9 @@ from langchain_core.retrievers import BaseRetriever, RetrieverLike
 from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.configurable import DynamicRunnable
 from langchain_core.vectorstores import VectorStoreRetriever
-from pydantic import ConfigDict, PlainValidator, model_validator
+from pydantic import PlainValidator, model_validator
 
-from rerank_plugins._internal.fields import TopN
+from rerank_plugins._internal.fields import MODEL_CONFIG, TopN
 from rerank_plugins._internal.validation import check_top_n
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.langchain.compressor import CompressorFields, PerCall, RerankCompressor, is_blank_query
@@ -54,19 +54,16 @@ class RerankRetriever(CompressorFields, BaseRetriever):
     top_n: TopN = _NotGiven(5)
     """How many documents to keep; None keeps all, 0 none. Where it is not given, that of ``compressor``."""
 
-    model_config = ConfigDict(
-        arbitrary_types_allowed=True, extra="forbid", validate_assignment=True, hide_input_in_errors=True
-    )
+    model_config = MODEL_CONFIG
 
     @model_validator(mode="after")
     def _one_place_for_settings(self) -> Self:
         if self.compressor is not None:
             fields = CompressorFields.model_fields.items()
-            named = [name for name, field in fields if getattr(self, name) != field.default]
+            named = " and ".join(name for name, field in fields if getattr(self, name) != field.default)
             if named:
                 raise ValueError(
-                    f"got compressor and, beside it, {' and '.join(named)}. Set them on the compressor, "
-                    f"or leave compressor out."
+                    f"got compressor and, beside it, {named}. Set them on the compressor, or leave it out."
                 )
         return self
 
@@ -79,11 +76,11 @@ class RerankRetriever(CompressorFields, BaseRetriever):
         fetch_k: int | None = None,
         **kwargs: Any,
     ) -> list[Document]:
-        compressor, kept, fetched = self._plan(top_n, fetch_k, kwargs)
+        compressor, kept, fetched, search = self._plan(top_n, fetch_k, kwargs)
         if is_blank_query(query):
             return []
         config: Any = {"callbacks": run_manager.get_child()}
-        found = self.base_retriever.invoke(query, config, **self._search(fetched), **kwargs)
+        found = self.base_retriever.invoke(query, config, **search)
         return compressor.compress_documents(_first(found, fetched), query, run_manager.get_child(), top_n=kept)
 
     async def _aget_relevant_documents(
@@ -95,17 +92,17 @@ class RerankRetriever(CompressorFields, BaseRetriever):
         fetch_k: int | None = None,
         **kwargs: Any,
     ) -> list[Document]:
-        compressor, kept, fetched = self._plan(top_n, fetch_k, kwargs)
+        compressor, kept, fetched, search = self._plan(top_n, fetch_k, kwargs)
         if is_blank_query(query):
             return []
         config: Any = {"callbacks": run_manager.get_child()}
-        found = await self.base_retriever.ainvoke(query, config, **self._search(fetched), **kwargs)
+        found = await self.base_retriever.ainvoke(query, config, **search)
         return await compressor.acompress_documents(_first(found, fetched), query, run_manager.get_child(), top_n=kept)
 
     def _plan(
         self, top_n: PerCall, fetch_k: int | None, kwargs: dict[str, Any]
-    ) -> tuple[RerankCompressor, int | None, int]:
-        """The compressor, the number of documents to keep and the number to fetch, for one call."""
+    ) -> tuple[RerankCompressor, int | None, int, dict[str, Any]]:
+        """The compressor, how many documents to keep and to fetch, and the base retriever's arguments, for one call."""
         self._check_fields()
         store = _vector_store(self.base_retriever)
         ours = [name for name in kwargs if name in CompressorFields.model_fields or (name == "k" and store is not None)]
@@ -114,27 +111,23 @@ class RerankRetriever(CompressorFields, BaseRetriever):
                 f"Got {', '.join(ours)}; a call takes top_n and fetch_k (the k of the vector store), and hands what "
                 f"it does not know to base_retriever. The other settings are fields: set them on the retriever."
             )
-        compressor = self.compressor or RerankCompressor(
-            **{name: getattr(self, name) for name in CompressorFields.model_fields}
-        )
-        kept = self.top_n if top_n is ... else top_n
+        own_fields = {name: getattr(self, name) for name in CompressorFields.model_fields}
+        compressor = self.compressor or RerankCompressor(**own_fields)
+        kept = check_top_n(self.top_n if top_n is ... else top_n)
         if self.compressor is not None and isinstance(kept, _NotGiven):
             kept = self.compressor.top_n
-        check_top_n(kept)
         fetched = self.fetch_k if fetch_k is None else _as_fetch_k(fetch_k)
-        own = store.search_kwargs.get("k") if store is not None else None
+        if store is None:  # no other kind of retriever says what its number of results is called
+            return compressor, kept, max(fetched, kept or 0), kwargs
+        own = store.search_kwargs.get("k")
         if isinstance(fetched, _NotGiven) and isinstance(own, int) and own > 0:
             fetched = own
-        return compressor, kept, max(fetched, kept or 0)
-
-    def _search(self, fetched: int) -> dict[str, int]:
-        store = _vector_store(self.base_retriever)
-        if store is None:
-            return {}  # no other kind of retriever says what its number of results is called
-        if store.search_type != "mmr":
-            return {"k": fetched}
-        # MMR chooses k among a fetch_k of its own, in LangChain's defaults 4 among 20: five times as many.
-        return {"k": fetched, "fetch_k": max(5 * fetched, store.search_kwargs.get("fetch_k", 0))}
+        fetched = max(fetched, kept or 0)
+        search = {"k": fetched, **kwargs}
+        if store.search_type == "mmr":
+            # MMR chooses k among a fetch_k of its own, in LangChain's defaults 4 among 20: five times as many.
+            search["fetch_k"] = max(5 * fetched, store.search_kwargs.get("fetch_k", 0))
+        return compressor, kept, fetched, search
 
 
 def _vector_store(retriever: Any) -> VectorStoreRetriever | None:

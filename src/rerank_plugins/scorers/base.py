@@ -6,8 +6,6 @@ from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from rerank_plugins._internal.deadline import Deadline
 
-__all__ = ["DetailedScorer", "Pair", "Pending", "QueuedScorer", "Scale", "ScoredPair", "Scorer"]
-
 Pair = tuple[str, str]
 """A query and a passage, in this order."""
 
@@ -23,7 +21,6 @@ class Scorer(Protocol):
 
     def score(self, pairs: list[Pair], /) -> list[float]:
         """One finite score a pair, in the order of the pairs; higher is more relevant."""
-        ...
 
 
 class ScoredPair(NamedTuple):
@@ -40,15 +37,12 @@ class Pending(Protocol):
     @property
     def queue_seconds(self) -> float:
         """How long the pairs waited for their turn."""
-        ...
 
     def result(self) -> list[ScoredPair | None]:
         """Wait for the scores: one a pair, in order; None for what a deadline left out."""
-        ...
 
     async def aresult(self) -> list[ScoredPair | None]:
         """`result` without blocking the event loop."""
-        ...
 
 
 @runtime_checkable
@@ -57,17 +51,11 @@ class QueuedScorer(Protocol):
 
     def submit(self, pairs: list[Pair], /, *, deadline: Deadline | None = None) -> Pending:
         """Have the pairs scored; returns at once."""
-        ...
 
 
 @runtime_checkable
-class DetailedScorer(Protocol):
+class DetailedScorer(Scorer, Protocol):
     """A scorer that also says which pairs were truncated."""
-
-    def score(self, pairs: list[Pair], /) -> list[float]:
-        """As `Scorer.score`."""
-        ...
 
     def score_detailed(self, pairs: list[Pair], /) -> list[ScoredPair]:
         """As `score`, with the truncation of each pair."""
-        ...

@@ -22,14 +22,11 @@ from rerank_plugins.scorers.base import Pair, Scale, ScoredPair
 from rerank_plugins.stats import Counts
 from rerank_plugins.tokenization.pair_encoder import PairEncoder
 
-__all__ = ["CrossEncoderScorer"]
-
 
 class CrossEncoderScorer:
     """Scores pairs with a cross-encoder. Safe to share between threads.
 
-    Scores are raw logits (``scale`` says so). A pair's logit does not depend on the other pairs of
-    the call: within 1e-4 in fp32.
+    Scores are raw logits. A pair's logit does not depend on the other pairs of the call: within 1e-4 in fp32.
     """
 
     scale: Scale = "logit"
@@ -54,7 +51,7 @@ class CrossEncoderScorer:
         self.engine = engine
         self._counts = Counts()
         self._cache = cache
-        worker = BatchWorker(
+        self._worker = BatchWorker(
             encoder,
             engine,
             self._counts,
@@ -63,7 +60,7 @@ class CrossEncoderScorer:
             longest_row=encoder.max_length if longest_row is None else longest_row,
             cache=cache,
         )
-        self._scheduler = Scheduler(worker, self._counts, max_queued_pairs=max_queued_pairs)
+        self._scheduler = Scheduler(self._worker, self._counts, max_queued_pairs=max_queued_pairs)
         # The scheduler's thread holds the scheduler and not this object: without a reference to it the thread ends.
         finalize(self, self._scheduler.stop).atexit = False
 
@@ -84,20 +81,13 @@ class CrossEncoderScorer:
             max_windows=options.windows,
         )
         engine = load_engine(
-            folder,
-            engine=options.engine,
-            precision=options.precision,
-            device=options.device,
-            threads=options.threads,
+            folder, engine=options.engine, precision=options.precision, device=options.device, threads=options.threads
         )
         cache = None
         if options.score_cache:
-            scope = (
-                f"{fingerprint_model(folder, engine)} {encoder.max_length} {encoder.max_query_tokens} {options.windows}"
-            )
-            scope += json.dumps(encoder.settings)
-            cache_folder = None if options.score_cache_folder is None else Path(options.score_cache_folder)
-            cache = ScoreCache(scope, options.score_cache, cache_folder)
+            lengths = f"{encoder.max_length} {encoder.max_query_tokens} {options.windows}"
+            scope = f"{fingerprint_model(folder, engine)} {lengths}{json.dumps(encoder.settings)}"
+            cache = ScoreCache(scope, options.score_cache, options.score_cache_folder)
         return cls(
             encoder,
             engine,
@@ -108,21 +98,14 @@ class CrossEncoderScorer:
         )
 
     @property
-    def max_length(self) -> int:
-        """Most tokens of a pair, special tokens included."""
-        return self.encoder.max_length
-
-    @property
     def token_budget(self) -> int:
         """The most padded tokens of a batch: as given, or less since memory ran out."""
-        return self._scheduler.token_budget
+        return self._worker.token_budget
 
     def submit(self, pairs: list[Pair], /, *, deadline: Deadline | None = None) -> ScoringRequest:
         """Have pairs scored, together with those of other callers; returns at once.
 
-        Raises:
-            OverloadedError: Too many pairs wait already.
-            ClosedError: After `close`.
+        Raises `OverloadedError` if too many pairs wait already, `ClosedError` after `close`.
         """
         return self._scheduler.submit(pairs, deadline)
 

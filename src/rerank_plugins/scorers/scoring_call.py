@@ -12,18 +12,12 @@ from rerank_plugins._internal.validation import format_positions
 from rerank_plugins.errors import DeadlineExceededError, ScoringError
 from rerank_plugins.scorers.base import DetailedScorer, Pair, Pending, QueuedScorer, Scale, ScoredPair, Scorer
 
-__all__ = ["STEP", "ScoringCall"]
-
 STEP = 16
 """Documents that a scorer without a queue scores between two looks at the clock."""
 
 
 class ScoringCall:
-    """Pairs to be scored by a deadline.
-
-    A pair that comes several times is scored once: in two batches its scores would differ by rounding, and equal
-    documents would lose their order.
-    """
+    """Pairs to be scored by a deadline."""
 
     def __init__(
         self,
@@ -36,10 +30,11 @@ class ScoringCall:
         """``positions`` are the numbers of the pairs in messages; None counts them from 0."""
         self._scorer = scorer
         self._scale = scale
-        numbers = {pair: number for number, pair in enumerate(dict.fromkeys(pairs))}
-        self._unique = list(numbers)
-        # For each pair its place in `_unique`.
-        self._places = [numbers[pair] for pair in pairs]
+        # A pair that comes several times is scored once: in two batches its scores would differ by rounding, and equal
+        # documents would lose their order.
+        places = {pair: place for place, pair in enumerate(dict.fromkeys(pairs))}
+        self._unique = list(places)
+        self._places = [places[pair] for pair in pairs]
         self._positions = range(len(pairs)) if positions is None else positions
         self._deadline = deadline
         self._pending: Pending | None = None
@@ -50,14 +45,7 @@ class ScoringCall:
         return 0.0 if self._pending is None else self._pending.queue_seconds
 
     async def score(self, *, blocking: bool) -> list[ScoredPair | None]:
-        """Finite scores on the scale, one a pair, in order; None for what a deadline left out.
-
-        ``blocking`` waits without an event loop, as `run_blocking` needs it.
-
-        Raises:
-            ScoringError: The scorer returned something else.
-            DeadlineExceededError: At a deadline with ``on_deadline="raise"``.
-        """
+        """Finite scores, one a pair; None for what a deadline left out. ``blocking`` waits without an event loop."""
         if not self._unique:
             return []
         if not isinstance(self._scorer, QueuedScorer):
@@ -83,20 +71,17 @@ class ScoringCall:
         return self._check([*scored, *[None] * missing])
 
     def _score(self, pairs: list[Pair]) -> list[ScoredPair]:
-        returned: Any
-        convert: Callable[[Any], ScoredPair]
         name = type(self._scorer).__name__
+        detailed = isinstance(self._scorer, DetailedScorer)
+        score: Callable[[list[Pair]], Any] = getattr(self._scorer, "score_detailed" if detailed else "score")
         try:
-            # A copy: a scorer that changes its argument must not change what is ranked.
-            if isinstance(self._scorer, DetailedScorer):
-                returned, convert = self._scorer.score_detailed(list(pairs)), _from_detailed
-            else:
-                returned, convert = self._scorer.score(list(pairs)), _from_number
+            returned = score(list(pairs))  # a copy: a scorer that changes it must not change what is ranked
         except StopIteration as exc:
             # It would end a caller's loop as if all had gone well.
             raise RuntimeError(f"{name} raised StopIteration: {exc}") from exc
         try:
-            scored = [convert(one) for one in returned]
+            numbers = [(one.score, one.truncated) if detailed else (one, None) for one in returned]
+            scored = [ScoredPair(float(number), None if cut is None else bool(cut)) for number, cut in numbers]
         except (TypeError, ValueError, AttributeError) as exc:
             raise ScoringError(
                 f"{name} gave no list of numbers for {len(pairs)} pairs "
@@ -109,18 +94,19 @@ class ScoringCall:
         """The scores of all pairs, from those of the unique ones."""
         self._check_number(len(unique), len(self._unique))
         scored = [unique[place] for place in self._places]
+        name = type(self._scorer).__name__
         known = [(p, one.score) for p, one in zip(self._positions, scored, strict=True) if one is not None]
         not_finite = [position for position, score in known if not math.isfinite(score)]
         if not_finite:
             raise ScoringError(
-                f"{type(self._scorer).__name__} gave NaN or infinite scores for documents "
+                f"{name} gave NaN or infinite scores for documents "
                 f"{format_positions(not_finite)} (counted from 0), expected finite numbers. Nothing was ranked; "
                 f"where a model computes in fp16, try precision='bf16' or 'fp32'."
             )
         outside = [position for position, score in known if self._scale == "probability" and not 0.0 <= score <= 1.0]
         if outside:
             raise ScoringError(
-                f"{type(self._scorer).__name__} says its scores are probabilities, but those of documents "
+                f"{name} says its scores are probabilities, but those of documents "
                 f"{format_positions(outside)} (counted from 0) lie outside [0, 1]. "
                 f"If they are logits, use Reranker(scorer, scale='logit')."
             )
@@ -132,11 +118,3 @@ class ScoringCall:
                 f"{type(self._scorer).__name__} gave {scores} scores for {pairs} pairs, expected one a pair. "
                 f"Nothing was ranked."
             )
-
-
-def _from_number(score: Any) -> ScoredPair:
-    return ScoredPair(float(score), None)
-
-
-def _from_detailed(scored: Any) -> ScoredPair:
-    return ScoredPair(float(scored.score), None if scored.truncated is None else bool(scored.truncated))
