@@ -151,8 +151,8 @@ def test_a_model_without_published_scores_is_an_error_that_lists_those_with(mode
 def test_unknown_names_and_precisions_are_errors_that_list_the_known_ones() -> None:
     """Both arguments are checked before anything is scored."""
     scorer = GivesPublished(NAME, "fp32", "logit", [])
-    with pytest.raises(InvalidInputError, match="published_as must be one of bge-reranker-v2-m3"):
-        verify(Reranker(scorer), "BAAI/bge-reranker-v2-m3")
+    with pytest.raises(InvalidInputError, match="no published scores of 'bge', only of bge-reranker-v2-m3"):
+        verify(Reranker(scorer), "bge")
     with pytest.raises(InvalidInputError, match="precision must be one of fp32, fp16, bf16, int8; got 'auto'"):
         verify(Reranker(scorer), NAME, precision="auto")  # type: ignore[arg-type]
 

@@ -7,8 +7,6 @@ from pathlib import Path
 
 from rerank_plugins.retrieval.embedder import BUNDLED_EMBEDDER
 
-__all__ = ["BUNDLED_RERANKER", "chinese_warnings", "is_chinese", "reads_chinese"]
-
 BUNDLED_RERANKER = "rerank-mini-en"
 
 _CHINESE = re.compile("[\u4e00-\u9fff]")

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import io
 import re
+from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.markers import MarkerStyle
-from matplotlib.path import Path
+from matplotlib.path import Path as MarkerPath
 
 WIDTH = 480
 """The width of every plot, in CSS pixels."""
 
-# Placeholder colours, each of which is replaced by the page's CSS variable of that name.
+# Placeholder colours, also in report.mplstyle, each of which is replaced by the page's CSS variable of that name.
 _VARIABLES = ("ink", "muted", "grid", "up", "down", "same", *(f"series-{number}" for number in range(8)))
 INK, MUTED, GRID, UP, DOWN, SAME, *_SERIES = (f"#fe01{number:02}" for number in range(len(_VARIABLES)))
 
@@ -22,38 +23,7 @@ INK, MUTED, GRID, UP, DOWN, SAME, *_SERIES = (f"#fe01{number:02}" for number in 
 _MARKERS = "os^DvPXp*"
 _DASHES = ("-", (0, (6, 2)), (0, (2, 2)), (0, (8, 2, 2, 2)))
 
-STYLE: list[str | dict[str, Any]] = [
-    "default",
-    {
-        "svg.fonttype": "none",
-        "svg.hashsalt": "",
-        "font.size": 13,
-        "axes.labelsize": 13,
-        "axes.labelcolor": MUTED,
-        "axes.edgecolor": MUTED,
-        "axes.linewidth": 1,
-        "axes.spines.left": False,
-        "axes.spines.right": False,
-        "axes.spines.top": False,
-        "axes.facecolor": "none",
-        "axes.axisbelow": True,
-        "axes.grid": True,
-        "axes.grid.axis": "y",
-        "figure.dpi": 72,
-        "figure.facecolor": "none",
-        "grid.color": GRID,
-        "grid.linewidth": 1,
-        "text.color": INK,
-        "text.parse_math": False,
-        "xtick.color": MUTED,
-        "ytick.color": MUTED,
-        "xtick.labelcolor": INK,
-        "ytick.labelcolor": INK,
-        "xtick.labelsize": 13,
-        "ytick.labelsize": 13,
-        "ytick.major.size": 0,
-    },
-]
+STYLE = ["default", str(Path(__file__).with_name("report.mplstyle"))]
 """For `matplotlib.style.context`, in which every figure is made and rendered."""
 
 
@@ -104,9 +74,15 @@ def draw_swatch(number: int) -> str:
     style = series_style(number)
     marker = MarkerStyle(style["marker"])
     path = marker.get_path().transformed(marker.get_transform())
-    letters = {Path.MOVETO: "M", Path.LINETO: "L", Path.CURVE3: "Q", Path.CURVE4: "C", Path.CLOSEPOLY: "Z"}
+    letters = {
+        MarkerPath.MOVETO: "M",
+        MarkerPath.LINETO: "L",
+        MarkerPath.CURVE3: "Q",
+        MarkerPath.CURVE4: "C",
+        MarkerPath.CLOSEPOLY: "Z",
+    }
     steps = [
-        letters[code] + ("" if code == Path.CLOSEPOLY else " ".join(f"{12 * value:.2f}" for value in points))
+        letters[code] + ("" if code == MarkerPath.CLOSEPOLY else " ".join(f"{12 * value:.2f}" for value in points))
         for points, code in path.iter_segments(simplify=False)
     ]
     return _use_variables(
