@@ -167,7 +167,7 @@ def test_random_weights_under_the_right_name_fail_loudly(bert_folder: Path, tmp_
     assert "off" in done.stdout
     assert "does not compute what was published for bge-reranker-v2-m3: 1" in done.stderr
     advice = ("another model, or a damaged file", "hf download BAAI/bge-reranker-v2-m3", 'precision="fp32"')
-    for part in (*advice, '--engine torch (engine="torch" in Python), the reference', "rerank-plugins doctor"):
+    for part in (*advice, 'the reference is --engine torch (engine="torch" in Python)', "rerank-plugins doctor"):
         assert part in done.stderr
 
 

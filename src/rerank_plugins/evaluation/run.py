@@ -73,7 +73,7 @@ def evaluate(
     """
     check_options(embedder, run_file, fetch_k, max_queries, seed)
     log_folder = None if work_folder is None else _create_folder(expand(work_folder))
-    whole = folder if isinstance(folder, Collection) else read_collection(expand(folder), split)
+    whole = folder if isinstance(folder, Collection) else read_collection(folder, split)
     collection = sample_queries(whole, max_queries, seed)
     with load_systems(models, **loading) as systems, progress_bar(visible=progress) as bar:
         processor = describe_processor(loading.get("threads") or count_usable_cpus())

@@ -66,16 +66,16 @@ def load_systems(models: Sequence[str | Path | Reranker], **loading: Any) -> Ite
     with ExitStack() as stack:
         systems = []
         labels = [label_of(model) for model in entries]
-        for position, (model, label) in enumerate(zip(entries, labels, strict=True)):
+        for position, model in enumerate(entries):
+            label, number = labels[position], 1 + labels[:position].count(labels[position])
             reranker = model if isinstance(model, Reranker) else stack.enter_context(load_reranker(model, **loading))
             if isinstance(reranker, LoadedReranker) and reranker.loaded_from.score_cache:
                 raise InvalidInputError(
                     f"{label} has a score_cache, and a cached score takes no time. Load it without one; an evaluation "
                     f"keeps its scores in work_folder (--work-folder)."
                 )
-            number = 1 + labels[:position].count(label)
-            engine = _engine_of(reranker)
-            systems.append(System(label if number == 1 else f"{label} ({number})", reranker, *engine))
+            unique = label if number == 1 else f"{label} ({number})"
+            systems.append(System(unique, reranker, *_engine_of(reranker)))
         yield systems
 
 

@@ -21,10 +21,10 @@ def verdict(difference: Interval, p_value: float, *, better: int, worse: int, qu
     """The `outcome` in one paragraph, with its evidence and, if reranking hurts, what to do."""
     counts = f"{better} {'query' if better == 1 else 'queries'} got better, {worse} worse, of {queries}."
     evidence = f"(95 % interval {difference.low:+.3f} to {difference.high:+.3f}, {format_p_value(p_value)})"
-    found = outcome(difference, p_value)
-    if found == "better":
+    result = outcome(difference, p_value)
+    if result == "better":
         return f"Reranking helps: nDCG@10 rises by {difference.mean:.3f} {evidence}. {counts}"
-    if found == "worse":
+    if result == "worse":
         return (
             f"Reranking hurts: nDCG@10 falls by {-difference.mean:.3f} {evidence}. {counts} Do not use this model "
             f"here: try another, rerank fewer candidates, or leave reranking out."

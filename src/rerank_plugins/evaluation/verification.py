@@ -1,10 +1,4 @@
-"""Published scores of known models, and whether an installation computes them.
-
-from rerank_plugins import load_reranker
-from rerank_plugins.evaluation.verification import verify
-
-assert verify(load_reranker("BAAI/bge-reranker-v2-m3"), "bge-reranker-v2-m3").ok
-"""
+"""Published scores of known models, and whether an installation computes them."""
 
 from __future__ import annotations
 
@@ -212,23 +206,13 @@ def explain(result: Verification, model: str) -> str:
     findings.append(
         f"the order is another one for {swapped} of {len(result.orders)} queries" if swapped else "the order is kept"
     )
-    precision = (
-        'this was precision="fp32", the finest there is'
-        if result.precision == "fp32"
-        else f'this was {result.precision}; compare with --precision fp32 (precision="fp32" in Python)'
-    )
-    engine = (
-        'this was engine="torch", the reference; --engine openvino computes without it'
-        if result.engine == "torch"
-        else f'this was {result.engine}; compare with --engine torch (engine="torch" in Python), the reference'
-    )
     return (
         f"This installation does not compute what was published for {result.published_as}: {len(off)} of "
         f"{len(result.scores)} scores are off, {', '.join(findings)}.\n"
         f"What to look at:\n"
         f"  - the weights: {model} may hold those of another model, or a damaged file. To get them anew: "
         f"hf download BAAI/{result.published_as} --local-dir models/{result.published_as}\n"
-        f"  - the precision: {precision}.\n"
-        f"  - the engine: {engine}.\n"
+        f'  - the precision: {result.precision} here; the finest is --precision fp32 (precision="fp32" in Python).\n'
+        f'  - the engine: {result.engine} here; the reference is --engine torch (engine="torch" in Python).\n'
         f"  - rerank-plugins doctor says which engines, versions and files there are."
     )

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from rerank_plugins._internal.blank import is_blank
-from rerank_plugins._internal.files import expand
 from rerank_plugins.calibration import Calibration, Method
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.evaluation.calibration.curves import ScoredQuery, better_method, fit
@@ -110,20 +109,20 @@ def calibrate(
         raise InvalidInputError(
             f"Got a Reranker and {', '.join(loading)}. Give these options to load_reranker, or name the model."
         )
-    collection = _drop_blank_queries(read_collection(expand(folder), split))
+    collection = _drop_blank_queries(read_collection(folder, split))
     loaded = nullcontext(model) if isinstance(model, Reranker) else load_reranker(model, **loading)
     with loaded as reranker, progress_bar(visible=progress) as bar:
         stage = find_candidates(collection, embedder, run_file, fetch_k, bar)
-        learned, others = _draw_halves(collection, stage, max_queries, seed)
+        first, second = _draw_halves(collection, stage, max_queries, seed)
         source = f"{collection.name}{f', {split}' if split else ''}, top {fetch_k} of {stage.name}"
         # Before scoring, which may take an hour.
-        fitted = _count_half(source, "fit on", learned)
-        held_out = _count_half(source, "hold out", others)
+        fitted = _count_half(source, "fit on", first)
+        held_out = _count_half(source, "hold out", second)
         scored = [
             ScoredQuery(reranker.score(query.pairs), _list_labels(query))
-            for query in bar.track([*learned, *others], description="scoring")
+            for query in bar.track([*first, *second], description="scoring")
         ]
-    to_fit, to_measure = scored[: len(learned)], scored[len(learned) :]
+    to_fit, to_measure = scored[: len(first)], scored[len(first) :]
     chosen, log_loss = better_method(to_fit) if method == "auto" else (method, {})
     source = f"{source}: {fitted.pairs} pairs of {fitted.queries} queries, {fitted.relevant} relevant"
     curve = replace(fit(chosen, to_fit), model=label_of(model), fitted_on=source)

@@ -64,10 +64,10 @@ def _draw(evaluation: Evaluation) -> dict[str, _Plot]:
         return {name: _Plot(svg.render(figure, name), caption) for name, (figure, caption) in figures.items()}
 
 
-def _render(evaluation: Evaluation, drawn: dict[str, _Plot]) -> str:
+def _render(evaluation: Evaluation, by_prefix: dict[str, _Plot]) -> str:
     return _template().render(
         evaluation=evaluation,
-        plots=drawn,
+        plots=by_prefix,
         swatches=[svg.draw_swatch(number) for number in range(len(evaluation.rerankers))],
         outcome=outcome,
         milliseconds_per_query=plots.milliseconds_per_query,

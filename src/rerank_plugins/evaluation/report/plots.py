@@ -81,9 +81,6 @@ def enough_candidates(evaluation: Evaluation) -> tuple[Figure, str]:
     means = [mean for reranked in evaluation.rerankers for mean in reranked.by_depth.values()]
     _set_quality_axis(axes, [before.mean, before.low, before.high, *means])
     depths = {reranked.model: _sufficient_depth(reranked, before.mean) for reranked in evaluation.rerankers}
-    if len(evaluation.rerankers) == 1:
-        (enough,) = depths.values()
-        return figure, f"95 % of the gain takes {enough} candidates." if enough else "Nothing is gained here."
     models = "; ".join(f"{model} {enough or '(gains nothing)'}" for model, enough in depths.items())
     return figure, f"Candidates that 95 % of the gain takes: {models}."
 

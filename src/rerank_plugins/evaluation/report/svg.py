@@ -41,12 +41,10 @@ def new_figure(height: int) -> Figure:
     return Figure(figsize=(WIDTH / 72, height / 72))
 
 
-def add_axes(
-    figure: Figure, *, x_label: str, y_label: str, top: int = 30, bottom: int = 50, left: int = 50, right: int = 24
-) -> Axes:
-    """Axes with margins in the plots' units. The y label is horizontal, above them."""
+def add_axes(figure: Figure, *, x_label: str, y_label: str, top: int = 30, bottom: int = 50, left: int = 50) -> Axes:
+    """Axes with margins in the plots' units, 24 at the right. The y label is horizontal, above them."""
     height = figure.get_figheight() * 72
-    axes = figure.add_axes((left / WIDTH, bottom / height, 1 - (left + right) / WIDTH, 1 - (top + bottom) / height))
+    axes = figure.add_axes((left / WIDTH, bottom / height, 1 - (left + 24) / WIDTH, 1 - (top + bottom) / height))
     axes.set_xlabel(x_label, labelpad=6)
     figure.text(2 / WIDTH, 1 - (top - 10) / height, y_label, color=MUTED, va="bottom")
     return axes
