@@ -160,7 +160,7 @@ def test_chinese_queries_and_english_models_are_warned_of(here: Here, tmp_path: 
     ("arguments", "message"),
     [
         (("missing",), "missing has no corpus.jsonl"),
-        (("{folder}", "--fetch-k", "0"), "fetch_k must be a whole number of at least 1, got 0"),
+        (("{folder}", "--fetch-k", "0"), "fetch_k must be a whole number of at least 1 (candidates), got 0"),
         (("{folder}", *MODEL), "rerank-mini-en is given twice"),
         (("{folder}", "--engine", "onnx"), "onnx"),
         (("{folder}", "--run-file", "missing.run"), "no file missing.run"),

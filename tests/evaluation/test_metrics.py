@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rerank_plugins.evaluation.comparison import order_by_score
-from rerank_plugins.evaluation.metrics import compute_metrics, recall
+from rerank_plugins.evaluation.metrics import compute_metrics, mean_metric
 from rerank_plugins.evaluation.queries import JudgedQuery
 
 
@@ -49,7 +49,7 @@ def test_a_query_without_a_relevant_candidate_is_zero_and_stays() -> None:
     queries = [judged({"a": 1}, ["a", "b"], "found"), judged({"z": 1}, ["a", "b"], "missed")]
     found = compute_metrics(queries, [[0, 1], [0, 1]])
     assert found == {name: {"found": 1.0, "missed": 0.0} for name in ("nDCG@10", "RR@10", "R@10")}
-    assert recall(queries, 2) == 0.5
+    assert mean_metric(queries, [[0, 1], [0, 1]], "R@2") == 0.5
 
 
 def test_an_unjudged_passage_is_not_relevant() -> None:

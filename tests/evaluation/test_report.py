@@ -88,7 +88,7 @@ def with_a_loss(evaluation: Evaluation) -> Evaluation:
     """One of its queries lost everything, so that its texts are shown."""
     first, *others = evaluation.rerankers[0].changes
     changes = [replace(first, before=1.0, after=0.0), *others]
-    return replace(evaluation, rerankers=[replace(evaluation.rerankers[0], changes=changes)])
+    return replace(evaluation, rerankers=[replace(evaluation.rerankers[0], changes=changes, worse=1)])
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +228,7 @@ def test_queries_that_lost_most_come_first_and_no_more_than_ten(tmp_path: Path) 
         )
         for n in range(15)
     ]
-    evaluation = replace(examples.evaluation(), rerankers=[replace(one, changes=changes[::-1])])
+    evaluation = replace(examples.evaluation(), rerankers=[replace(one, changes=changes, worse=15)])
     page = page_of(evaluation, tmp_path)
     shown = [text for text in page.texts if re.fullmatch(r"(query|before|after|relevant) \d+", text)]
     assert shown == [f"{what} {n}" for n in range(10) for what in ("query", "before", "after", "relevant")]

@@ -151,8 +151,8 @@ def test_a_model_without_published_scores_is_an_error_that_lists_those_with(mode
 def test_unknown_names_and_precisions_are_errors_that_list_the_known_ones() -> None:
     """Both arguments are checked before anything is scored."""
     scorer = GivesPublished(NAME, "fp32", "logit", [])
-    with pytest.raises(InvalidInputError, match="published_as must be one of bge-reranker-v2-m3"):
-        verify(Reranker(scorer), "BAAI/bge-reranker-v2-m3")
+    with pytest.raises(InvalidInputError, match="no published scores of 'bge', only of bge-reranker-v2-m3"):
+        verify(Reranker(scorer), "bge")
     with pytest.raises(InvalidInputError, match="precision must be one of fp32, fp16, bf16, int8; got 'auto'"):
         verify(Reranker(scorer), NAME, precision="auto")  # type: ignore[arg-type]
 
@@ -167,7 +167,7 @@ def test_random_weights_under_the_right_name_fail_loudly(bert_folder: Path, tmp_
     assert "off" in done.stdout
     assert "does not compute what was published for bge-reranker-v2-m3: 1" in done.stderr
     advice = ("another model, or a damaged file", "hf download BAAI/bge-reranker-v2-m3", 'precision="fp32"')
-    for part in (*advice, '--engine torch (engine="torch" in Python), the reference', "rerank-plugins doctor"):
+    for part in (*advice, 'the reference is --engine torch (engine="torch" in Python)', "rerank-plugins doctor"):
         assert part in done.stderr
 
 

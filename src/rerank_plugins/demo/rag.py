@@ -22,21 +22,6 @@ from rerank_plugins.retrieval.beir import example_corpus, read_corpus
 from rerank_plugins.retrieval.embedder import BUNDLED_EMBEDDER, load_embedder
 from rerank_plugins.retrieval.language import BUNDLED_RERANKER, chinese_warnings, is_chinese
 
-__all__ = [
-    "FETCH_K",
-    "TOP_N",
-    "Placement",
-    "Source",
-    "demo",
-    "extractive_answer",
-    "llm_failure",
-    "pipeline_options",
-    "show_answer",
-    "show_chinese_warnings",
-    "show_comparison",
-    "show_timings",
-]
-
 FETCH_K, TOP_N = 50, 5
 DEFAULT_QUERY = "What is the newest Apple phone made of?"
 
@@ -99,17 +84,14 @@ def show_chinese_warnings(console: Console, model: str, embedder: str) -> None:
         console.print(warning, style="yellow", soft_wrap=True)
 
 
-def extractive_answer(reranker: Reranker, query: str, passages: Sequence[str], *, count: int = 2) -> str:
-    """The sentences of the passages that the reranker scores best, each with its source [n].
-
-    At most ``count``, and none that scores below a tenth of the first.
-    """
+def extractive_answer(reranker: Reranker, query: str, passages: Sequence[str]) -> str:
+    """The two sentences that the reranker scores best, each with its source [n]; one if the other is far worse."""
     sentences = [
         (source, passage[start:end])
         for source, passage in enumerate(passages, start=1)
         for start, end in sentence_spans(passage)
     ]
-    best = reranker.rerank(query, [text for _, text in sentences], top_n=count)
+    best = reranker.rerank(query, [text for _, text in sentences], top_n=2)
     quotes = [result for result in best if (result.score or 0.0) >= (best[0].score or 0.0) / 10]
     return " ".join(f"{result.document} [{sentences[result.index][0]}]" for result in quotes)
 

@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -23,8 +23,6 @@ from rerank_plugins.retrieval.beir import example_folder, read_json_lines
 from rerank_plugins.retrieval.embedder import BUNDLED_EMBEDDER, Embedder, load_embedder
 from rerank_plugins.retrieval.language import BUNDLED_RERANKER, reads_chinese
 
-__all__ = ["LANGUAGES", "STAGES", "Language", "Order", "Outcome", "Trap", "read_traps", "run_traps", "traps"]
-
 Language = Literal["en", "zh"]
 LANGUAGES: dict[Language, str] = {"en": "english", "zh": "chinese"}
 """The languages of the traps, and the names of their files."""
@@ -35,7 +33,9 @@ STAGES = {"bm25": "BM25", "embedding": "embedding", "reranking": "reranking"}
 _BAR_WIDTH = 12
 # The width of the columns before the passage.
 _NUMBERS_WIDTH = 4 * 6 + _BAR_WIDTH + 1 + 1
-_TERMS = re.compile(r"(?P<chinese>[\u3400-\u9fff]+)|[^\W_\u3400-\u9fff]+")
+_CHINESE = "\u3400-\u9fff"
+# A pair of Chinese characters, of which the next one is found inside this one; one that stands alone; or a word.
+_TERMS = re.compile(rf"(?=([{_CHINESE}]{{2}}))|(?<![{_CHINESE}])([{_CHINESE}])(?![{_CHINESE}])|([^\W_{_CHINESE}]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,31 +105,21 @@ def traps(
 
 
 def run_traps(language: str, model: str, embedder: str, warnings: Console) -> list[Outcome]:
-    """Order the traps in ``"en"``, ``"zh"`` or ``"all"`` languages with both models.
-
-    Raises:
-        InvalidInputError: Another language.
-        MissingExtraError: BM25 or the embedder needs the extra ``faiss``, or a model needs another one.
-        ModelNotFoundError: One of the models cannot be found.
-    """
-    chosen = choose_languages(language, model, embedder, warnings)
+    """Order the traps in ``"en"``, ``"zh"`` or ``"all"`` languages with BM25 and both models."""
+    languages = choose_languages(language, model, embedder, warnings)
     embed = load_embedder(embedder)
+    outcomes = []
     with load_reranker(model) as reranker:
-        outcomes = []
-        for one in chosen:
-            trapset = read_traps(one)
+        for trapset in map(read_traps, languages):
             orders = (order_by_bm25(trapset), order_by_embedder(trapset, embed), order_by_reranker(trapset, reranker))
             outcomes += [Outcome(*row) for row in zip(trapset, *orders, strict=True)]
-        return outcomes
+    return outcomes
 
 
 def choose_languages(language: str, model: str, embedder: str, console: Console) -> list[Language]:
     """The languages to show for ``"en"``, ``"zh"`` or ``"all"``; prints a warning where a model reads no Chinese.
 
     With ``"all"``, Chinese is left out if the reranker cannot read it.
-
-    Raises:
-        InvalidInputError: Another language.
     """
     if language not in (*LANGUAGES, "all"):
         raise InvalidInputError(f"language must be one of {', '.join(LANGUAGES)}, all; got {language!r}.")
@@ -138,7 +128,7 @@ def choose_languages(language: str, model: str, embedder: str, console: Console)
     english_only = language == "all" and not reads_chinese(model)
     show_chinese_warnings(console, model, embedder="" if english_only else embedder)
     if not english_only:
-        return ["zh"] if language == "zh" else list(get_args(Language))
+        return ["zh"] if language == "zh" else list(LANGUAGES)
     console.print("The Chinese traps are left out; --language zh shows them all the same.", style="yellow")
     return ["en"]
 
@@ -154,14 +144,7 @@ def read_traps(language: Language) -> list[Trap]:
 
 def split_terms(text: str) -> list[str]:
     """The terms that BM25 compares: words in lower case, and pairs of neighbouring Chinese characters."""
-    terms = []
-    for match in _TERMS.finditer(text.lower()):
-        run = match[0]
-        if match["chinese"] and len(run) > 1:
-            terms += [run[start : start + 2] for start in range(len(run) - 1)]
-        else:
-            terms.append(run)
-    return terms
+    return ["".join(groups) for groups in _TERMS.findall(text.lower())]
 
 
 def order_by_bm25(traps: Sequence[Trap]) -> list[Order]:
@@ -204,9 +187,8 @@ def order_by_reranker(traps: Sequence[Trap], reranker: Reranker) -> list[Order]:
         start = time.perf_counter()
         results = reranker.rerank(trap.query, trap.passages)
         seconds = time.perf_counter() - start
-        scores = {result.index: result.score or 0.0 for result in results}
-        positions = tuple(result.index for result in results)
-        orders.append(Order(positions, tuple(scores[position] for position in sorted(scores)), seconds))
+        scores = tuple(result.score or 0.0 for result in sorted(results, key=lambda result: result.index))
+        orders.append(Order(tuple(result.index for result in results), scores, seconds))
     return orders[1:]
 
 

@@ -2,46 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
 from rerank_plugins._internal.files import expand
+from rerank_plugins._internal.options import AtLeast
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.retrieval.beir import Collection
 from rerank_plugins.retrieval.embedder import BUNDLED_EMBEDDER, load_embedder
 from rerank_plugins.retrieval.first_stage import FirstStage, read_run_file, retrieve
 
-__all__ = ["check_options", "find_candidates", "progress_bar"]
-
-# The names of these options in earlier versions, which would otherwise be taken for loading options.
-_RENAMED = {"top_k": "fetch_k", "queries": "max_queries", "run": "run_file"}
-
 
 def check_options(
-    function: str,
-    *,
-    embedder: str,
-    run_file: str | Path | FirstStage | None,
-    fetch_k: object,
-    max_queries: object,
-    seed: object,
-    loading: Mapping[str, object],
+    embedder: str, run_file: str | Path | FirstStage | None, fetch_k: int, max_queries: int | None, seed: int
 ) -> None:
-    """Check the options that ``function`` takes for its candidates.
-
-    Raises:
-        InvalidInputError: An option is out of its range, excludes another one, or has a new name.
-    """
-    for name in loading:
-        if name in _RENAMED:
-            raise InvalidInputError(f"{function} has no option {name!r}. It is called {_RENAMED[name]}.")
-    counts = {"fetch_k": (fetch_k, 1), "max_queries": (1 if max_queries is None else max_queries, 1), "seed": (seed, 0)}
-    for name, (value, least) in counts.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise InvalidInputError(f"{name} must be a whole number of at least {least}, got {value!r}.")
+    """Raise `InvalidInputError` if one of these options is out of its range or excludes another one."""
+    AtLeast(1, "candidates").check("fetch_k", fetch_k)
+    AtLeast(1, "queries").check("max_queries", 1 if max_queries is None else max_queries)
+    AtLeast(0, "of random numbers").check("seed", seed)
     if run_file is not None and embedder != BUNDLED_EMBEDDER:
         name = run_file.name if isinstance(run_file, FirstStage) else str(run_file)
         raise InvalidInputError(

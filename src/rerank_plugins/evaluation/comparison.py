@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import fmean
 
-from rerank_plugins.evaluation.metrics import Order, PerQuery, compute_metrics
+from rerank_plugins.evaluation.metrics import Order, PerQuery, compute_metrics, mean_metric
 from rerank_plugins.evaluation.queries import JudgedQuery
 from rerank_plugins.evaluation.results import METRICS, QueryChange, Ranking, Reranked
 from rerank_plugins.evaluation.score_log import QueryScores
@@ -14,8 +13,6 @@ from rerank_plugins.evaluation.significance import interval, p_value
 from rerank_plugins.evaluation.systems import System
 from rerank_plugins.evaluation.verdict import verdict
 from rerank_plugins.results import rank
-
-__all__ = ["DEPTHS", "compare", "order_by_score", "summarize"]
 
 DEPTHS = (5, 10, 20, 30, 50, 100, 200, 500, 1000)
 """The depths of `Reranked.by_depth`, up to the number of candidates, which is always the last one."""
@@ -79,12 +76,11 @@ def _by_depth(queries: Sequence[JudgedQuery], results: Sequence[QueryScores], fe
     means = {}
     for depth in [*(depth for depth in DEPTHS if depth < deepest), deepest]:
         orders = [order_by_score(result.scores, depth) for result in results]
-        means[depth] = fmean(compute_metrics(queries, orders, [_NDCG])[_NDCG].values())
+        means[depth] = mean_metric(queries, orders, _NDCG)
     return means
 
 
 def _label_scores(system: System, query: JudgedQuery, result: QueryScores) -> list[tuple[float, bool]]:
-    """Each candidate's score in [0, 1], 0 for a blank one, and whether it is relevant."""
     scores = [0.0 if score is None else system.reranker.as_score(score) for score in result.scores]
     return list(zip(scores, query.is_relevant, strict=True))
 

@@ -14,8 +14,6 @@ from rerank_plugins.retrieval.beir import Collection
 from rerank_plugins.retrieval.first_stage import FirstStage
 from rerank_plugins.scorers.base import Pair
 
-__all__ = ["JudgedQuery", "build_queries", "check_qrels", "sample_queries"]
-
 _log = logging.getLogger("rerank_plugins")
 
 
@@ -69,15 +67,10 @@ def sample_queries(collection: Collection, max_queries: int | None, seed: int) -
 
     Queries without a relevant passage are left out, because every order would be equally good for them, and so are
     qrels of queries that are not in queries.jsonl.
-
-    Raises:
-        InvalidInputError: There are no qrels, or they are of other queries or passages.
     """
     check_qrels(collection)
     name = collection.name
-    relevant = {
-        query: {passage for passage, grade in grades.items() if grade > 0} for query, grades in collection.qrels.items()
-    }
+    relevant = {query: [one for one in grades if grades[one] > 0] for query, grades in collection.qrels.items()}
     queries = sorted(query for query, passages in relevant.items() if passages and query in collection.queries)
     if not queries:
         raise InvalidInputError(
@@ -105,10 +98,7 @@ def build_queries(collection: Collection, stage: FirstStage) -> list[JudgedQuery
     if missing:
         _log.warning(
             "%d of %d judged queries have no candidates in %s and are left out, %r the first of them.",
-            len(missing),
-            len(collection.qrels),
-            stage.name,
-            missing[0],
+            *(len(missing), len(collection.qrels), stage.name, missing[0]),
         )
     queries = []
     for query, grades in collection.qrels.items():

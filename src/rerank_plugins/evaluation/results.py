@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["METRICS", "Evaluation", "Interval", "QueryChange", "Ranking", "Reranked"]
-
 METRICS = ("nDCG@10", "RR@10", "R@10")
 """The names are ir-measures'. Verdicts are by nDCG@10; the mean of RR@10 is MRR@10; R@10 is recall in the first ten."""
 

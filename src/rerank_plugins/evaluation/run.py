@@ -16,7 +16,7 @@ from rerank_plugins.backends.cpu import count_usable_cpus, describe_processor
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.evaluation.candidates import check_options, find_candidates, progress_bar
 from rerank_plugins.evaluation.comparison import compare, summarize
-from rerank_plugins.evaluation.metrics import compute_metrics, recall
+from rerank_plugins.evaluation.metrics import compute_metrics, mean_metric
 from rerank_plugins.evaluation.queries import JudgedQuery, build_queries, sample_queries
 from rerank_plugins.evaluation.results import Evaluation
 from rerank_plugins.evaluation.score_log import QueryScores, ScoreLog, open_score_log
@@ -25,8 +25,6 @@ from rerank_plugins.reranker import Reranker
 from rerank_plugins.retrieval.beir import Collection, read_collection
 from rerank_plugins.retrieval.embedder import BUNDLED_EMBEDDER
 from rerank_plugins.retrieval.first_stage import FirstStage
-
-__all__ = ["evaluate"]
 
 
 def evaluate(
@@ -72,17 +70,9 @@ def evaluate(
         MissingExtraError: An extra is not installed.
         ScoringError: A reranker failed. Scores in ``work_folder`` are kept.
     """
-    check_options(
-        "evaluate",
-        embedder=embedder,
-        run_file=run_file,
-        fetch_k=fetch_k,
-        max_queries=max_queries,
-        seed=seed,
-        loading=loading,
-    )
+    check_options(embedder, run_file, fetch_k, max_queries, seed)
     log_folder = None if work_folder is None else _create_folder(expand(work_folder))
-    whole = folder if isinstance(folder, Collection) else read_collection(expand(folder), split)
+    whole = folder if isinstance(folder, Collection) else read_collection(folder, split)
     collection = sample_queries(whole, max_queries, seed)
     with load_systems(models, **loading) as systems, progress_bar(visible=progress) as bar:
         processor = describe_processor(loading.get("threads") or count_usable_cpus())
@@ -101,7 +91,7 @@ def evaluate(
         queries=len(queries),
         first_stage=stage.name,
         fetch_k=fetch_k,
-        recall=recall(queries, fetch_k),
+        recall=mean_metric(queries, order, f"R@{fetch_k}"),
         before=before,
         rerankers=rerankers,
         machine=", ".join([processor, *sorted({system.device for system in systems} - {"cpu", "unknown"})]),
@@ -128,28 +118,23 @@ def _open_log(folder: Path | None, system: System, processor: str) -> AbstractCo
 
 def _score_queries(system: System, queries: Sequence[JudgedQuery], log: ScoreLog, bar: Progress) -> list[QueryScores]:
     """Scores from the log, or computed one query at a time, after one call to warm up."""
-    task = bar.add_task(f"reranking with {system.label}", total=len(queries))
     results = []
     warm = False
-    for query in queries:
+    for query in bar.track(queries, description=f"reranking with {system.label}"):
         result = log.get(query)
         if result is None:
             if not warm:
-                system.reranker.score_detailed(query.pairs)
+                system.reranker.score(query.pairs)
                 warm = True
             result = _score_query(system.reranker, query)
             log.put(query, result)
         results.append(result)
-        bar.advance(task)
-    bar.remove_task(task)
     return results
 
 
 def _score_query(reranker: Reranker, query: JudgedQuery) -> QueryScores:
-    scores: list[float | None] = [None] * len(query.texts)
     start = time.perf_counter()
-    pairs = reranker.score_detailed(query.pairs)
+    raw = reranker.score(query.pairs)
     seconds = time.perf_counter() - start
-    for position, pair in zip(query.positions, pairs, strict=True):
-        scores[position] = pair.score
-    return QueryScores(scores, seconds)
+    by_position = dict(zip(query.positions, raw, strict=True))
+    return QueryScores([by_position.get(position) for position in range(len(query.texts))], seconds)

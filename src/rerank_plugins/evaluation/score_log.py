@@ -10,14 +10,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from filelock import FileLock, Timeout
-
+from rerank_plugins._internal.files import acquire_lock
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.evaluation.queries import JudgedQuery
-
-__all__ = ["QueryScores", "ScoreLog", "open_score_log"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,26 +52,23 @@ class ScoreLog:
 
 @contextmanager
 def open_score_log(folder: Path, label: str, identity: str) -> Iterator[ScoreLog]:
-    """Open the log in ``folder`` of the reranker ``label``, whose scores and seconds depend on ``identity``.
-
-    Raises:
-        InvalidInputError: The folder cannot be written to, or another evaluation of this reranker has the log open.
-    """
+    """Open the log in ``folder`` of the reranker ``label``, whose scores and seconds depend on ``identity``."""
     slug = re.sub(r"[^\w.-]+", "-", label.rstrip("/").rsplit("/", maxsplit=1)[-1])
     path = folder / f"scores-{slug}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.jsonl"
-    try:
-        with ExitStack() as stack:
-            stack.enter_context(FileLock(path.with_suffix(".lock")).acquire(timeout=0))
-            file = stack.enter_context(path.open("a+b"))
-            resources = stack.pop_all()
-    except Timeout as exc:
+
+    def refuse() -> None:
         raise InvalidInputError(
             f"Another evaluation of {label} is at work in {folder}. Wait for it, or name another folder."
-        ) from exc
-    except OSError as exc:
-        raise _write_error(path, exc) from exc
-    with resources:
-        yield ScoreLog(file, _read_complete_lines(file))
+        )
+
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(acquire_lock(path.with_suffix(".lock"), refuse))
+            file = stack.enter_context(path.open("a+b"))
+            scores = _read_complete_lines(file)
+        except OSError as exc:
+            raise _write_error(path, exc) from exc
+        yield ScoreLog(file, scores)
 
 
 def _read_complete_lines(file: BinaryIO) -> dict[str, QueryScores]:
@@ -86,18 +80,12 @@ def _read_complete_lines(file: BinaryIO) -> dict[str, QueryScores]:
     for line in data.split(b"\n")[:-1]:
         try:
             row = json.loads(line)
-            scores[str(row["texts"])] = QueryScores([_number(one) for one in row["scores"]], float(row["seconds"]))
+            numbers = [None if score is None else float(score) for score in row["scores"]]
+            if all(score is None or math.isfinite(score) for score in numbers):
+                scores[str(row["texts"])] = QueryScores(numbers, float(row["seconds"]))
         except (ValueError, TypeError, KeyError):
             continue  # not a line of this log, or damaged: computed again
     return scores
-
-
-def _number(value: Any) -> float | None:
-    if value is None:
-        return None
-    if not math.isfinite(value):
-        raise ValueError(value)
-    return float(value)
 
 
 def _write_error(path: Path, exc: OSError) -> InvalidInputError:

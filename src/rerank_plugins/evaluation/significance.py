@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -14,8 +15,6 @@ try:
 except ImportError as exc:
     raise MissingExtraError("eval", "An evaluation", str(exc.name)) from exc
 
-__all__ = ["RESAMPLES", "interval", "p_value"]
-
 RESAMPLES = 10_000
 """Resamples of the bootstrap, and sign patterns of the test: enough for the third digit of the results."""
 
@@ -24,22 +23,12 @@ _BLOCK = 2_000_000
 
 
 def interval(values: Iterable[float], seed: int) -> Interval:
-    """The mean of ``values``, with the 95 % percentile bootstrap interval over them.
-
-    The interval of a single value is the value itself.
-    """
+    """The mean of ``values`` with its 95 % percentile bootstrap interval, of no width for a single value."""
     sample = np.fromiter(values, dtype=np.float64)
     mean = float(sample.mean())
     if len(sample) == 1:
         return Interval(mean, mean, mean)
-    bounds = bootstrap(
-        (sample,),
-        np.mean,
-        n_resamples=RESAMPLES,
-        batch=max(1, _BLOCK // len(sample)),
-        method="percentile",
-        random_state=np.random.default_rng(seed),
-    ).confidence_interval
+    bounds = bootstrap((sample,), np.mean, method="percentile", **_resampling(len(sample), seed)).confidence_interval
     return Interval(mean, float(bounds.low), float(bounds.high))
 
 
@@ -52,12 +41,10 @@ def p_value(differences: Iterable[float], seed: int) -> float:
     sample = np.fromiter(differences, dtype=np.float64)
     if len(sample) == 1:
         return 1.0
-    test = permutation_test(
-        (sample,),
-        np.mean,
-        permutation_type="samples",
-        n_resamples=RESAMPLES,
-        batch=max(1, _BLOCK // len(sample)),
-        random_state=np.random.default_rng(seed),
-    )
+    test = permutation_test((sample,), np.mean, permutation_type="samples", **_resampling(len(sample), seed))
     return float(test.pvalue)
+
+
+def _resampling(queries: int, seed: int) -> dict[str, Any]:
+    batch = max(1, _BLOCK // queries)
+    return {"n_resamples": RESAMPLES, "batch": batch, "random_state": np.random.default_rng(seed)}

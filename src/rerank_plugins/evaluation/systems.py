@@ -16,8 +16,6 @@ from rerank_plugins.loading import LoadedReranker, load_reranker
 from rerank_plugins.reranker import Reranker
 from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
 
-__all__ = ["System", "label_of", "load_systems"]
-
 
 @dataclass(frozen=True, slots=True)
 class System:
@@ -53,10 +51,6 @@ def load_systems(models: Sequence[str | Path | Reranker], **loading: Any) -> Ite
     """Load all models that are given by name, with the options ``loading``, and close these at the end.
 
     All are loaded before the first one computes, so that a wrong name or option costs no work.
-
-    Raises:
-        InvalidInputError: No model is given, one is given twice or has a score cache, or there is nothing to load with
-            the options.
     """
     if isinstance(models, (str, Path, Reranker)) or not models:
         raise InvalidInputError(f"models must be a list of at least one model's name or Reranker, got {models!r}.")
@@ -70,19 +64,18 @@ def load_systems(models: Sequence[str | Path | Reranker], **loading: Any) -> Ite
             f"name the models."
         )
     with ExitStack() as stack:
-        systems: list[System] = []
-        for model in entries:
+        systems = []
+        labels = [label_of(model) for model in entries]
+        for position, model in enumerate(entries):
+            label, number = labels[position], 1 + labels[:position].count(labels[position])
             reranker = model if isinstance(model, Reranker) else stack.enter_context(load_reranker(model, **loading))
             if isinstance(reranker, LoadedReranker) and reranker.loaded_from.score_cache:
                 raise InvalidInputError(
-                    f"{label_of(model)} has a score_cache, and a cached score takes no time. Load it without one; an "
-                    f"evaluation keeps its scores in work_folder (--work-folder)."
+                    f"{label} has a score_cache, and a cached score takes no time. Load it without one; an evaluation "
+                    f"keeps its scores in work_folder (--work-folder)."
                 )
-            label, labels = label_of(model), [system.label for system in systems]
-            number = 2
-            while label in labels:
-                label, number = f"{label_of(model)} ({number})", number + 1
-            systems.append(System(label, reranker, *_engine_of(reranker)))
+            unique = label if number == 1 else f"{label} ({number})"
+            systems.append(System(unique, reranker, *_engine_of(reranker)))
         yield systems
 
 

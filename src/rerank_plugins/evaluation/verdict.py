@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from rerank_plugins.evaluation.results import Interval
+from typing import Literal
 
-__all__ = ["SIGNIFICANT", "format_p_value", "verdict"]
+from rerank_plugins.evaluation.results import Interval
 
 SIGNIFICANT = 0.05
 """The conventional level. A verdict also needs a 95 % interval that lies on one side of 0."""
 
 
-def verdict(difference: Interval, p_value: float, *, better: int, worse: int, queries: int) -> str:
-    """One paragraph: reranking helps, or hurts and what to do then, or the queries are too few to tell.
+def outcome(difference: Interval, p_value: float) -> Literal["better", "worse", "open"]:
+    """What a difference of mean nDCG@10, after less before, says about reranking."""
+    if p_value < SIGNIFICANT and difference.low > 0:
+        return "better"
+    return "worse" if p_value < SIGNIFICANT and difference.high < 0 else "open"
 
-    ``difference`` is that of the mean nDCG@10, after less before.
-    """
+
+def verdict(difference: Interval, p_value: float, *, better: int, worse: int, queries: int) -> str:
+    """The `outcome` in one paragraph, with its evidence and, if reranking hurts, what to do."""
     counts = f"{better} {'query' if better == 1 else 'queries'} got better, {worse} worse, of {queries}."
     evidence = f"(95 % interval {difference.low:+.3f} to {difference.high:+.3f}, {format_p_value(p_value)})"
-    if difference.low > 0 and p_value < SIGNIFICANT:
+    result = outcome(difference, p_value)
+    if result == "better":
         return f"Reranking helps: nDCG@10 rises by {difference.mean:.3f} {evidence}. {counts}"
-    if difference.high < 0 and p_value < SIGNIFICANT:
+    if result == "worse":
         return (
             f"Reranking hurts: nDCG@10 falls by {-difference.mean:.3f} {evidence}. {counts} Do not use this model "
             f"here: try another, rerank fewer candidates, or leave reranking out."

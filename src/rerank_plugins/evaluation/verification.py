@@ -1,10 +1,4 @@
-"""Published scores of known models, and whether an installation computes them.
-
-from rerank_plugins import load_reranker
-from rerank_plugins.evaluation.verification import verify
-
-assert verify(load_reranker("BAAI/bge-reranker-v2-m3"), "bge-reranker-v2-m3").ok
-"""
+"""Published scores of known models, and whether an installation computes them."""
 
 from __future__ import annotations
 
@@ -12,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -125,16 +120,12 @@ PUBLISHED = _read_published()
 
 
 def published_name(model: str, given: str | None = None) -> str:
-    """The name in `PUBLISHED` that applies to a model: ``given``, or the last part of its name or folder.
-
-    Raises:
-        InvalidInputError: There are no published scores of this model.
-    """
+    """The name in `PUBLISHED` that applies to a model: ``given``, or the last part of its name or folder."""
     name = Path(model).name if given is None else given
     if name not in PUBLISHED:
         raise InvalidInputError(
             f"There are no published scores of {name!r}, only of {', '.join(PUBLISHED)}. If {model!r} holds one of "
-            f"these models, such as an export of it, say which: --as {next(iter(PUBLISHED))}."
+            f"these models, such as an export of it, say which: --as {next(iter(PUBLISHED))} (published_as in Python)."
         )
     return name
 
@@ -144,7 +135,7 @@ def verify(reranker: Reranker, published_as: str, *, precision: Computed | None 
 
     Args:
         reranker: A reranker with any scorer. Scores are converted to the scale of the published ones.
-        published_as: One of the names in `PUBLISHED`.
+        published_as: One of the names in `PUBLISHED`; a name on the hub may stand before it.
         precision: The precision of the reranker. None takes its engine's, or ``"fp32"``, the strictest, for a scorer
             without an engine.
 
@@ -152,19 +143,16 @@ def verify(reranker: Reranker, published_as: str, *, precision: Computed | None 
         InvalidInputError: There are no published scores of that name, or no such precision.
         ScoringError: The scorer gave something that is not one finite number a pair.
     """
-    if published_as not in PUBLISHED:
-        raise InvalidInputError(
-            f"published_as must be one of {', '.join(PUBLISHED)}, which have published scores; got {published_as!r}."
-        )
+    name = published_name(published_as)
     engine: Any = getattr(reranker.scorer, "engine", None)
     computed: Computed = getattr(engine, "precision", "fp32") if precision is None else precision
     if computed not in TOLERANCE:
         raise InvalidInputError(f"precision must be one of {', '.join(get_args(Computed))}; got {computed!r}.")
-    published = PUBLISHED[published_as]
+    published = PUBLISHED[name]
     raw = reranker.score([(one.query, one.passage) for one in published])
     scores = tuple(_compare(one, score, reranker.scale, computed) for one, score in zip(published, raw, strict=True))
     return Verification(
-        published_as,
+        name,
         engine=str(getattr(engine, "name", type(reranker.scorer).__name__)),
         precision=computed,
         device=str(getattr(engine, "device", "unknown")),
@@ -191,53 +179,40 @@ def _logit(probability: float) -> float:
 def _compare_orders(scores: Sequence[Comparison], raw: Sequence[float]) -> tuple[OrderComparison, ...]:
     """Compare orders by the ``raw`` scores, which differ where sigmoids are both 1.0."""
     orders = []
-    for query in dict.fromkeys(one.published.query for one in scores):
-        places = [place for place, one in enumerate(scores) if one.published.query == query]
-        if len(places) < 2:
-            continue
-        before, after = [scores[place].published.score for place in places], [raw[place] for place in places]
-        passages = [scores[place].published.passage for place in places]
+    pairs = zip(scores, raw, strict=True)
+    # PUBLISHED has the pairs of a query side by side.
+    for query, group in groupby(pairs, key=lambda pair: pair[0].published.query):
+        compared, after = zip(*group, strict=True)
+        before = [one.published.score for one in compared]
         # Two passages closer than that may be in either order, because each may move by its tolerance.
-        distance = 2 * scores[places[0]].tolerance
-        swapped = any(
-            before[i] - before[j] > distance and after[i] < after[j]
-            for i in range(len(places))
-            for j in range(len(places))
-        )
-        published, here = (tuple(passages[i] for i in rank(numbers)) for numbers in (before, after))
-        orders.append(OrderComparison(query, published, here, ok=not swapped))
+        distance = 2 * compared[0].tolerance
+        places = range(len(compared))
+        swapped = any(before[i] - before[j] > distance and after[i] < after[j] for i in places for j in places)
+        published, here = (tuple(compared[i].published.passage for i in rank(order)) for order in (before, after))
+        if len(places) > 1:
+            orders.append(OrderComparison(query, published, here, ok=not swapped))
     return tuple(orders)
 
 
 def explain(result: Verification, model: str) -> str:
     """The message for a failed verification of ``model``: what is off, and what to check."""
     off = [one for one in result.scores if not one.ok]
-    worst = (
-        f"by up to {max(abs(one.difference) for one in off if one.published.scale == scale):.3g} as a {word}"
-        for scale, word in (("logit", "logit"), ("probability", "sigmoid"))
-        if any(one.published.scale == scale for one in off)
-    )
+    findings = []
+    for scale, word in (("logit", "logit"), ("probability", "sigmoid")):
+        differences = [abs(one.difference) for one in off if one.published.scale == scale]
+        if differences:
+            findings.append(f"by up to {max(differences):.3g} as a {word}")
     swapped = sum(not one.ok for one in result.orders)
-    order = "the order is kept"
-    if swapped:
-        order = f"the order is another one for {swapped} of {len(result.orders)} queries"
-    precision = (
-        'this was precision="fp32", the finest there is'
-        if result.precision == "fp32"
-        else f'this was {result.precision}; compare with --precision fp32 (precision="fp32" in Python)'
-    )
-    engine = (
-        'this was engine="torch", the reference; --engine openvino computes without it'
-        if result.engine == "torch"
-        else f'this was {result.engine}; compare with --engine torch (engine="torch" in Python), the reference'
+    findings.append(
+        f"the order is another one for {swapped} of {len(result.orders)} queries" if swapped else "the order is kept"
     )
     return (
         f"This installation does not compute what was published for {result.published_as}: {len(off)} of "
-        f"{len(result.scores)} scores are off, {', '.join([*worst, order])}.\n"
+        f"{len(result.scores)} scores are off, {', '.join(findings)}.\n"
         f"What to look at:\n"
         f"  - the weights: {model} may hold those of another model, or a damaged file. To get them anew: "
         f"hf download BAAI/{result.published_as} --local-dir models/{result.published_as}\n"
-        f"  - the precision: {precision}.\n"
-        f"  - the engine: {engine}.\n"
+        f'  - the precision: {result.precision} here; the finest is --precision fp32 (precision="fp32" in Python).\n'
+        f'  - the engine: {result.engine} here; the reference is --engine torch (engine="torch" in Python).\n'
         f"  - rerank-plugins doctor says which engines, versions and files there are."
     )

@@ -10,19 +10,6 @@ from rerank_plugins._internal.files import expand
 from rerank_plugins._internal.text import json_object, read_file, read_lines
 from rerank_plugins.errors import InvalidInputError
 
-__all__ = [
-    "SPLITS",
-    "Collection",
-    "Passage",
-    "example_collection",
-    "example_corpus",
-    "example_folder",
-    "read_collection",
-    "read_corpus",
-    "read_json_lines",
-    "read_qrels",
-]
-
 SPLITS = ("test", "dev", "train")
 """The splits in the order in which they are looked for when none is named."""
 
@@ -63,7 +50,7 @@ def example_collection(language: Literal["english", "chinese"]) -> Path:
 
 def example_corpus() -> Path:
     """The corpus file of the English example collection."""
-    return example_collection("english") / "corpus.jsonl"
+    return example_folder("english") / "corpus.jsonl"
 
 
 def read_collection(folder: str | Path, split: str | None = None) -> Collection:
@@ -84,11 +71,7 @@ def read_collection(folder: str | Path, split: str | None = None) -> Collection:
 
 
 def read_qrels(folder: Path, split: str | None) -> dict[str, dict[str, int]]:
-    """The qrels of ``split``; with None of the first of `SPLITS` that exists, empty if none does.
-
-    Raises:
-        InvalidInputError: The file of ``split`` does not exist, or a line of it has another format.
-    """
+    """The qrels of ``split``; with None of the first of `SPLITS` that exists, empty if none does."""
     files = [folder / "qrels" / f"{name}.tsv" for name in ((split,) if split else SPLITS)]
     path = next((file for file in files if file.is_file()), None)
     if path is None:
@@ -121,11 +104,7 @@ def read_corpus(path: Path) -> list[Passage]:
 
 
 def read_json_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
-    """The JSON objects of a file, each with its line number; every one has a string ``text``.
-
-    Raises:
-        InvalidInputError: The file is empty, or a line of it is no such object.
-    """
+    """The JSON objects of a file, each with its line number; every one has a string ``text``."""
     source = str(path)
     rows = [(number, json_object(line, source, number)) for number, line in read_lines(read_file(path), source)]
     if not rows:

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["BUNDLED_EMBEDDER", "Embedder", "load_embedder"]
-
 Embedder = Callable[[Sequence[str]], "NDArray[np.float32]"]
 """Encodes texts as unit vectors, float32 [texts, dimensions]: an inner product of two is their cosine."""
 

@@ -12,8 +12,6 @@ from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.retrieval.beir import Collection
 from rerank_plugins.retrieval.embedder import Embedder
 
-__all__ = ["FirstStage", "read_run_file", "retrieve"]
-
 # Texts embedded between two updates of a progress bar.
 _BATCH = 1024
 
@@ -83,13 +81,10 @@ def read_run_file(path: Path, collection: Collection, *, fetch_k: int = 50) -> F
             )
     if not places:
         raise InvalidInputError(f"{path} has no judged query of {collection.name}. Give the run of this collection.")
-    return FirstStage(
-        path.name,
-        {
-            query: [(passage, -of[passage][0]) for passage in sorted(of, key=of.__getitem__)[:fetch_k]]
-            for query, of in places.items()
-        },
-    )
+    candidates = {}
+    for query, of in places.items():
+        candidates[query] = [(passage, -of[passage][0]) for passage in sorted(of, key=of.__getitem__)[:fetch_k]]
+    return FirstStage(path.name, candidates)
 
 
 def _parse_run_line(line: str, source: str) -> tuple[str, str, tuple[float, float]]:

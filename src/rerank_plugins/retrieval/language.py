@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from rerank_plugins.retrieval.embedder import BUNDLED_EMBEDDER
 
-__all__ = ["BUNDLED_RERANKER", "chinese_warnings", "is_chinese", "reads_chinese"]
-
 BUNDLED_RERANKER = "rerank-mini-en"
-
-_CHINESE = re.compile("[\u4e00-\u9fff]")
 
 
 def is_chinese(text: str) -> bool:
     """Whether the text has a Chinese character."""
-    return bool(_CHINESE.search(text))
+    return any("\u4e00" <= character <= "\u9fff" for character in text)
 
 
 def reads_chinese(reranker: str) -> bool:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rerank_plugins import sigmoid
 from rerank_plugins.evaluation.calibration.curves import ScoredQuery
-from rerank_plugins.evaluation.calibration.error import BINS, brier_score, calibration_error, threshold_effects
+from rerank_plugins.evaluation.calibration.error import BINS, brier_score, calibration_error, threshold_effect
 
 
 def test_the_calibration_error_is_the_distance_in_bins_of_equal_size() -> None:
@@ -41,11 +41,10 @@ def test_what_a_threshold_does_is_counted_by_query() -> None:
         ScoredQuery([0.55, 0.1], [False, False]),
         ScoredQuery([0.05], [False]),
     ]
-    effects = {effect.threshold: effect for effect in threshold_effects(queries, float)}
-    half = effects[0.5]
+    half = threshold_effect(queries, float, 0.5)
     assert (half.precision, half.recall, half.kept) == (pytest.approx(1 / 3), 0.5, 0.75)
     # Of q0 and q1, which have an answer, q1 is empty; with the answers taken out q0 and q2 still keep something.
     assert (half.empty_with_answer, half.empty_without_answer) == (0.5, 0.5)
-    most = effects[0.9]
+    most = threshold_effect(queries, float, 0.9)
     assert (most.precision, most.recall, most.kept) == (None, 0.0, 0.0)
     assert (most.empty_with_answer, most.empty_without_answer) == (1.0, 1.0)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
 
 from rerank_plugins.calibration import Calibration, Method
 from rerank_plugins.errors import InvalidInputError, MissingExtraError
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-__all__ = ["ScoredQuery", "better_method", "fit", "pool"]
+try:
+    from sklearn.isotonic import IsotonicRegression
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import log_loss
+except ImportError as exc:
+    raise MissingExtraError("eval", "Fitting a calibration", str(exc.name)) from exc
 
 FOLDS = 5
 
@@ -40,8 +44,6 @@ class ScoredQuery:
 
 def pool(queries: Sequence[ScoredQuery]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """All scores and all labels, as one array each."""
-    import numpy as np
-
     scores = np.array([score for query in queries for score in query.scores], dtype=np.float64)
     return scores, np.array([label for query in queries for label in query.relevant], dtype=np.bool_)
 
@@ -51,21 +53,14 @@ def fit(method: Method, queries: Sequence[ScoredQuery]) -> Calibration:
 
     Raises:
         InvalidInputError: Higher scores are not more often relevant, so that a non-decreasing curve is flat.
-        MissingExtraError: scikit-learn is not installed.
     """
-    try:
-        import sklearn.isotonic
-        import sklearn.linear_model  # noqa: F401 - imported here for one error message
-    except ImportError as exc:
-        raise MissingExtraError("eval", "Fitting a calibration", str(exc.name)) from exc
-    curve = _platt(queries) if method == "platt" else _isotonic(queries)
+    curve = (_fit_platt if method == "platt" else _fit_isotonic)(*pool(queries))
     if curve is None:
         raise InvalidInputError(
             "Relevant documents have no higher scores than others, so no calibration of these scores can tell them "
             "apart. Check that the model reads the language, and that the qrels belong to the texts."
         )
-    metadata: dict[str, Any] = {"model": "", "fitted_on": "", "ece_before": 0.0, "ece_after": 0.0}
-    return Calibration(method=method, **metadata, **curve)
+    return Calibration(method=method, model="", fitted_on="", ece_before=0.0, ece_after=0.0, **curve)
 
 
 def better_method(queries: Sequence[ScoredQuery]) -> tuple[Method, dict[str, float]]:
@@ -75,40 +70,26 @@ def better_method(queries: Sequence[ScoredQuery]) -> tuple[Method, dict[str, flo
         The method, and the log-loss of both in nats a pair. Platt's and an empty dictionary for fewer pairs than
         `MIN_ISOTONIC_PAIRS`.
     """
-    if sum(len(query.scores) for query in queries) < MIN_ISOTONIC_PAIRS:
+    pairs = sum(len(query.scores) for query in queries)
+    if pairs < MIN_ISOTONIC_PAIRS:
         return "platt", {}
     # Sorted, so that each fold has about as many queries with a relevant candidate.
     ordered = sorted(queries, key=lambda query: query.answered)
-    losses: dict[str, float] = {}
-    methods: tuple[Method, ...] = ("platt", "isotonic")
-    for method in methods:
-        total = 0.0
+    losses: dict[str, float] = dict.fromkeys(get_args(Method), 0.0)
+    for method in get_args(Method):
         for fold in range(FOLDS):
-            held_out = ordered[fold::FOLDS]
             curve = fit(method, [query for at, query in enumerate(ordered) if at % FOLDS != fold])
-            total += _log_loss(curve, held_out)
-        losses[method] = total / sum(len(query.scores) for query in queries)
+            scores, relevant = pool(ordered[fold::FOLDS])
+            probabilities = [curve.probability(score) for score in scores.tolist()]
+            losses[method] += float(log_loss(relevant, probabilities, labels=[False, True], normalize=False)) / pairs
     return ("isotonic" if losses["isotonic"] < losses["platt"] else "platt"), losses
 
 
-def _log_loss(curve: Calibration, queries: Sequence[ScoredQuery]) -> float:
-    """The sum over all pairs, in nats."""
-    from sklearn.metrics import log_loss
-
-    scores, relevant = pool(queries)
-    probabilities = [curve.probability(score) for score in scores.tolist()]
-    return float(log_loss(relevant, probabilities, labels=[False, True], normalize=False))
-
-
-def _platt(queries: Sequence[ScoredQuery]) -> dict[str, Any] | None:
+def _fit_platt(scores: NDArray[np.float64], relevant: NDArray[np.bool_]) -> dict[str, Any] | None:
     """Logistic regression on the score, with the targets of Platt (1999), "Probabilistic Outputs for SVMs", 2.2.
 
     These are not quite 0 and 1, so that the slope stays finite where the scores separate the two perfectly.
     """
-    import numpy as np
-    from sklearn.linear_model import LogisticRegression
-
-    scores, relevant = pool(queries)
     middle, width = scores.mean(), scores.std()
     if not width:
         return None
@@ -127,11 +108,7 @@ def _platt(queries: Sequence[ScoredQuery]) -> dict[str, Any] | None:
     return {"slope": slope, "intercept": float(regression.intercept_[0] - slope * middle)}
 
 
-def _isotonic(queries: Sequence[ScoredQuery]) -> dict[str, Any] | None:
-    import numpy as np
-    from sklearn.isotonic import IsotonicRegression
-
-    scores, relevant = pool(queries)
+def _fit_isotonic(scores: NDArray[np.float64], relevant: NDArray[np.bool_]) -> dict[str, Any] | None:
     # The rule of succession: n pairs of one kind do not justify a probability of exactly 0 or 1.
     edge = 1 / (len(scores) + 2)
     regression = IsotonicRegression(y_min=edge, y_max=1 - edge, out_of_bounds="clip").fit(scores, relevant)

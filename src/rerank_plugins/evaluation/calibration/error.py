@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
+
+import numpy as np
 
 from rerank_plugins.evaluation.calibration.curves import ScoredQuery, pool
-
-__all__ = ["BINS", "THRESHOLDS", "ThresholdEffect", "brier_score", "calibration_error", "threshold_effects"]
 
 BINS = 15
 """Bins of the expected calibration error, of equal size. Guo et al. (2017) use 15 bins of equal width; nearly all pairs
@@ -40,8 +41,6 @@ def calibration_error(queries: Sequence[ScoredQuery], probability: Callable[[flo
     probability of a bin and its share of relevant pairs, weighted by size. The bins are the same for every
     non-decreasing ``probability``.
     """
-    import numpy as np
-
     scores, relevant = pool(queries)
     order = np.argsort(scores, kind="stable")
     predicted = np.array([probability(score) for score in scores[order].tolist()])
@@ -52,19 +51,14 @@ def calibration_error(queries: Sequence[ScoredQuery], probability: Callable[[flo
 
 def brier_score(queries: Sequence[ScoredQuery], probability: Callable[[float], float]) -> float:
     """Mean squared distance between the probability of a pair and 1 if it is relevant, 0 if not; in [0, 1]."""
-    import numpy as np
-
-    scores, relevant = pool(queries)
-    predicted = np.array([probability(score) for score in scores.tolist()])
-    return float(np.mean((predicted - relevant) ** 2))
+    pairs = (pair for query in queries for pair in zip(query.scores, query.relevant, strict=True))
+    return fmean((probability(score) - relevant) ** 2 for score, relevant in pairs)
 
 
-def threshold_effects(queries: Sequence[ScoredQuery], probability: Callable[[float], float]) -> list[ThresholdEffect]:
-    """The effect of each of `THRESHOLDS`; at least one of the queries has a relevant candidate."""
-    return [_effect(queries, probability, threshold) for threshold in THRESHOLDS]
-
-
-def _effect(queries: Sequence[ScoredQuery], probability: Callable[[float], float], threshold: float) -> ThresholdEffect:
+def threshold_effect(
+    queries: Sequence[ScoredQuery], probability: Callable[[float], float], threshold: float
+) -> ThresholdEffect:
+    """The effect of a threshold; at least one of the queries has a relevant candidate."""
     # For each query, the number of relevant and of other candidates that are kept.
     hits, misses = [], []
     for query in queries:

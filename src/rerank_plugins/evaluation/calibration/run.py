@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from rerank_plugins._internal.blank import is_blank
-from rerank_plugins._internal.files import expand
 from rerank_plugins.calibration import Calibration, Method
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.evaluation.calibration.curves import ScoredQuery, better_method, fit
 from rerank_plugins.evaluation.calibration.error import (
+    THRESHOLDS,
     ThresholdEffect,
     brier_score,
     calibration_error,
-    threshold_effects,
+    threshold_effect,
 )
 from rerank_plugins.evaluation.candidates import check_options, find_candidates, progress_bar
 from rerank_plugins.evaluation.queries import JudgedQuery, build_queries, check_qrels
@@ -29,8 +28,6 @@ from rerank_plugins.results import sigmoid
 from rerank_plugins.retrieval.beir import Collection, read_collection
 from rerank_plugins.retrieval.embedder import BUNDLED_EMBEDDER
 from rerank_plugins.retrieval.first_stage import FirstStage
-
-__all__ = ["CalibrationResult", "Half", "calibrate"]
 
 MIN_ANSWERED = 10
 """Queries with a relevant candidate that each half needs. Chosen, not measured: with fewer, chance decides."""
@@ -105,42 +102,41 @@ def calibrate(
         MissingExtraError: The extra ``eval`` is not installed.
         ModelNotFoundError, ModelLoadError, ScoringError: As of `load_reranker` and `Reranker.score`.
     """
-    check_options(
-        "calibrate",
-        embedder=embedder,
-        run_file=run_file,
-        fetch_k=fetch_k,
-        max_queries=max_queries,
-        seed=seed,
-        loading=loading,
-    )
+    check_options(embedder, run_file, fetch_k, max_queries, seed)
     if method not in ("auto", *get_args(Method)):
         raise InvalidInputError(f"method must be 'auto', 'platt' or 'isotonic', got {method!r}.")
     if isinstance(model, Reranker) and loading:
         raise InvalidInputError(
             f"Got a Reranker and {', '.join(loading)}. Give these options to load_reranker, or name the model."
         )
-    collection = _drop_blank_queries(read_collection(expand(folder), split))
-    loaded: AbstractContextManager[Reranker] = (
-        nullcontext(model) if isinstance(model, Reranker) else load_reranker(model, **loading)
-    )
+    collection = _drop_blank_queries(read_collection(folder, split))
+    loaded = nullcontext(model) if isinstance(model, Reranker) else load_reranker(model, **loading)
     with loaded as reranker, progress_bar(visible=progress) as bar:
         stage = find_candidates(collection, embedder, run_file, fetch_k, bar)
-        sample = _shuffle_queries(collection, stage, seed)[:max_queries]
-        queries = build_queries(replace(collection, qrels={name: collection.qrels[name] for name in sample}), stage)
-        half = _middle([query.text for query in queries])
+        first, second = _draw_halves(collection, stage, max_queries, seed)
         source = f"{collection.name}{f', {split}' if split else ''}, top {fetch_k} of {stage.name}"
         # Before scoring, which may take an hour.
-        fitted = _count_half(source, "fit on", queries[:half])
-        held_out = _count_half(source, "hold out", queries[half:])
+        fitted = _count_half(source, "fit on", first)
+        held_out = _count_half(source, "hold out", second)
         scored = [
-            ScoredQuery(reranker.score(query.pairs), _labels(query))
-            for query in bar.track(queries, description="scoring")
+            ScoredQuery(reranker.score(query.pairs), _list_labels(query))
+            for query in bar.track([*first, *second], description="scoring")
         ]
+    to_fit, to_measure = scored[: len(first)], scored[len(first) :]
+    chosen, log_loss = better_method(to_fit) if method == "auto" else (method, {})
     source = f"{source}: {fitted.pairs} pairs of {fitted.queries} queries, {fitted.relevant} relevant"
-    chosen, log_loss = better_method(scored[:half]) if method == "auto" else (method, {})
-    curve = replace(fit(chosen, scored[:half]), model=label_of(model), fitted_on=source)
-    return _measure(curve, scored[half:], reranker, fitted=fitted, held_out=held_out, log_loss=log_loss)
+    curve = replace(fit(chosen, to_fit), model=label_of(model), fitted_on=source)
+    before, after = sigmoid if reranker.scale == "logit" else float, curve.probability
+    ece_before, ece_after = (calibration_error(to_measure, probability) for probability in (before, after))
+    return CalibrationResult(
+        replace(curve, ece_before=ece_before, ece_after=ece_after),
+        fitted=fitted,
+        held_out=held_out,
+        brier_before=brier_score(to_measure, before),
+        brier_after=brier_score(to_measure, after),
+        thresholds=[threshold_effect(to_measure, after, threshold) for threshold in THRESHOLDS],
+        log_loss=log_loss,
+    )
 
 
 def _drop_blank_queries(collection: Collection) -> Collection:
@@ -157,40 +153,35 @@ def _drop_blank_queries(collection: Collection) -> Collection:
     return replace(collection, qrels=qrels)
 
 
-def _shuffle_queries(collection: Collection, stage: FirstStage, seed: int) -> list[str]:
-    """Query ids in random order, whatever their order in the files; those of equal texts are neighbours."""
+def _draw_halves(
+    collection: Collection, stage: FirstStage, max_queries: int | None, seed: int
+) -> tuple[list[JudgedQuery], list[JudgedQuery]]:
+    """Queries in random order, whatever their order in the files; those of equal texts are in the same half."""
     texts = sorted({collection.queries[name] for name in stage.candidates})
     random.Random(seed).shuffle(texts)  # noqa: S311 - no secret
     place = {text: number for number, text in enumerate(texts)}
-    return sorted(stage.candidates, key=lambda name: (place[collection.queries[name]], name))
-
-
-def _middle(texts: Sequence[str]) -> int:
-    """Where the second half begins: a text that is fitted on is not held out under another id."""
-    half = len(texts) // 2
-    while 0 < half < len(texts) and texts[half] == texts[half - 1]:
+    names = sorted(stage.candidates, key=lambda name: (place[collection.queries[name]], name))[:max_queries]
+    queries = build_queries(replace(collection, qrels={name: collection.qrels[name] for name in names}), stage)
+    half = len(queries) // 2
+    while 0 < half < len(queries) and queries[half].text == queries[half - 1].text:
         half += 1
-    return half
+    return queries[:half], queries[half:]
 
 
-def _labels(query: JudgedQuery) -> list[bool]:
+def _list_labels(query: JudgedQuery) -> list[bool]:
     """Whether each pair of the query is relevant."""
     relevant = query.is_relevant
     return [relevant[position] for position in query.positions]
 
 
 def _count_half(source: str, purpose: str, queries: list[JudgedQuery]) -> Half:
-    """The numbers of a half.
-
-    Raises:
-        InvalidInputError: Too few queries have a relevant candidate, or all candidates are relevant.
-    """
-    labels = [_labels(query) for query in queries]
+    """The numbers of a half; it needs `MIN_ANSWERED` queries with a relevant candidate, and other candidates."""
+    labels = [_list_labels(query) for query in queries]
     half = Half(
-        queries=len(queries),
-        answered=sum(any(row) for row in labels),
-        pairs=sum(len(row) for row in labels),
-        relevant=sum(sum(row) for row in labels),
+        queries=len(labels),
+        answered=sum(map(any, labels)),
+        pairs=sum(map(len, labels)),
+        relevant=sum(map(sum, labels)),
     )
     if half.answered < MIN_ANSWERED:
         raise InvalidInputError(
@@ -204,28 +195,3 @@ def _count_half(source: str, purpose: str, queries: list[JudgedQuery]) -> Half:
             f"others too. Give the candidates that a retriever finds, not only the relevant passages."
         )
     return half
-
-
-def _measure(
-    curve: Calibration,
-    queries: list[ScoredQuery],
-    reranker: Reranker,
-    *,
-    fitted: Half,
-    held_out: Half,
-    log_loss: dict[str, float],
-) -> CalibrationResult:
-    uncalibrated = sigmoid if reranker.scale == "logit" else float
-    return CalibrationResult(
-        calibration=replace(
-            curve,
-            ece_before=calibration_error(queries, uncalibrated),
-            ece_after=calibration_error(queries, curve.probability),
-        ),
-        fitted=fitted,
-        held_out=held_out,
-        brier_before=brier_score(queries, uncalibrated),
-        brier_after=brier_score(queries, curve.probability),
-        thresholds=threshold_effects(queries, curve.probability),
-        log_loss=log_loss,
-    )

@@ -7,19 +7,6 @@ from math import isfinite
 
 from rerank_plugins.evaluation.results import Interval
 
-__all__ = [
-    "UNKNOWN",
-    "clean",
-    "cut",
-    "interval",
-    "milliseconds",
-    "number",
-    "p_value",
-    "plural",
-    "signed",
-    "signed_interval",
-]
-
 UNKNOWN = "–"
 """Shown for NaN and infinity."""
 
@@ -44,15 +31,13 @@ def plural(count: int, one: str, many: str) -> str:
 
 def number(value: float) -> str:
     """Three decimals: ``0.731``."""
-    return f"{value:.3f}".replace("-", "−") if isfinite(value) else UNKNOWN
+    return f"{value:z.3f}".replace("-", "−") if isfinite(value) else UNKNOWN
 
 
 def signed(value: float) -> str:
     """Three decimals and the sign: ``+0.120``, ``−0.034``, ``0.000``."""
     text = number(value)
-    if text in {UNKNOWN, "0.000", "−0.000"}:
-        return text.removeprefix("−")
-    return text if text.startswith("−") else f"+{text}"
+    return f"+{text}" if value > 0 and text not in {UNKNOWN, "0.000"} else text
 
 
 def interval(value: Interval) -> str:

@@ -4,30 +4,29 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
+from rerank_plugins._internal.files import expand
 from rerank_plugins.errors import InvalidInputError, MissingExtraError
+from rerank_plugins.evaluation.report import formatting
+from rerank_plugins.evaluation.results import Evaluation
+from rerank_plugins.evaluation.verdict import outcome
 
 try:
     import jinja2
+    import matplotlib.style
 
-    from rerank_plugins.evaluation.report._plots import (
-        enough_candidates,
-        milliseconds_per_query,
-        quality_against_latency,
-    )
-    from rerank_plugins.evaluation.report._query_plots import query_gains, rank_changes, score_distribution
-    from rerank_plugins.evaluation.report._svg import Plot, plot_style, swatch
+    from rerank_plugins.evaluation.report import plots, svg
 except ImportError as exc:
     raise MissingExtraError("eval", "The report of an evaluation", str(exc.name)) from exc
-from rerank_plugins._internal.files import expand
-from rerank_plugins.evaluation.report import formatting
-from rerank_plugins.evaluation.results import Evaluation, Interval, QueryChange, Reranked
-from rerank_plugins.evaluation.verdict import SIGNIFICANT
-
-__all__ = ["write_report"]
 
 # The length of a text in the report, in characters.
 _MAX_LENGTH = 700
+
+
+class _Plot(NamedTuple):
+    svg: str
+    caption: str
 
 
 def write_report(evaluation: Evaluation, path: str | Path) -> None:
@@ -51,28 +50,27 @@ def write_report(evaluation: Evaluation, path: str | Path) -> None:
         ) from exc
 
 
-def _draw(evaluation: Evaluation) -> dict[str, Plot]:
-    """All plots, by the prefix of their ids. They hold no text of the collection."""
-    with plot_style():
-        plots = {
-            "quality": quality_against_latency(evaluation, "quality"),
-            "depth": enough_candidates(evaluation, "depth"),
+def _draw(evaluation: Evaluation) -> dict[str, _Plot]:
+    """All plots, by the prefix of their ids."""
+    with matplotlib.style.context(svg.STYLE):
+        figures = {
+            "quality": plots.quality_against_latency(evaluation),
+            "depth": plots.enough_candidates(evaluation),
         }
         for number, reranked in enumerate(evaluation.rerankers):
-            plots[f"gain-{number}"] = query_gains(reranked, f"gain-{number}")
-            plots[f"rank-{number}"] = rank_changes(reranked.changes, f"rank-{number}")
-            plots[f"score-{number}"] = score_distribution(reranked, f"score-{number}")
-        return plots
+            figures[f"gain-{number}"] = plots.query_gains(reranked)
+            figures[f"rank-{number}"] = plots.rank_changes(reranked)
+            figures[f"score-{number}"] = plots.score_distribution(reranked)
+        return {name: _Plot(svg.render(figure, name), caption) for name, (figure, caption) in figures.items()}
 
 
-def _render(evaluation: Evaluation, plots: dict[str, Plot]) -> str:
+def _render(evaluation: Evaluation, by_prefix: dict[str, _Plot]) -> str:
     return _template().render(
         evaluation=evaluation,
-        plots=plots,
-        swatches=[swatch(number) for number in range(len(evaluation.rerankers))],
-        outcome=_outcome,
-        milliseconds_per_query=milliseconds_per_query,
-        losses_of=_losses,
+        plots=by_prefix,
+        swatches=[svg.draw_swatch(number) for number in range(len(evaluation.rerankers))],
+        outcome=outcome,
+        milliseconds_per_query=plots.milliseconds_per_query,
         length=_MAX_LENGTH,
     )
 
@@ -91,16 +89,3 @@ def _template() -> jinja2.Template:
     names = ("cut", "interval", "milliseconds", "number", "p_value", "plural", "signed", "signed_interval")
     pages.filters |= {name: getattr(formatting, name) for name in names}
     return pages.get_template("report.html.jinja")
-
-
-def _outcome(difference: Interval, p_value: float) -> str:
-    """``better``, ``worse`` or ``open``, which choose the colour and the sign of a verdict."""
-    if p_value >= SIGNIFICANT:
-        return "open"
-    return "better" if difference.low > 0 else "worse" if difference.high < 0 else "open"
-
-
-def _losses(reranked: Reranked) -> list[QueryChange]:
-    """The queries that lost, the largest loss first; equal losses keep their order."""
-    losses = [change for change in reranked.changes if change.after < change.before]
-    return sorted(losses, key=lambda change: change.after - change.before)
