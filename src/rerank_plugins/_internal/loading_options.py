@@ -22,6 +22,8 @@ LongDocuments = Literal["truncate", "windows"]
 
 DEFAULT_MODEL = "BAAI/bge-reranker-v2-m3"
 
+MAX_QUERY_SHARE = 0.5
+
 MAX_QUEUED_PAIRS = 10_000
 """How many pairs may wait for a model: 200 calls of 50 documents."""
 
@@ -66,7 +68,7 @@ class LoadingOptions:
         float,
         Between(0, 1),
         "Largest share of ``max_length``, above 0 and below 1, that a query may take; a longer query is cut.",
-    ] = 0.5
+    ] = MAX_QUERY_SHARE
     long_documents: Annotated[
         LongDocuments,
         '``"truncate"``: what is longer than ``max_length`` is cut, and ``truncated`` says so. ``"windows"``: such a '
@@ -141,6 +143,9 @@ class LoadingOptions:
                 raise dataclasses.FrozenInstanceError(f"cannot assign to field {name!r}")
             object.__setattr__(self, name, value)
 
+
+SOURCE_OPTIONS = ("revision", "cache_folder", "local_files_only")
+"""The options that say where a model is found, for what only reads its files."""
 
 _FIELDS_OF_0_1 = (
     *("model", "engine", "precision", "device", "threads", "max_length", "max_query_share", "token_cache"),

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from rerank_plugins.errors import ModelLoadError
 from rerank_plugins.hub.config import is_cross_encoder
-from rerank_plugins.hub.folder import list_formats
+from rerank_plugins.hub.folder import list_formats, list_missing_files
 from rerank_plugins.hub.lookup import is_folder, list_bundled_models
 from rerank_plugins.loading import DEFAULT_MODEL
 
