@@ -124,11 +124,12 @@ class ModelFields(_LoadingFields):
 
     @model_validator(mode="after")
     def _check_options(self) -> Self:
-        options = self._options()
-        named = " and ".join(name for name, option in OPTIONS.items() if getattr(options, name) != option.default)
-        if self.reranker is not None and named:
+        named = [name for name, option in OPTIONS.items() if getattr(self, name) != option.default]
+        if named:
+            self._options()  # checks them; defaults need no check
+        if named and self.reranker is not None:
             raise ValueError(
-                f"got reranker and, beside it, {named}: these say how a model is loaded, and the "
+                f"got reranker and, beside it, {' and '.join(named)}: these say how a model is loaded, and the "
                 f"reranker is loaded already. Give load_reranker(...) these options, or leave reranker out."
             )
         return self
