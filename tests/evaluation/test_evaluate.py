@@ -11,7 +11,8 @@ from beir_folders import write_folder, write_run
 from rerank_plugins import Calibration, InvalidInputError, ModelNotFoundError, Pair, Reranker, sigmoid
 from rerank_plugins.evaluation import Evaluation, evaluate
 from rerank_plugins.retrieval import example_collection, load_embedder, read_collection
-from rerank_plugins.retrieval.first_stage import read_run_file, retrieve
+from rerank_plugins.retrieval.first_stage import retrieve
+from rerank_plugins.retrieval.trec_run import read_run_file
 from rerank_plugins.testing import WordOverlap, toy_reranker
 
 ENGLISH = example_collection("english")

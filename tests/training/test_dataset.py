@@ -12,7 +12,7 @@ from scipy.special import softmax
 
 from collections_to_learn import CollectionBuilder, KeywordTeacher, make_collection, make_config
 from rerank_plugins import InvalidInputError, Reranker
-from rerank_plugins.retrieval.first_stage import read_run_file
+from rerank_plugins.retrieval.trec_run import read_run_file
 from rerank_plugins.training.base_model import load_base_model
 from rerank_plugins.training.dataset import (
     TrainingDataset,

@@ -5,6 +5,7 @@ Only the adapters import this module, because pydantic comes with the frameworks
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -91,6 +92,12 @@ else:
 MODEL_CONFIG = ConfigDict(
     arbitrary_types_allowed=True, extra="forbid", validate_assignment=True, hide_input_in_errors=True
 )
+
+
+# Asked for several times a call. Typed, because 1 and True are equal and only one is a number of tokens.
+@functools.lru_cache(maxsize=64, typed=True)
+def _make_options(*values: Any) -> LoadingOptions:
+    return LoadingOptions(**dict(zip(OPTIONS, values, strict=True)))
 
 
 class ModelFields(_LoadingFields):
@@ -187,7 +194,11 @@ class ModelFields(_LoadingFields):
         super().__setstate__({**state, "__dict__": without_removed(state["__dict__"])})
 
     def _options(self) -> LoadingOptions:
-        return LoadingOptions(**{name: getattr(self, name) for name in OPTIONS})
+        values = [getattr(self, name) for name in OPTIONS]
+        try:
+            return _make_options(*values)
+        except TypeError:  # model_copy(update=...) may set a value that has no hash
+            return LoadingOptions(**dict(zip(OPTIONS, values, strict=True)))
 
     def _reranker(self) -> Reranker:
         """The reranker to use; this is where the model loads."""

@@ -12,7 +12,8 @@ from rerank_plugins._internal.options import AtLeast
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.retrieval.beir import Collection
 from rerank_plugins.retrieval.embedder import BUNDLED_EMBEDDER, load_embedder
-from rerank_plugins.retrieval.first_stage import FirstStage, read_run_file, retrieve
+from rerank_plugins.retrieval.first_stage import FirstStage, retrieve
+from rerank_plugins.retrieval.trec_run import read_run_file
 
 
 def check_options(

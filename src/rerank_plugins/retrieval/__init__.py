@@ -12,7 +12,8 @@ from rerank_plugins.retrieval.beir import (
     read_corpus,
 )
 from rerank_plugins.retrieval.embedder import BUNDLED_EMBEDDER, Embedder, load_embedder
-from rerank_plugins.retrieval.first_stage import FirstStage, read_run_file, retrieve
+from rerank_plugins.retrieval.first_stage import FirstStage, retrieve
+from rerank_plugins.retrieval.trec_run import read_run_file
 
 __all__ = [
     "BUNDLED_EMBEDDER",

@@ -43,7 +43,7 @@ def render_model_card(training: Training) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["cell"] = lambda text: text.replace("|", r"\|")
-    names = ("counted", "interval", "number", "p_value", "signed", "signed_interval")
+    names = ("plural", "interval", "number", "p_value", "signed", "signed_interval")
     environment.globals.update({name: getattr(formatting, name) for name in names}, display_name=display_name)
     return environment.get_template("model_card.md.jinja").render(
         training=training,
