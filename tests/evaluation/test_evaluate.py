@@ -276,3 +276,10 @@ def test_a_score_cache_is_refused(small: Path, run: Path) -> None:
     """A cached score takes no time, so latencies would be wrong."""
     with pytest.raises(InvalidInputError, match="rerank-mini-en has a score_cache"):
         evaluate(small, ["rerank-mini-en"], run_file=run, score_cache=10)
+
+
+@pytest.mark.parametrize(("old", "new"), [("top_k", "fetch_k"), ("queries", "max_queries"), ("run", "run_file")])
+def test_options_of_release_0_1_are_refused_with_their_new_names(old: str, new: str) -> None:
+    """Before anything is read or loaded."""
+    with pytest.raises(InvalidInputError, match=f"has no option '{old}'.*It is called {new}"):
+        evaluate("no-such-folder", ["rerank-mini-en"], **{old: 5})

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
 from rerank_plugins._internal.files import expand
-from rerank_plugins._internal.options import AtLeast
+from rerank_plugins._internal.options import AtLeast, refuse_unknown
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.retrieval.beir import Collection
 from rerank_plugins.retrieval.embedder import BUNDLED_EMBEDDER, load_embedder
 from rerank_plugins.retrieval.first_stage import FirstStage, retrieve
 from rerank_plugins.retrieval.trec_run import read_run_file
 
+# The names of release 0.1.
+_RENAMED = {"top_k": "It is called fetch_k.", "queries": "It is called max_queries.", "run": "It is called run_file."}
+
 
 def check_options(
-    embedder: str, run_file: str | Path | FirstStage | None, fetch_k: int, max_queries: int | None, seed: int
+    embedder: str,
+    run_file: str | Path | FirstStage | None,
+    fetch_k: int,
+    max_queries: int | None,
+    seed: int,
+    loading: Mapping[str, object],
 ) -> None:
-    """Raise `InvalidInputError` if one of these options is out of its range or excludes another one."""
+    """Raise `InvalidInputError` if an option is out of its range, excludes another one or has an old name."""
+    old = {name: value for name, value in loading.items() if name in _RENAMED}
+    refuse_unknown(old, "rerank_plugins.evaluation", _RENAMED)
     AtLeast(1, "candidates").check("fetch_k", fetch_k)
     AtLeast(1, "queries").check("max_queries", 1 if max_queries is None else max_queries)
     AtLeast(0, "of random numbers").check("seed", seed)

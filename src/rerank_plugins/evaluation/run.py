@@ -70,7 +70,7 @@ def evaluate(
         MissingExtraError: An extra is not installed.
         ScoringError: A reranker failed. Scores in ``work_folder`` are kept.
     """
-    check_options(embedder, run_file, fetch_k, max_queries, seed)
+    check_options(embedder, run_file, fetch_k, max_queries, seed, loading)
     log_folder = None if work_folder is None else _create_folder(expand(work_folder))
     whole = folder if isinstance(folder, Collection) else read_collection(folder, split)
     collection = sample_queries(whole, max_queries, seed)

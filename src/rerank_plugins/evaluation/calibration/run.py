@@ -102,7 +102,7 @@ def calibrate(
         MissingExtraError: The extra ``eval`` is not installed.
         ModelNotFoundError, ModelLoadError, ScoringError: As of `load_reranker` and `Reranker.score`.
     """
-    check_options(embedder, run_file, fetch_k, max_queries, seed)
+    check_options(embedder, run_file, fetch_k, max_queries, seed, loading)
     if method not in ("auto", *get_args(Method)):
         raise InvalidInputError(f"method must be 'auto', 'platt' or 'isotonic', got {method!r}.")
     if isinstance(model, Reranker) and loading:
