@@ -106,6 +106,8 @@ def test_torch_on_a_cpu_is_fp32(fresh_bert: Path) -> None:
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
+        ({"engine": "onnx"}, "engine must be one of auto, torch, openvino; got 'onnx'"),
+        ({"precision": "fp8"}, "precision must be one of auto, fp32, bf16, fp16, int8; got 'fp8'"),
         ({"engine": "torch", "precision": "int8"}, "got precision='int8'. Use engine='openvino'"),
         ({"device": "cuda", "precision": "int8"}, "got precision='int8'. Use engine='openvino'"),
         ({"engine": "openvino", "precision": "fp16"}, "got precision='fp16'. Use precision='bf16'"),
@@ -116,7 +118,7 @@ def test_torch_on_a_cpu_is_fp32(fresh_bert: Path) -> None:
 def test_what_cannot_be_computed_is_refused_with_the_remedy(
     fresh_bert: Path, asked: dict[str, Any], message: str
 ) -> None:
-    """Options that do not go together are an error that says what to use."""
+    """A name that does not exist, or options that do not go together, are an error that says what to use."""
     with pytest.raises(InvalidInputError) as caught:
         load_engine(fresh_bert, **asked)
     assert message in str(caught.value)

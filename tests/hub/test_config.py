@@ -72,13 +72,20 @@ def test_a_config_without_an_id_loads(
 
 
 def test_the_tokenizers_files_say_what_the_config_does_not(fresh_bert: Path) -> None:
-    """Its settings, then the usual names; last the model type's own id."""
+    """Its own files in their order, then the usual names; last the model type's own id."""
     tokenizer = Tokenizer.from_file(str(fresh_bert / "tokenizer.json"))
     edit(fresh_bert / "config.json", pad_token_id=None)
     named = {"content": "[MASK]", "special": True}
     edit(fresh_bert / "tokenizer_config.json", pad_token=named)
+    (fresh_bert / "special_tokens_map.json").write_text('{"pad_token": "[SEP]"}', encoding="utf-8")
+    tokenizer.enable_padding(pad_id=7)
+    tokenizer.save(str(fresh_bert / "tokenizer.json"))
     assert find_pad_token_id(fresh_bert) == tokenizer.token_to_id("[MASK]")
     edit(fresh_bert / "tokenizer_config.json", pad_token=...)
+    assert find_pad_token_id(fresh_bert) == tokenizer.token_to_id("[SEP]")
+    (fresh_bert / "special_tokens_map.json").unlink()
+    assert find_pad_token_id(fresh_bert) == 7
+    tokenizer.no_padding()
     tokenizer.add_special_tokens(["<pad>"])
     tokenizer.save(str(fresh_bert / "tokenizer.json"))
     edit(fresh_bert / "config.json", vocab_size=tokenizer.get_vocab_size())

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from rerank_plugins._internal.extras import torch_installed
-from rerank_plugins._internal.loading_options import EngineName, Precision
+from rerank_plugins._internal.loading_options import EngineName, LoadingOptions, Precision
+from rerank_plugins._internal.options import options_of
 from rerank_plugins.backends import cpu
 from rerank_plugins.errors import InvalidInputError, MissingExtraError, ModelLoadError
 from rerank_plugins.hub.config import check_custom_code, list_custom_classes
@@ -28,6 +29,8 @@ def choose_engine(
     folder: Path | None, *, engine: EngineName = "auto", precision: Precision = "auto", device: str | None = None
 ) -> EngineChoice:
     """Settle every ``"auto"`` on this machine, for the model in ``folder``, or with None for one that has all files."""
+    for name, value in (("engine", engine), ("precision", precision)):
+        options_of(LoadingOptions)[name].check(value)
     if device is not None:
         device = "cpu" if device.lower().startswith("cpu:") else device.lower()
     if engine == "auto":

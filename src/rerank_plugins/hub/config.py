@@ -141,9 +141,19 @@ def _tokenizer_pad_id(folder: Path) -> int | None:
 
     try:
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        token = (read_json(folder / "tokenizer_config.json") or {}).get("pad_token")
     except Exception:  # noqa: BLE001 - tokenizers raises a bare Exception
         return None
-    names = (token.get("content") if isinstance(token, dict) else token, *_PAD_TOKENS)
-    ids = (tokenizer.token_to_id(name) for name in names if isinstance(name, str))
+    named = [_read_pad_token(folder / name) for name in ("tokenizer_config.json", "special_tokens_map.json")]
+    saved = [tokenizer.padding["pad_id"]] if tokenizer.padding is not None else []
+    ids = [tokenizer.token_to_id(name) for name in named if name is not None] + saved
+    ids += [tokenizer.token_to_id(name) for name in _PAD_TOKENS]
     return next((number for number in ids if number is not None), None)
+
+
+def _read_pad_token(file: Path) -> str | None:
+    try:
+        token = (read_json(file) or {}).get("pad_token")
+    except ModelLoadError:
+        return None
+    token = token.get("content") if isinstance(token, dict) else token
+    return token if isinstance(token, str) else None
