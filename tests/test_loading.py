@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
 from rerank_plugins import InvalidInputError, ModelNotFoundError, RerankError, load_reranker
 
@@ -35,3 +36,9 @@ def test_load_reranker_without_the_model_is_an_error() -> None:
         load_reranker("no-such-model", local_files_only=True)
     assert isinstance(caught.value, RerankError)
     assert isinstance(caught.value, FileNotFoundError)
+
+
+def test_a_device_of_torch_is_a_device() -> None:
+    """Its name is taken, as everywhere in torch."""
+    with load_reranker("rerank-mini-en", device=torch.device("cpu")) as reranker:  # type: ignore[arg-type]
+        assert reranker.score(("a", "b"))

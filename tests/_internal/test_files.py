@@ -25,6 +25,7 @@ from rerank_plugins.evaluation.report import write_report
 from rerank_plugins.hub.cache_dirs import cache_root
 from rerank_plugins.hub.lookup import find_model, list_bundled_models
 from rerank_plugins.retrieval import load_embedder, read_collection
+from run_python import run_python
 
 BUNDLED = {folder.name: folder for folder in list_bundled_models()}
 CALIBRATION = Calibration(
@@ -217,3 +218,26 @@ def test_a_lock_is_waited_for_unless_the_caller_refuses_to(tmp_path: Path) -> No
         later.result(timeout=10)
     with acquire_lock(path, refuse):
         pass
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_forked_child_leaves_a_scratch_folder_alone(tmp_path: Path) -> None:
+    """A child that ends in the ordinary way does not remove the folder that its parent works in."""
+    program = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from rerank_plugins._internal.files import make_scratch_folder\n"
+        f"with make_scratch_folder(Path({str(tmp_path)!r}), 'work-') as folder:\n"
+        "    child = os.fork()\n"
+        "    if not child: sys.exit(0)\n"
+        "    os.waitpid(child, 0)\n"
+        "    print(os.path.isdir(folder))\n"
+        "print(os.path.isdir(folder))\n"
+    )
+    assert run_python(program).split() == ["True", "False"]
+
+
+def test_a_file_whose_name_just_fits_is_written(tmp_path: Path) -> None:
+    """The scratch file beside it has a short name."""
+    write_atomically(tmp_path / ("a" * 255), "text")
+    assert (tmp_path / ("a" * 255)).read_text(encoding="utf-8") == "text"

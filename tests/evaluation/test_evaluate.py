@@ -193,7 +193,7 @@ def test_queries_that_the_run_lacks_are_named(small: Path, tmp_path: Path, caplo
         ({"models": ["a/model", "b/model", "a/model"]}, "a/model is given twice"),
         ({"engine": "onnx", "models": ["rerank-mini-en"]}, "engine"),
         ({"batch_size": 8, "models": ["rerank-mini-en"]}, "load_reranker has no option 'batch_size'"),
-        ({"threads": 1}, "Got threads for models that are loaded already"),
+        ({"engine": "torch"}, "Got engine for models that are loaded already"),
     ],
 )
 def test_options_out_of_range_are_named(small: Path, options: dict[str, object], message: str) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rerank_plugins.export.calibration_data import ComparisonQuery
-from rerank_plugins.export.fidelity import compare
+from rerank_plugins.export.fidelity import _ndcg, compare
 
 ROW = st.lists(st.integers(-50, 50).map(float), min_size=6, max_size=6, unique=True)
 LOGITS = st.lists(ROW, min_size=1, max_size=4)
@@ -94,3 +94,9 @@ def test_noise_of_the_size_of_the_spread_fails() -> None:
     before = [[20.0 - number for number in range(20)] for _ in asked]
     after = [list(map(float, draw.permutation(20))) for _ in asked]
     assert len(compare(asked, before, after, "int8")["below_floor"]) == 3
+
+
+def test_ids_that_no_c_string_holds_are_counted() -> None:
+    """trec_eval's C code would end the process at a passage id with a lone surrogate."""
+    query = ComparisonQuery("q", "text", {"a\ud800": "one", "b": "two"}, {"a\ud800": 1})
+    assert _ndcg([query], [[2.0, 1.0]]) == {"0": 1.0}

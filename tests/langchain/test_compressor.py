@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -249,3 +250,28 @@ def test_any_texts_come_back_scored_and_sorted(texts: list[str], top_n: int | No
     assert all(document.page_content == texts[int(document.id or "")] for document in best)
     scores = [document.metadata["relevance_score"] for document in best]
     assert scores == sorted(scores, reverse=True)
+
+
+class Logged(Reranker):
+    """A reranker with a way of its own."""
+
+    def rerank(self, query: str, documents: Any, **options: Any) -> Any:
+        """As the base class, and noted."""
+        self.options = options
+        return super().rerank(query, documents, **options)
+
+
+def test_a_subclass_with_its_own_rerank_is_asked() -> None:
+    """What it gives is what comes out."""
+    reranker = Logged(ByLength())
+    compressor = RerankCompressor(reranker=reranker, top_n=1)
+    assert len(compressor.compress_documents(documents(), QUERY)) == 1
+    assert (reranker.options["top_n"], reranker.options["on_error"]) == (1, "raise")
+
+
+def test_a_document_whose_text_is_none_is_named() -> None:
+    """LangChain does not check what is assigned; the error says what was got and where."""
+    given = documents()
+    given[1].page_content = None  # type: ignore[assignment]
+    with pytest.raises(InvalidInputError, match="got NoneType at position 1"):
+        RerankCompressor(reranker=ByLength()).compress_documents(given, QUERY)

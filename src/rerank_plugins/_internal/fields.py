@@ -9,6 +9,7 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import (
@@ -71,7 +72,9 @@ def _field(option: Option) -> tuple[Any, Any]:
             option.check(text)
             return text
 
-        kind = Annotated[kind, PlainValidator(as_text), WithJsonSchema({"type": "string"})]
+        schema = {"type": "string"}
+        schemas = {"anyOf": [schema, {"type": "null"}]} if NoneType in option.kinds else schema
+        kind = Annotated[kind, PlainValidator(as_text), WithJsonSchema(schemas)]
     # Not so for numbers with a fraction: 1 is taken for 1.0.
     strict = True if {int, bool} & set(option.kinds) else None
     return kind, Field(option.default, strict=strict, description=option.help.replace("``", ""))
@@ -250,5 +253,11 @@ class CallFields(ModelFields):
         reranker = self._own_reranker() or loaded_already(self._options())
         if reranker is None:
             reranker = self._reranker() if blocking else await on_thread(self._reranker)
-        how = (self.deadline, self.on_deadline, self.on_error)
+        own, how = type(reranker), (self.deadline, self.on_deadline, self.on_error)
+        if own.rerank is not Reranker.rerank or own.arerank is not Reranker.arerank:  # a subclass's own way to rank
+            options: dict[str, Any] = dict(zip(("deadline", "on_deadline", "on_error"), how, strict=True))
+            options |= {"top_n": top_n, "score_threshold": score_threshold, "highlight": highlight_text is not None}
+            results = reranker.rerank(query, texts, **options) if blocking else None
+            results = await reranker.arerank(query, texts, **options) if results is None else results
+            return Ranking(results, results)
         return await reranker.rank_all(query, texts, highlight_text, top_n, score_threshold, *how, blocking=blocking)

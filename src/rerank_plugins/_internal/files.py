@@ -5,16 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rerank_plugins.errors import InvalidInputError
 
 # Imported in the functions that need them, so that `import rerank_plugins` stays quick: filelock, shutil, tempfile.
-if TYPE_CHECKING:
-    from tempfile import TemporaryDirectory
 
 
 _ONE_DAY = 24 * 3600
@@ -48,7 +46,7 @@ def acquire_lock(path: Path, on_busy: Callable[[], object]) -> AbstractContextMa
     return lock.acquire()
 
 
-def make_scratch_folder(parent: Path, prefix: str) -> TemporaryDirectory[str]:
+def make_scratch_folder(parent: Path, prefix: str) -> AbstractContextManager[str]:
     """Create a folder in ``parent`` that is removed when the ``with`` block ends.
 
     Scratch folders of killed processes are removed first. One that is younger than a day is left alone: it may belong
@@ -63,12 +61,25 @@ def make_scratch_folder(parent: Path, prefix: str) -> TemporaryDirectory[str]:
         with contextlib.suppress(FileNotFoundError):
             if folder.stat().st_mtime < time.time() - _ONE_DAY:
                 shutil.rmtree(folder, ignore_errors=True)
-    return tempfile.TemporaryDirectory(prefix=prefix, dir=parent, ignore_cleanup_errors=True)
+    return _remove_at_end(tempfile.mkdtemp(prefix=prefix, dir=parent))
+
+
+# Not a TemporaryDirectory: that one is removed when an interpreter ends, also by a forked child of its maker.
+@contextlib.contextmanager
+def _remove_at_end(folder: str) -> Iterator[str]:
+    import shutil
+
+    maker = os.getpid()
+    try:
+        yield folder
+    finally:
+        if os.getpid() == maker:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_atomically(path: Path, text: str) -> None:
     """Write ``text`` to ``path`` in one step: readers see the old file or the new one, never a part."""
-    scratch = path.with_name(f".{path.name}-{os.urandom(4).hex()}")
+    scratch = path.parent / f".{os.urandom(8).hex()}"  # short: a name that just fits must be writable
     try:
         scratch.write_text(text, encoding="utf-8")
         scratch.replace(path)

@@ -116,6 +116,8 @@ class LoadingOptions:
     local_files_only: Annotated[bool, "Never ask the hub."] = False
 
     def __post_init__(self) -> None:
+        if self.device is not None:
+            object.__setattr__(self, "device", str(self.device))  # a torch.device too
         check_options(self)
         if self.score_cache_folder is not None and not self.score_cache:
             raise InvalidInputError(

@@ -32,7 +32,8 @@ def choose_engine(
     for name, value in (("engine", engine), ("precision", precision)):
         options_of(LoadingOptions)[name].check(value)
     if device is not None:
-        device = "cpu" if device.lower().startswith("cpu:") else device.lower()
+        device = str(device).lower()
+        device = "cpu" if device.startswith("cpu:") else device
     if engine == "auto":
         engine, device, why = _choose_engine_name(folder, device, precision)
     else:

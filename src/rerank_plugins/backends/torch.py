@@ -8,14 +8,17 @@ import threading
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import torch
-from transformers import AutoModelForSequenceClassification
-
 from rerank_plugins._internal.loading_options import Precision
 from rerank_plugins.backends.base import CPU_PADDING, Logits, Tokens, flatten_logits
-from rerank_plugins.errors import InvalidInputError, ModelLoadError, OutOfMemoryError, ScoringError
+from rerank_plugins.errors import InvalidInputError, MissingExtraError, ModelLoadError, OutOfMemoryError, ScoringError
 from rerank_plugins.hub.config import read_config
 from rerank_plugins.hub.folder import TORCH_FILES, has_torch_weights
+
+try:
+    import torch
+    from transformers import AutoModelForSequenceClassification
+except ImportError as exc:  # one of them is missing or broken
+    raise MissingExtraError("torch", "The torch engine", str(exc.name)) from exc
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

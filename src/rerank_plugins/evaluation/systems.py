@@ -58,7 +58,8 @@ def load_systems(models: Sequence[str | Path | Reranker], **loading: Any) -> Ite
     for position, model in enumerate(entries):
         if model in entries[:position]:
             raise InvalidInputError(f"The model {label_of(model)} is given twice. Give each once.")
-    if loading and all(isinstance(model, Reranker) for model in entries):
+    # ``threads`` also says in the results how many a Reranker computes on.
+    if loading.keys() - {"threads"} and all(isinstance(model, Reranker) for model in entries):
         raise InvalidInputError(
             f"Got {', '.join(loading)} for models that are loaded already. Give these options to load_reranker, or "
             f"name the models."

@@ -103,7 +103,7 @@ def export_model(
         **source: ``revision``, ``cache_folder`` and ``local_files_only``, as in `load_reranker`.
 
     Returns:
-        The export and its report. Check ``is_accepted``: below the floor nothing is raised.
+        The export and its report. Check ``is_default``: below the floor nothing is raised.
 
     Raises:
         InvalidInputError: An option that does not exist or is outside its range, or texts that cannot be used.
@@ -216,7 +216,7 @@ class _Exporter:
         return report
 
     def _find_graph(self) -> Path:
-        """The fp32 graph to work from; torch weights are convert_once where there is none yet."""
+        """The fp32 graph to work from; torch weights are converted where there is none yet."""
         graph = find_graph(self.folder)
         if graph is not None:
             return graph
@@ -239,7 +239,7 @@ class _Exporter:
         return graph
 
     def _is_export(self, graph: Path) -> bool:
-        """Whether ``graph`` needs no copy: fp32 IR where the target is the place that it was convert_once to."""
+        """Whether ``graph`` needs no copy: fp32 IR where the target is the place that it was converted to."""
         return self.precision != "int8" and graph.suffix == ".xml" and not self._elsewhere
 
     def _write_model(self, graph: Path, scratch: Path, data: CalibrationData) -> Path:

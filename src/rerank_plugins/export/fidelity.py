@@ -103,18 +103,16 @@ def _overlap(first: list[float], second: list[float]) -> float:
 
 def _ndcg(queries: Sequence[ComparisonQuery], logits: list[list[float]]) -> dict[str, float]:
     """nDCG@10 by the positions of the queries, of those that have a passage judged relevant."""
-    qrels = {
-        str(number): query.grades
-        for number, query in enumerate(queries)
-        if any(grade > 0 for grade in query.grades.values())
-    }
+    qrels: dict[str, dict[str, int]] = {}
+    run: dict[str, dict[str, float]] = {}
+    for number, (query, scores) in enumerate(zip(queries, logits, strict=True)):
+        if any(grade > 0 for grade in query.grades.values()):
+            # Numbers: trec_eval's C code crashes on an id with a lone surrogate.
+            ids = {name: str(n) for n, name in enumerate(dict.fromkeys([*query.documents, *query.grades]))}
+            qrels[str(number)] = {ids[name]: grade for name, grade in query.grades.items()}
+            run[str(number)] = {ids[name]: score for name, score in zip(query.documents, scores, strict=True)}
     if not qrels:
         return {}
     import ir_measures
 
-    run = {
-        str(number): dict(zip(query.documents, scores, strict=True))
-        for number, (query, scores) in enumerate(zip(queries, logits, strict=True))
-        if str(number) in qrels
-    }
     return {result.query_id: result.value for result in ir_measures.iter_calc([ir_measures.nDCG @ 10], qrels, run)}

@@ -72,7 +72,9 @@ def _find_locations(message: memoryview, kind: str) -> Iterator[str]:
         tensor = list(_read_fields(content, (_EXTERNAL_DATA, _DATA_LOCATION)))
         if any(field == _DATA_LOCATION and value == _EXTERNAL for field, value in tensor):
             entries = [dict(_read_fields(value, (_KEY, _VALUE))) for field, value in tensor if field == _EXTERNAL_DATA]
-            yield from (str(entry[_VALUE], "utf-8") for entry in entries if entry[_KEY] == _LOCATION)
+            yield from (
+                str(entry.get(_VALUE, b""), "utf-8") for entry in entries if bytes(entry.get(_KEY, b"")) == _LOCATION
+            )
 
 
 def _read_fields(message: memoryview, wanted: Container[int]) -> Iterator[tuple[int, memoryview]]:

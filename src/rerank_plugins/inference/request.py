@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from rerank_plugins._internal.deadline import Deadline
-from rerank_plugins.errors import DeadlineExceededError
+from rerank_plugins.errors import DeadlineExceededError, ScoringError
 from rerank_plugins.inference.batching import BatchBuilder
 from rerank_plugins.scorers.base import Pair, ScoredPair
 from rerank_plugins.tokenization.pair_encoder import EncodedPair
@@ -194,8 +194,11 @@ class ScoringRequest:
         if self.rows:
             return
         self._complete = self._unit_end
-        if not self.waiting:
-            self._answer(self._scores)
+        if self.waiting:
+            return
+        if None in self._scores:  # never, but it would rank wrongly in silence
+            self.fail(ScoringError(f"{self._scores.count(None)} of {len(self.pairs)} pairs were lost on the way."))
+        self._answer(self._scores)
 
     def fail(self, error: BaseException) -> None:
         """Answer the caller with an error."""

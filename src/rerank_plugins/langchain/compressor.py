@@ -186,6 +186,8 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
     def _texts(self, documents: list[Document]) -> list[str]:
         if self.document_text is not None:
             return [self.document_text(document) for document in documents]
+        if not self.rank_fields:
+            return [document.page_content for document in documents]
         texts = []
         for document in documents:
             values = (document.metadata.get(key) for key in self.rank_fields)

@@ -98,6 +98,11 @@ class CrossEncoderScorer:
         )
 
     @property
+    def max_length(self) -> int:
+        """Most tokens of a pair, special tokens included."""
+        return self.encoder.max_length
+
+    @property
     def token_budget(self) -> int:
         """The most padded tokens of a batch: as given, or less since memory ran out."""
         return self._worker.token_budget

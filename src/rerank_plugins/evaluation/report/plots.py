@@ -77,7 +77,9 @@ def enough_candidates(evaluation: Evaluation) -> tuple[Figure, str]:
     for place, reranked in enumerate(evaluation.rerankers):
         line = sorted((depth, mean) for depth, mean in reranked.by_depth.items() if isfinite(mean))
         axes.plot([depth for depth, _ in line], [mean for _, mean in line], **series_style(place), linewidth=2)
-    _set_depth_axis(axes, sorted({depth for reranked in evaluation.rerankers for depth in reranked.by_depth}))
+    measured = sorted({depth for reranked in evaluation.rerankers for depth in reranked.by_depth})
+    if measured:
+        _set_depth_axis(axes, measured)
     means = [mean for reranked in evaluation.rerankers for mean in reranked.by_depth.values()]
     _set_quality_axis(axes, [before.mean, before.low, before.high, *means])
     depths = {reranked.model: _sufficient_depth(reranked, before.mean) for reranked in evaluation.rerankers}
