@@ -14,6 +14,8 @@ from typing import Any, Literal, Self, get_args
 from rerank_plugins._internal.files import expand, write_atomically
 from rerank_plugins.errors import InvalidInputError
 
+__all__ = ["Calibration", "Method"]
+
 Method = Literal["platt", "isotonic"]
 """A logistic curve of two parameters (Platt), or a non-decreasing curve through knots (isotonic)."""
 

@@ -5,6 +5,21 @@ A message says what was got, what was expected, and what to do next.
 
 from __future__ import annotations
 
+__all__ = [
+    "ClosedError",
+    "DeadlineExceededError",
+    "ExportError",
+    "InvalidInputError",
+    "MissingExtraError",
+    "ModelLoadError",
+    "ModelNotFoundError",
+    "OutOfMemoryError",
+    "OverloadedError",
+    "RerankError",
+    "ScoringError",
+    "TrainingError",
+]
+
 
 class RerankError(Exception):
     """Base class of the errors of rerank-plugins."""

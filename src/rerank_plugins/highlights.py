@@ -14,6 +14,8 @@ from rerank_plugins.errors import InvalidInputError, MissingExtraError
 from rerank_plugins.results import Highlight, RankedResult, rank
 from rerank_plugins.scorers.base import Pair, ScoredPair
 
+__all__ = ["highlight_as_dict", "sentence_spans"]
+
 _log = logging.getLogger("rerank_plugins.runtime")
 
 MAX_CHARACTERS = 400

@@ -24,6 +24,8 @@ except ImportError as exc:
 
 from rerank_plugins._internal.fields import MODEL_CONFIG, CallFields, ScoreThreshold, TopN, check_each
 
+__all__ = ["RETRIEVAL_SCORE", "RerankPostprocessor"]
+
 RETRIEVAL_SCORE = "retrieval_score"
 """Metadata key of ``keep_retrieval_score``, the one LlamaIndex's own rerankers use."""
 

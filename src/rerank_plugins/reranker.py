@@ -27,6 +27,8 @@ from rerank_plugins.scorers.base import Pair, Scale, ScoredPair, Scorer
 from rerank_plugins.scorers.scoring_call import ScoringCall
 from rerank_plugins.stats import Counts, Stats
 
+__all__ = ["OnError", "Reranker"]
+
 OnError = Literal["raise", "keep_order"]
 """What a call does when scoring fails: raise, or return the documents in retrieval order."""
 

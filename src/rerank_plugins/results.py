@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from rerank_plugins.scorers.base import ScoredPair
 
+__all__ = ["Highlight", "RankedResult", "rank", "sigmoid"]
+
 
 @dataclass(frozen=True, slots=True)
 class Highlight:

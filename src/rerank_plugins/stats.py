@@ -8,6 +8,8 @@ from typing import Any
 
 from rerank_plugins._internal.fork import make_lock
 
+__all__ = ["Stats"]
+
 
 @dataclass(frozen=True, slots=True)
 class Stats:

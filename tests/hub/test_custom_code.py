@@ -13,7 +13,7 @@ import pytest
 from folder_hub import link_into_cache, serving
 from rerank_plugins import ModelLoadError, Pair, load_reranker
 from rerank_plugins.backends import choose_engine, load_engine
-from rerank_plugins.backends.fingerprint import fingerprint_model
+from rerank_plugins.backends.load import fingerprint_model
 from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
 
 LoadScorer = Callable[[Path, str], CrossEncoderScorer]

@@ -14,7 +14,7 @@ import pytest
 from folder_hub import files_of, link_into_cache, serving
 from rerank_plugins import ModelLoadError, ModelNotFoundError, Pair, load_reranker
 from rerank_plugins.backends import load_engine
-from rerank_plugins.backends.fingerprint import fingerprint_model
+from rerank_plugins.backends.load import fingerprint_model
 from rerank_plugins.hub import find_model
 from rerank_plugins.hub.folder import ONNX_FILE, list_missing_files
 from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer

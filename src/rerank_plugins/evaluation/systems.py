@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rerank_plugins.backends.fingerprint import fingerprint_model
+from rerank_plugins.backends.load import fingerprint_model
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.hub.lookup import find_model
 from rerank_plugins.loading import LoadedReranker, load_reranker

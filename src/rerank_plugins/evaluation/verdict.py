@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from rerank_plugins.evaluation.results import Interval
 
@@ -17,20 +17,34 @@ def outcome(difference: Interval, p_value: float) -> Literal["better", "worse", 
     return "worse" if p_value < SIGNIFICANT and difference.high < 0 else "open"
 
 
-def verdict(difference: Interval, p_value: float, *, better: int, worse: int, queries: int) -> str:
-    """The `outcome` in one paragraph, with its evidence and, if reranking hurts, what to do."""
+class Wording(NamedTuple):
+    """What a verdict calls its three outcomes, and its advice after the worse one."""
+
+    better: str = "Reranking helps"
+    worse: str = "Reranking hurts"
+    open: str = "Whether reranking helps"
+    advice: str = "try another, rerank fewer candidates, or leave reranking out"
+
+
+_RERANKING = Wording()
+
+
+def verdict(
+    difference: Interval, p_value: float, *, better: int, worse: int, queries: int, wording: Wording = _RERANKING
+) -> str:
+    """The `outcome` in one paragraph, with its evidence and, if it is worse, what to do."""
     counts = f"{better} {'query' if better == 1 else 'queries'} got better, {worse} worse, of {queries}."
     evidence = f"(95 % interval {difference.low:+.3f} to {difference.high:+.3f}, {format_p_value(p_value)})"
     result = outcome(difference, p_value)
     if result == "better":
-        return f"Reranking helps: nDCG@10 rises by {difference.mean:.3f} {evidence}. {counts}"
+        return f"{wording.better}: nDCG@10 rises by {difference.mean:.3f} {evidence}. {counts}"
     if result == "worse":
         return (
-            f"Reranking hurts: nDCG@10 falls by {-difference.mean:.3f} {evidence}. {counts} Do not use this model "
-            f"here: try another, rerank fewer candidates, or leave reranking out."
+            f"{wording.worse}: nDCG@10 falls by {-difference.mean:.3f} {evidence}. {counts} Do not use this model "
+            f"here: {wording.advice}."
         )
     return (
-        f"Whether reranking helps cannot be told from {queries} {'query' if queries == 1 else 'queries'}: nDCG@10 "
+        f"{wording.open} cannot be told from {queries} {'query' if queries == 1 else 'queries'}: nDCG@10 "
         f"changes by {difference.mean:+.3f} {evidence}. {counts} More judged queries would narrow the interval."
     )
 

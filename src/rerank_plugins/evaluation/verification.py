@@ -15,18 +15,7 @@ from rerank_plugins.reranker import Reranker
 from rerank_plugins.results import rank, sigmoid
 from rerank_plugins.scorers.base import Scale
 
-__all__ = [
-    "PUBLISHED",
-    "TOLERANCE",
-    "Comparison",
-    "Computed",
-    "OrderComparison",
-    "PublishedScore",
-    "Verification",
-    "explain",
-    "published_name",
-    "verify",
-]
+__all__ = ["Verification", "verify"]
 
 Computed = Literal["fp32", "fp16", "bf16", "int8"]
 """The precisions of scores, from the finest to the coarsest."""

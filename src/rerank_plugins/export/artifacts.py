@@ -13,8 +13,6 @@ from rerank_plugins.errors import ExportError, InvalidInputError
 from rerank_plugins.hub.cache_dirs import lock_path
 from rerank_plugins.hub.folder import OPENVINO_FILE, TORCH_FILES
 
-__all__ = ["check_free_space", "copy_config", "lock_target", "publish", "scratch_folder"]
-
 _log = logging.getLogger("rerank_plugins")
 _SCRATCH = ".exporting-"
 _IDENTITY = ("config.json", "tokenizer.json")

@@ -18,8 +18,6 @@ from rerank_plugins.retrieval.beir import Collection, example_collection, read_c
 from rerank_plugins.scorers.base import Pair
 from rerank_plugins.tokenization.pair_encoder import PairEncoder
 
-__all__ = ["CalibrationData", "ComparisonQuery", "read_calibration_data"]
-
 CALIBRATION_PAIRS = 128
 """Pairs that the ranges of the activations are taken from."""
 

@@ -35,8 +35,6 @@ from rerank_plugins.retrieval.beir import Collection
 from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
 from rerank_plugins.tokenization.pair_encoder import PairEncoder
 
-__all__ = ["Export", "ExportPrecision", "export_model"]
-
 ExportPrecision = Literal["fp32", "bf16", "int8"]
 """The precisions that a model can be exported in."""
 

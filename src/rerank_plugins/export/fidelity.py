@@ -9,8 +9,6 @@ from typing import Any
 
 from rerank_plugins.export.calibration_data import ComparisonQuery
 
-__all__ = ["compare"]
-
 MIN_TAU = 0.9
 """Lowest mean Kendall's tau between the model's and the export's order. Chosen, not measured."""
 

@@ -38,7 +38,6 @@ _IGNORED_LAYERS = [
 ]
 _IGNORED_TYPES = ["Gather"]
 
-__all__ = ["RECIPE", "import_nncf", "quantize"]
 
 RECIPE = "ptq-transformer, symmetric activations, SmoothQuant 0.85; head, last first token, embeddings not in int8"
 """A description of `quantize` in the report; an export of another recipe is made again."""

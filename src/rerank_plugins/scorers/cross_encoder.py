@@ -11,8 +11,7 @@ from rerank_plugins._internal.deadline import Deadline
 from rerank_plugins._internal.loading_options import MAX_QUEUED_PAIRS, LoadingOptions
 from rerank_plugins._internal.validation import check_pairs
 from rerank_plugins.backends.base import Engine
-from rerank_plugins.backends.fingerprint import fingerprint_model
-from rerank_plugins.backends.load import load_engine
+from rerank_plugins.backends.load import fingerprint_model, load_engine
 from rerank_plugins.hub.config import check_cross_encoder, find_pad_token_id, read_max_input_length
 from rerank_plugins.inference.request import ScoringRequest
 from rerank_plugins.inference.scheduler import Scheduler
@@ -21,6 +20,8 @@ from rerank_plugins.inference.worker import BatchWorker
 from rerank_plugins.scorers.base import Pair, Scale, ScoredPair
 from rerank_plugins.stats import Counts
 from rerank_plugins.tokenization.pair_encoder import PairEncoder
+
+__all__ = ["CrossEncoderScorer"]
 
 
 class CrossEncoderScorer:

@@ -23,6 +23,8 @@ from rerank_plugins.scorers.base import Pair
 from rerank_plugins.tokenization.settings import TokenizerSettings, read_tokenizer_settings
 from rerank_plugins.tokenization.templates import read_template
 
+__all__ = ["EncodedPair", "PairEncoder"]
+
 # Share of a window that the next one repeats, so that a sentence on the border is read whole. Chosen, not measured.
 _WINDOW_OVERLAP = 0.25
 

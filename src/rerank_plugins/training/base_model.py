@@ -29,8 +29,6 @@ from rerank_plugins.hub.config import (
 from rerank_plugins.hub.folder import TORCH_FILES, has_torch_weights
 from rerank_plugins.hub.lookup import find_model
 
-__all__ = ["BaseModel", "Hardware", "choose_hardware", "find_base_folder", "load_base_model", "set_threads"]
-
 # A tokenizer's files are copied as they are: writing them anew changes the model_max_length in them.
 _TOKENIZER_FILES = (
     "tokenizer.json",

@@ -28,8 +28,6 @@ from rerank_plugins.training.checkpoints import Checkpoints
 from rerank_plugins.training.config import TrainingConfig
 from rerank_plugins.training.results import CurvePoint
 
-__all__ = ["EvaluationCallback", "LearningCurve"]
-
 _NDCG = "nDCG@10"
 _EVALUATION_BATCH_SIZE = 32
 

@@ -12,8 +12,6 @@ from pathlib import Path
 from rerank_plugins.hub.weights import hash_file
 from rerank_plugins.training.workspace import write_json
 
-__all__ = ["BestModel", "Checkpoints"]
-
 _log = logging.getLogger("rerank_plugins")
 
 DIGESTS_FILE = "digests.json"

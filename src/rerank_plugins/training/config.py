@@ -11,8 +11,6 @@ from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.reranker import Reranker
 from rerank_plugins.retrieval.embedder import BUNDLED_EMBEDDER
 
-__all__ = ["TrainingConfig"]
-
 
 @dataclass(frozen=True, slots=True)
 class TrainingConfig:

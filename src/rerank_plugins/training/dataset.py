@@ -26,8 +26,6 @@ from rerank_plugins.training.splits import (
     relevant_keys,
 )
 
-__all__ = ["TrainingDataset", "TrainingExamples", "TrainingList", "TrainingQuery", "build_dataset", "sample_lists"]
-
 TeacherLogits = dict[str, dict[str, float]]
 """query id → passage id → the teacher's logit."""
 

@@ -18,8 +18,6 @@ from rerank_plugins.evaluation.systems import System
 from rerank_plugins.retrieval.beir import Collection
 from rerank_plugins.training.dataset import TeacherLogits, TrainingList
 
-__all__ = ["compute_teacher_logits"]
-
 MIN_PROBABILITY = 1e-6
 """Probabilities of a teacher are clipped this far from 0 and 1, which is a logit of 14."""
 

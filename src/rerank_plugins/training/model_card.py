@@ -13,8 +13,6 @@ from rerank_plugins.hub.fidelity_report import describe_shortfall
 from rerank_plugins.training.results import Training
 from rerank_plugins.training.verdicts import display_name
 
-__all__ = ["render_model_card", "write_model_card"]
-
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 

@@ -8,8 +8,6 @@ from typing import Any
 
 from rerank_plugins.evaluation.results import Evaluation, Interval
 
-__all__ = ["Change", "CurvePoint", "Training", "TrainingData"]
-
 
 @dataclass(frozen=True, slots=True)
 class TrainingData:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,9 +20,12 @@ from rerank_plugins.evaluation.candidates import find_candidates, progress_bar
 from rerank_plugins.evaluation.results import Evaluation
 from rerank_plugins.evaluation.run import evaluate
 from rerank_plugins.evaluation.systems import label_of, load_systems
+from rerank_plugins.export import Export, export_model
+from rerank_plugins.export.calibration_data import CALIBRATION_PAIRS
 from rerank_plugins.hub.lookup import find_model
 from rerank_plugins.hub.weights import count_fp32_bytes, fingerprint_weights, hash_file
 from rerank_plugins.reranker import Reranker
+from rerank_plugins.retrieval.beir import Collection
 from rerank_plugins.retrieval.first_stage import FirstStage
 from rerank_plugins.training.base_model import choose_hardware, find_base_folder, load_base_model, set_threads
 from rerank_plugins.training.callbacks import EvaluationCallback, LearningCurve
@@ -37,7 +41,6 @@ from rerank_plugins.training.dataset import (
     sample_lists,
 )
 from rerank_plugins.training.distillation import compute_teacher_logits
-from rerank_plugins.training.int8 import export_int8
 from rerank_plugins.training.model_card import write_model_card
 from rerank_plugins.training.results import Training
 from rerank_plugins.training.splits import DataSplits, split_queries
@@ -55,9 +58,8 @@ from rerank_plugins.training.workspace import (
     write_outcome,
 )
 
-__all__ = ["TrainingRun", "train_reranker"]
-
 # Two checkpoints of weights and two moments each, the best model, and the one that replaces it.
+_COMPARED_QUERIES = 40
 _COPIES = 8
 
 
@@ -138,7 +140,7 @@ class TrainingRun:
     def finish(self, dataset: TrainingDataset, stage: FirstStage, outcome: TrainingOutcome) -> Training:
         """Export the model to int8, evaluate it, and write its model card."""
         config, base, output = self.config, str(self.config.base), str(self.output)
-        exported = export_int8(self.output, dataset, config.seed, progress=config.progress)
+        exported = _export_int8(self.output, dataset, config.seed, progress=config.progress)
         evaluation = self._evaluate(stage, outcome)
         points = self.curve.points
         training = Training(
@@ -280,3 +282,18 @@ def _describe_plan(callback: EvaluationCallback, dataset: TrainingDataset) -> st
         f"{config.list_size}, {callback.hardware.description}; checkpoints every "
         f"{config.minutes_between_checkpoints:g} minutes in {callback.checkpoints.folder}."
     )
+
+
+def _export_int8(output: Path, dataset: TrainingDataset, seed: int, *, progress: bool) -> Export:
+    """Export the model in ``output``; the calibration data holds no test query."""
+    judged = [query for query in dataset.queries if query.relevant] or dataset.queries
+    size = min(len(judged), CALIBRATION_PAIRS + _COMPARED_QUERIES)
+    sample = random.Random(seed).sample(judged, size)  # noqa: S311 - a sample, no secret
+    passages = dict.fromkeys(passage for query in sample for passage in (*query.relevant, *query.others))
+    collection = Collection(
+        dataset.collection.name,
+        passages={passage: dataset.collection.passages[passage] for passage in passages},
+        queries={query.id: dataset.collection.queries[query.id] for query in sample},
+        qrels={query.id: dict.fromkeys(query.relevant, 1) for query in sample if query.relevant},
+    )
+    return export_model(output, "int8", calibration_data=collection, max_queries=_COMPARED_QUERIES, progress=progress)

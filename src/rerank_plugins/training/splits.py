@@ -18,8 +18,6 @@ from rerank_plugins.retrieval.beir import Collection, read_collection, read_qrel
 from rerank_plugins.training.config import TrainingConfig
 from rerank_plugins.training.results import TrainingData
 
-__all__ = ["DataSplits", "split_queries"]
-
 MIN_TRAINING_QUERIES = 50
 """Chosen, not measured: from fewer a model learns these queries, not what they have in common."""
 

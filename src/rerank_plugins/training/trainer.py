@@ -23,8 +23,6 @@ from rerank_plugins.training.callbacks import EvaluationCallback
 from rerank_plugins.training.checkpoints import step_of
 from rerank_plugins.training.dataset import TrainingExamples
 
-__all__ = ["choose_evaluation_steps", "train_model"]
-
 MAX_EVALUATIONS = 10
 """Evaluations of the development queries, besides the one before training."""
 

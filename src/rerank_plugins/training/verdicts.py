@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from rerank_plugins._internal.files import expand
 from rerank_plugins.evaluation.results import METRICS, Evaluation
 from rerank_plugins.evaluation.significance import interval, p_value
-from rerank_plugins.evaluation.verdict import SIGNIFICANT, format_p_value
+from rerank_plugins.evaluation.verdict import Wording, verdict
 from rerank_plugins.training.results import Change, CurvePoint
-
-__all__ = ["compare_with_base", "describe_development", "display_name"]
 
 _NDCG = METRICS[0]
 
@@ -29,21 +27,14 @@ def compare_with_base(evaluation: Evaluation, trained: str, base: str | None, se
     label = evaluation.first_stage if base is None else display_name(base)
     mean, p = interval(differences, seed), p_value(differences, seed)
     better, worse = sum(one > 0 for one in differences), sum(one < 0 for one in differences)
-    statistics = f"(95 % interval {mean.low:+.3f} to {mean.high:+.3f}, {format_p_value(p)})"
-    counts = f"{better} {'query' if better == 1 else 'queries'} got better, {worse} worse, of {len(differences)}."
-    if mean.low > 0 and p < SIGNIFICANT:
-        verdict = f"Better than {label}: nDCG@10 rises by {mean.mean:.3f} {statistics}. {counts}"
-    elif mean.high < 0 and p < SIGNIFICANT:
-        verdict = (
-            f"Worse than {label}: nDCG@10 falls by {-mean.mean:.3f} {statistics}. {counts} Do not use this model here. "
-            f"More queries, another base, or a lower learning rate may help."
-        )
-    else:
-        verdict = (
-            f"Whether it is better than {label} cannot be told from {len(differences)} queries: nDCG@10 changes by "
-            f"{mean.mean:+.3f} {statistics}. {counts} More judged queries would narrow the interval."
-        )
-    return Change(label, mean, p, better, worse, verdict)
+    wording = Wording(
+        f"Better than {label}",
+        f"Worse than {label}",
+        f"Whether it is better than {label}",
+        "more queries, another base, or a lower learning rate may help",
+    )
+    words = verdict(mean, p, better=better, worse=worse, queries=len(differences), wording=wording)
+    return Change(label, mean, p, better, worse, words)
 
 
 def describe_development(curve: Sequence[CurvePoint], best_step: int, queries: int) -> str:

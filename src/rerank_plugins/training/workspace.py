@@ -17,8 +17,6 @@ from rerank_plugins.hub.cache_dirs import lock_path
 from rerank_plugins.hub.weights import hash_file
 from rerank_plugins.retrieval.first_stage import FirstStage
 
-__all__ = ["TrainingOutcome", "open_work_folder"]
-
 _OPTIONS_FILE, _OUTCOME_FILE, _CANDIDATES_FILE = "options.json", "outcome.json", "candidates.jsonl"
 
 
