@@ -32,7 +32,8 @@ export_model(sys.argv[1], "int8", max_queries=4)
     "code",
     [
         pytest.param(f"import rerank_plugins, openvino\n{RANK}", id="openvino imported by the user"),
-        pytest.param(RANK + EXPORT, id="load, convert and export"),
+        pytest.param(RANK, id="load and rank"),
+        pytest.param(RANK + EXPORT, id="load, convert and export", marks=pytest.mark.slow),  # 16 s
         pytest.param(f"import rerank_plugins, nncf\n{EXPORT}", id="nncf imported by the user", marks=pytest.mark.slow),
     ],
 )
