@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import copy
+from dataclasses import FrozenInstanceError
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from rerank_plugins import InvalidInputError, ModelNotFoundError, RerankError, load_reranker
+from rerank_plugins import InvalidInputError, LoadingOptions, ModelNotFoundError, RerankError, load_reranker
 
 
 @pytest.mark.parametrize(
@@ -16,7 +19,7 @@ from rerank_plugins import InvalidInputError, ModelNotFoundError, RerankError, l
         ({"top_k": 3}, r"top_n to rerank"),
         ({"trust_remote_code": True}, "never run"),
         ({"cache_dir": "x"}, "Use cache_folder"),
-        ({"nonsense": 1}, r"no option 'nonsense'.*help\(load_reranker\)"),
+        ({"nonsense": 1}, r"no option 'nonsense'.*It has model, engine"),
         ({"engine": "onnx"}, "engine must be one of"),
         ({"precision": "fp8"}, "precision must be one of"),
         ({"max_length": 0}, "max_length must be a whole number of at least 1"),
@@ -42,3 +45,24 @@ def test_a_device_of_torch_is_a_device() -> None:
     """Its name is taken, as everywhere in torch."""
     with load_reranker("rerank-mini-en", device=torch.device("cpu")) as reranker:  # type: ignore[arg-type]
         assert reranker.score(("a", "b"))
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    """They are held as Python's, which dumps can write."""
+    options = LoadingOptions("rerank-mini-en", max_length=np.int64(64), max_query_share=np.float32(0.25))  # type: ignore[arg-type]
+    assert (type(options.max_length), options.max_query_share) == (int, 0.25)
+
+
+def test_options_cannot_be_changed_or_deleted() -> None:
+    """Rerankers are shared by them."""
+    options = LoadingOptions("rerank-mini-en")
+    with pytest.raises(FrozenInstanceError):
+        options.threads = 2
+    with pytest.raises(FrozenInstanceError):
+        del options.threads
+
+
+def test_a_copy_of_a_loaded_reranker_is_itself() -> None:
+    """Its model, queue and counters are shared, not loaded again."""
+    with load_reranker("rerank-mini-en") as reranker:
+        assert copy.copy(reranker) is copy.deepcopy(reranker) is reranker

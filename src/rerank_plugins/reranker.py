@@ -71,6 +71,10 @@ class Reranker:
         # Imported now: a child that is forked while another thread imports would wait for that import for ever.
         get_instruments()
 
+    def __copy__(self) -> Reranker:
+        """The reranker itself: its model, queue and counters are shared."""
+        return self
+
     def __deepcopy__(self, memo: dict[int, object]) -> Reranker:
         """The reranker itself: a model is never copied."""
         return self

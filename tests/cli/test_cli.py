@@ -249,3 +249,10 @@ def test_models_and_doctor_pass_over_what_is_damaged_or_no_reranker(tmp_path: Pa
         assert "rerank-mini-en" in done.stdout
         assert "damaged" not in done.stdout
         assert "llm" not in done.stdout
+
+
+def test_an_empty_path_is_not_the_working_folder(here: Here) -> None:
+    """As a shell gives it for a variable that is not set: an error, and nothing is written."""
+    done = here("rank", QUERY, "--documents", "-", *MODEL, "--score-cache", "10", "--score-cache-folder", "", given="a")
+    assert done.returncode == 2
+    assert "score_cache_folder must be a string or a Path, not blank" in done.stderr

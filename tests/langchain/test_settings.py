@@ -58,7 +58,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"engine": "onnx"}, "'auto', 'torch' or 'openvino'"),
     ({"precision": "half"}, "'fp32'"),
     ({"max_length": 0}, "max_length must be a whole number of at least 1"),
-    ({"max_query_share": 1.0}, "max_query_share must lie between 0 and 1"),
+    ({"max_query_share": 1.0}, "max_query_share must be a number greater than 0 and less than 1"),
     ({"model": " "}, "model must be a string or a Path, not blank"),
     ({"reranker": "rerank-mini-en"}, "Name a model with model="),
     ({"reranker": 7}, "must have a method score"),

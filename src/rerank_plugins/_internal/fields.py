@@ -128,8 +128,8 @@ class ModelFields(_LoadingFields):
         if not isinstance(fields, dict):
             return fields
         fields = without_removed(fields)
-        names = {*cls.model_fields, *(field.alias for field in cls.model_fields.values())}
-        refuse_unknown({name: value for name, value in fields.items() if name not in names}, cls.__name__, HINTS)
+        names = [*cls.model_fields, *(field.alias for field in cls.model_fields.values() if field.alias)]
+        refuse_unknown(fields, names, cls.__name__, HINTS)
         return fields
 
     @model_validator(mode="after")

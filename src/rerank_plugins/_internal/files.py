@@ -19,7 +19,12 @@ _ONE_DAY = 24 * 3600
 
 
 def expand(path: str | Path) -> Path:
-    """``path`` with its leading ``~`` or ``~user`` replaced; `InvalidInputError` if that home folder is not known."""
+    """``path`` with its leading ``~`` or ``~user`` replaced.
+
+    `InvalidInputError` if it is blank, or if that home folder is not known.
+    """
+    if not str(path).strip():
+        raise InvalidInputError(f"A path is blank, got {path!r}. Give a file or a folder, or leave the option out.")
     try:
         return Path(path).expanduser()
     except RuntimeError as exc:

@@ -73,13 +73,13 @@ class LoadingOptions:
         LongDocuments,
         '``"truncate"``: what is longer than ``max_length`` is cut, and ``truncated`` says so. ``"windows"``: such a '
         "document is read in overlapping windows of ``max_length``, each beside the query, and gets the score of its "
-        "best window. It costs as much as so many documents.",
+        "best window. Each window costs as much as one document.",
     ] = "truncate"
     max_windows: Annotated[
         int,
         AtLeast(1, "windows"),
-        "Most windows of a document: 16 of 1,024 tokens read about 12,000. What comes after them is not read, and "
-        "``truncated`` says so.",
+        'With ``long_documents="windows"``: most windows of a document. 16 of 1,024 tokens read about 12,000. The rest '
+        "is not read, and ``truncated`` says so.",
     ] = 16
     max_queued_pairs: Annotated[
         int,
@@ -91,9 +91,9 @@ class LoadingOptions:
     score_cache: Annotated[
         int,
         AtLeast(0, "scores, 0 for none"),
-        "How many scores to cache for when the same pair comes again, 0 for none; the least recently used goes first. "
-        "They belong to the contents of the model's files, which are read for it, and to engine, precision, "
-        "``max_length`` and ``max_query_share``. Digests are stored and no texts.",
+        "How many scores to cache for when the same pair comes again, 0 for none; the least recently used is dropped "
+        "first. A score is reused only with the same model files, which are read for it, engine, precision, "
+        "``max_length`` and ``max_query_share``. Only hashes of the texts are stored.",
     ] = 0
     score_cache_folder: Annotated[
         str | Path | None,
@@ -103,8 +103,8 @@ class LoadingOptions:
     calibration: Annotated[
         str | Path | None,
         "A file that ``rerank-plugins calibrate`` wrote for this model: scores of results are then probabilities of "
-        "relevance. One that was fitted with a model of another name is used, with a warning in the log: folders are "
-        "renamed, and nothing else tells models apart.",
+        "relevance. If the model's name differs from the one it was fitted with, it is still used, and a warning is "
+        "logged.",
     ] = None
     revision: Annotated[
         str | None,
@@ -116,8 +116,8 @@ class LoadingOptions:
     local_files_only: Annotated[bool, "Never ask the hub."] = False
 
     def __post_init__(self) -> None:
-        if self.device is not None:
-            object.__setattr__(self, "device", str(self.device))  # a torch.device too
+        if hasattr(self.device, "type") and hasattr(self.device, "index"):  # a torch.device
+            object.__setattr__(self, "device", str(self.device))
         check_options(self)
         if self.score_cache_folder is not None and not self.score_cache:
             raise InvalidInputError(
@@ -144,6 +144,9 @@ class LoadingOptions:
             if hasattr(self, name):
                 raise dataclasses.FrozenInstanceError(f"cannot assign to field {name!r}")
             object.__setattr__(self, name, value)
+
+        def __delattr__(self, name: str) -> None:
+            raise dataclasses.FrozenInstanceError(f"cannot delete field {name!r}")
 
 
 SOURCE_OPTIONS = ("revision", "cache_folder", "local_files_only")

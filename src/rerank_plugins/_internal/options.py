@@ -12,8 +12,10 @@ import functools
 import inspect
 import re
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
+from numbers import Number
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -54,8 +56,10 @@ class Between:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         inside = number and (self.low < value < self.high or (self.inclusive and value in (self.low, self.high)))  # type: ignore[operator]
         if not inside:
-            ends = "" if self.inclusive else ", and be neither"
-            raise InvalidInputError(f"{name} must lie between {self.low:g} and {self.high:g}{ends}; got {value!r}.")
+            ends = ("at least", "at most") if self.inclusive else ("greater than", "less than")
+            raise InvalidInputError(
+                f"{name} must be a number {ends[0]} {self.low:g} and {ends[1]} {self.high:g}, got {value!r}."
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +123,17 @@ def options_of(cls: Any) -> dict[str, Option]:
 
 
 def check_options(options: Any) -> None:
-    """For ``__post_init__``: hold paths as strings, and raise `InvalidInputError` for a value out of its range."""
+    """For ``__post_init__``: hold paths as strings and numpy's numbers as Python's, and check every range.
+
+    Raises:
+        InvalidInputError: A value is of another type or out of its range.
+    """
     declared: Any = type(options)
     for name, option in options_of(declared).items():
-        value = getattr(options, name)
-        if option.is_path and isinstance(value, Path):
-            value = str(value)
+        given = getattr(options, name)
+        value = given.item() if isinstance(given, Number) and hasattr(given, "item") else given
+        value = str(value) if option.is_path and isinstance(value, Path) else value
+        if value is not given:
             object.__setattr__(options, name, value)
         option.check(value)
 
@@ -147,11 +156,16 @@ def takes_options(
     def decorate(function: Callable[..., T]) -> Callable[P, T]:
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> T:
-            refuse_unknown({name: kwargs[name] for name in kwargs if name not in options}, function.__name__, hints)
+            refuse_unknown(kwargs, options, function.__name__, hints)
+            try:
+                signature.bind(*args, **kwargs)
+            except TypeError as exc:  # declared() would name the class
+                raise TypeError(f"{function.__name__}(): {exc}") from None
             return function(declared(*args, **kwargs))
 
         returns = get_type_hints(function).get("return", inspect.Signature.empty)
-        call.__signature__ = inspect.Signature(parameters, return_annotation=returns)  # type: ignore[attr-defined]
+        signature = inspect.Signature(parameters, return_annotation=returns)
+        call.__signature__ = signature  # type: ignore[attr-defined]
         call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters} | {"return": returns}
         call.__doc__ = inspect.cleandoc(function.__doc__ or "").replace("{options}", _describe(options))
         return call
@@ -168,10 +182,19 @@ def _describe(options: Mapping[str, Option]) -> str:
     return "\n".join(["Args:", *lines])
 
 
-def refuse_unknown(options: Mapping[str, object], taker: str, hints: Mapping[str, str]) -> None:
-    """Raise `InvalidInputError` for the first option, with what ``taker`` has instead of it."""
-    for name, value in options.items():
-        hint = hints.get(name, f"See help({taker}) for the options there are.")
+def refuse_unknown(given: Mapping[str, object], known: Iterable[str], taker: str, hints: Mapping[str, str]) -> None:
+    """Raise `InvalidInputError` for the first option that is not ``known``, with what ``taker`` has instead of it."""
+    known = list(known)
+    for name in given:
+        if name in known:
+            continue
+        similar = get_close_matches(name, known, n=1)
+        hint = f"Did you mean {similar[0]}?" if similar else f"It has {', '.join(known)}."
         secret = any(word in name.lower() for word in ("key", "token", "secret", "password"))
-        got = "" if secret else f" (got {name}={value!r})"
-        raise InvalidInputError(f"{taker} has no option {name!r}{got}. {hint}")
+        got = "" if secret else f" (got {name}={shorten(repr(given[name]))})"
+        raise InvalidInputError(f"{taker} has no option {name!r}{got}. {hints.get(name, hint)}")
+
+
+def shorten(text: str) -> str:
+    """At most 80 characters of a text, for messages."""
+    return text if len(text) <= 80 else f"{text[:79]}…"

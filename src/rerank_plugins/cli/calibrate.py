@@ -29,18 +29,18 @@ def calibrate(  # noqa: PLR0913 - one parameter an option
         Literal["auto", "platt", "isotonic"], typer.Option(help="auto cross-validates both, from 1,000 pairs on.")
     ] = "auto",
     embedder: Annotated[
-        str, typer.Option(help="The first stage; or a sentence-transformers model.")
+        str, typer.Option(help="First-stage embedder: embed-static-en or a sentence-transformers model.")
     ] = BUNDLED_EMBEDDER,
     run_file: Annotated[
-        Path | None, typer.Option(help="A TREC run file of your retriever, instead of --embedder.")
+        str | None, typer.Option(help="A TREC run file of your retriever, instead of --embedder.")
     ] = None,
     fetch_k: Annotated[int, typer.Option(help="Candidates a query.")] = 50,
     split: Annotated[str | None, typer.Option(help="qrels/SPLIT.tsv; the first there is of test, dev, train.")] = None,
-    max_queries: Annotated[int | None, typer.Option(help="The size of a random sample; all without it.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the sample, and of the half that is held out.")] = 0,
-    output_file: Annotated[Path, typer.Option(help="The file to write; an existing one is replaced.")] = Path(
-        "calibration.json"
-    ),
+    max_queries: Annotated[int | None, typer.Option(help="The size of a random sample; by default all.")] = None,
+    seed: Annotated[int, typer.Option(help="Random seed of the sample and of the half that is held out.")] = 0,
+    output_file: Annotated[
+        str, typer.Option(help="The file to write; an existing one is replaced.")
+    ] = "calibration.json",
     *,
     json_output: Annotated[bool, typer.Option("--json", help="Print all numbers as one JSON object.")] = False,
     loading: dict[str, Any],
@@ -48,9 +48,9 @@ def calibrate(  # noqa: PLR0913 - one parameter an option
     """Fit scores to judged queries, so that they are probabilities of relevance, and measure it on other queries."""
     from rerank_plugins.evaluation.calibration.run import calibrate as run_calibration
 
-    output_file = expand(output_file)
+    place = expand(output_file)
     # Before scoring, which may take an hour.
-    check_output_file(output_file, "--output-file")
+    check_output_file(place, "--output-file")
     result = run_calibration(
         folder,
         model,
@@ -64,12 +64,12 @@ def calibrate(  # noqa: PLR0913 - one parameter an option
         progress=sys.stderr.isatty(),
         **loading,
     )
-    result.calibration.write(output_file)
+    result.calibration.write(place)
     if json_output:
-        report = json.dumps({"file": str(output_file), **asdict(result)})
+        report = json.dumps({"file": str(place), **asdict(result)})
         print(report)  # noqa: T201 - the result goes to standard output as it is
         return
-    _show(Console(soft_wrap=True, highlight=False), result, output_file)
+    _show(Console(soft_wrap=True, highlight=False), result, place)
 
 
 def _show(console: Console, result: CalibrationResult, output_file: Path) -> None:

@@ -34,19 +34,19 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
         typer.Option(help=f"A folder, rerank-mini-en, or a name on the hub; several are compared. [{DEFAULT_MODEL}]"),
     ] = None,
     embedder: Annotated[
-        str, typer.Option(help="The first stage; or a sentence-transformers model.")
+        str, typer.Option(help="First-stage embedder: embed-static-en or a sentence-transformers model.")
     ] = BUNDLED_EMBEDDER,
     run_file: Annotated[
-        Path | None, typer.Option(help="A TREC run file of your retriever, instead of --embedder.")
+        str | None, typer.Option(help="A TREC run file of your retriever, instead of --embedder.")
     ] = None,
     fetch_k: Annotated[int, typer.Option(help="Candidates a query.")] = 50,
     split: Annotated[str | None, typer.Option(help="qrels/SPLIT.tsv; the first there is of test, dev, train.")] = None,
-    max_queries: Annotated[int | None, typer.Option(help="The size of a random sample; all without it.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the sample, the intervals and the test.")] = 0,
+    max_queries: Annotated[int | None, typer.Option(help="The size of a random sample; by default all.")] = None,
+    seed: Annotated[int, typer.Option(help="Random seed of the sample, the intervals and the test.")] = 0,
     work_folder: Annotated[
-        Path | None, typer.Option(help="Write scores here as they are computed, to continue after a stop.")
+        str | None, typer.Option(help="Write scores here as they are computed, to continue after a stop.")
     ] = None,
-    report: Annotated[Path | None, typer.Option(help="Write a report as one HTML file.")] = None,
+    report: Annotated[str | None, typer.Option(help="Write a report as one HTML file.")] = None,
     *,
     json_output: Annotated[bool, typer.Option("--json", help="Print all numbers as one JSON object.")] = False,
     loading: dict[str, Any],

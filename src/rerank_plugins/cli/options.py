@@ -6,7 +6,6 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any
 
@@ -62,7 +61,7 @@ def _parameter(option: Option, panel: str | None) -> inspect.Parameter:
     if option.is_path:
         # typer knows no unions; the name of a model may be no path.
         optional = NoneType in option.kinds
-        kind = str if not optional else str | None if option.objects else Path | None
+        kind = str | None if optional else str  # not Path: of "" it would make the working folder
     flag = f"--{option.name.replace('_', '-')}"
     text = re.sub("``|`", "", option.help)
     # Named, so that booleans get no --no-... beside them.

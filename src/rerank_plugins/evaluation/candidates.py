@@ -29,8 +29,7 @@ def check_options(
     loading: Mapping[str, object],
 ) -> None:
     """Raise `InvalidInputError` if an option is out of its range, excludes another one or has an old name."""
-    old = {name: value for name, value in loading.items() if name in _RENAMED}
-    refuse_unknown(old, "rerank_plugins.evaluation", _RENAMED)
+    refuse_unknown({name: loading[name] for name in loading if name in _RENAMED}, (), "An evaluation", _RENAMED)
     AtLeast(1, "candidates").check("fetch_k", fetch_k)
     AtLeast(1, "queries").check("max_queries", 1 if max_queries is None else max_queries)
     AtLeast(0, "of random numbers").check("seed", seed)

@@ -113,8 +113,7 @@ def export_model(
     if precision not in get_args(ExportPrecision):
         raise InvalidInputError(f"precision must be one of {', '.join(get_args(ExportPrecision))}; got {precision!r}.")
     AtLeast(1, "queries").check("max_queries", max_queries)
-    unknown = {name: value for name, value in source.items() if name not in SOURCE_OPTIONS}
-    refuse_unknown(unknown, "export_model", _HINTS)
+    refuse_unknown(source, SOURCE_OPTIONS, "export_model", _HINTS)
     options = LoadingOptions(model, **source)
     check_installed("export", "An export", "ir_measures", "nncf", "scipy", "sklearn")
     if precision == "bf16" and not has_bf16():

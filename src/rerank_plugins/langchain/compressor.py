@@ -37,8 +37,7 @@ def is_blank_query(query: Any) -> bool:
     if not isinstance(query, str) or not is_blank(query):
         return False
     _log.warning(
-        "Nothing is retrieved for a blank query, %a: no order of documents would be right. Where an LLM writes the "
-        "queries, leave blank ones out.",
+        "The query is blank, %a, so no documents are returned. If an LLM generates queries, filter out blank ones.",
         query[:40],
     )
     return True
