@@ -10,6 +10,7 @@ from functools import partial
 from typing import NamedTuple
 
 from rerank_plugins.backends.base import Engine
+from rerank_plugins.backends.cpu import release_freed_memory
 from rerank_plugins.errors import OutOfMemoryError, RerankError, ScoringError
 from rerank_plugins.inference.batching import BatchBuilder, pad_rows, round_up
 from rerank_plugins.inference.request import Row, ScoringRequest
@@ -21,6 +22,9 @@ from rerank_plugins.tokenization.pair_encoder import PairEncoder
 # Characters encoded at a time, for each token of the budget: at four a token, eight batches. Fewer would waste padding,
 # more would keep the model waiting.
 _UNIT_CHARACTERS = 32
+
+# Batches between two returns of freed memory to the system.
+_RELEASE_EVERY = 100
 
 # The most characters of a token, on the average of a text. English has four or five.
 _LONGEST_TOKEN = 8
@@ -60,6 +64,7 @@ class BatchWorker:
         self._pad_token_id = pad_token_id
         self._cache = cache
         self._width = partial(round_up, multiple=engine.pad_to_multiple_of, most=longest_row)
+        self._batches = 0
         self._tokens_a_second: float | None = None
         """Padded tokens."""
         # Characters that became so many tokens; at first a guess.
@@ -181,8 +186,12 @@ class BatchWorker:
             pairs += [request.pairs[position] for position in completed]
             scored += completed.values()
         self.pairs += len(pairs)
-        if self._cache is not None:  # last, when no caller waits for it
+        # Last, when no caller waits for it.
+        if self._cache is not None:
             self._cache.put(pairs, scored)
+        self._batches += 1
+        if self._batches % _RELEASE_EVERY == 0:
+            release_freed_memory()
 
 
 def _return_last(parts: list[Part], count: int) -> list[Part]:
