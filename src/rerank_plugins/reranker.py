@@ -234,9 +234,7 @@ class Reranker:
         ranked = await self._order(query, texts, top_n, until, on_error, blocking=blocking)
         kept = cut(ranked, top_n=top_n, score_threshold=score_threshold)
         if highlight_text is not None:
-            kept = [replace(result, document=highlight_text(result)) for result in kept]
-            if until is None or until.left():
-                kept = await self._highlight(query, kept, until, blocking=blocking)
+            kept = await self.highlight_all(query, kept, highlight_text, until, blocking=blocking)
         return Ranking(ranked, kept)
 
     async def _order(
@@ -279,10 +277,19 @@ class Reranker:
                 _log.warning("%d of %d documents had no score at the deadline.", metrics.unscored, len(texts))
         return order_documents(texts, positions, scored, self.as_score)
 
-    async def _highlight(
-        self, query: str, results: list[RankedResult], deadline: Deadline | None, *, blocking: bool
+    async def highlight_all(
+        self,
+        query: str,
+        results: list[RankedResult],
+        highlight_text: Callable[[RankedResult], str],
+        deadline: Deadline | None,
+        *,
+        blocking: bool,
     ) -> list[RankedResult]:
-        """The results, each with the best sentence of its document; all sentences are scored in one call."""
+        """For `rank_all`: the best sentence of each text, which becomes the ``document``; all scored in one call."""
+        results = [replace(result, document=highlight_text(result)) for result in results]
+        if deadline is not None and not deadline.left():
+            return results
         spans = split_documents(results) if blocking else await on_thread(split_documents, results)
         # Sentences without a score at the deadline cost highlights, and never an error.
         until = None if deadline is None else deadline._replace(partial=True)

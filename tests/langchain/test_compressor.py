@@ -269,6 +269,15 @@ def test_a_subclass_with_its_own_rerank_is_asked() -> None:
     assert (reranker.options["top_n"], reranker.options["on_error"]) == (1, "raise")
 
 
+async def test_highlights_beside_a_rerank_of_ones_own_are_of_the_documents_text() -> None:
+    """Offsets count in page_content, whatever fields were ranked before it; sync and async."""
+    compressor = RerankCompressor(reranker=Logged(ByLength()), rank_fields=("title",), highlight=True, top_n=None)
+    given = [Document("Red is a colour. Apples are a fruit.", metadata={"title": "A title that is ranked too"})]
+    for found in (compressor.compress_documents(given, QUERY), await compressor.acompress_documents(given, QUERY)):
+        mark = found[0].metadata["highlight"]
+        assert given[0].page_content[mark["start"] : mark["end"]] == mark["text"]
+
+
 def test_a_document_whose_text_is_none_is_named() -> None:
     """LangChain does not check what is assigned; the error says what was got and where."""
     given = documents()

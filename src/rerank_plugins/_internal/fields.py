@@ -27,7 +27,7 @@ from pydantic import (
 )
 
 from rerank_plugins._internal.aio import on_thread
-from rerank_plugins._internal.deadline import OnDeadline, check_deadline
+from rerank_plugins._internal.deadline import OnDeadline, check_deadline, deadline_from_now
 from rerank_plugins._internal.loading_options import HINTS, LoadingOptions, without_removed
 from rerank_plugins._internal.options import Option, options_of, refuse_unknown
 from rerank_plugins._internal.validation import check_score_threshold, check_top_n
@@ -255,9 +255,12 @@ class CallFields(ModelFields):
             reranker = self._reranker() if blocking else await on_thread(self._reranker)
         own, how = type(reranker), (self.deadline, self.on_deadline, self.on_error)
         if own.rerank is not Reranker.rerank or own.arerank is not Reranker.arerank:  # a subclass's own way to rank
+            until = deadline_from_now(self.deadline, self.on_deadline)
             options: dict[str, Any] = dict(zip(("deadline", "on_deadline", "on_error"), how, strict=True))
-            options |= {"top_n": top_n, "score_threshold": score_threshold, "highlight": highlight_text is not None}
+            options |= {"top_n": top_n, "score_threshold": score_threshold}
             results = reranker.rerank(query, texts, **options) if blocking else None
             results = await reranker.arerank(query, texts, **options) if results is None else results
+            if highlight_text is not None:  # of the adapter's text, which may be another than the one that was ranked
+                results = await reranker.highlight_all(query, results, highlight_text, until, blocking=blocking)
             return Ranking(results, results)
         return await reranker.rank_all(query, texts, highlight_text, top_n, score_threshold, *how, blocking=blocking)

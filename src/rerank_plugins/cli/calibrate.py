@@ -13,7 +13,16 @@ from rich.console import Console
 from rich.table import Table
 
 from rerank_plugins._internal.files import check_output_file, expand
-from rerank_plugins.cli.options import COMPUTING, PANEL, takes_options
+from rerank_plugins.cli.options import (
+    COMPUTING,
+    PANEL,
+    EmbedderOption,
+    FetchKOption,
+    MaxQueriesOption,
+    RunFileOption,
+    SplitOption,
+    takes_options,
+)
 from rerank_plugins.loading import DEFAULT_MODEL
 from rerank_plugins.retrieval.embedder import BUNDLED_EMBEDDER
 
@@ -28,15 +37,11 @@ def calibrate(  # noqa: PLR0913 - one parameter an option
     method: Annotated[
         Literal["auto", "platt", "isotonic"], typer.Option(help="auto cross-validates both, from 1,000 pairs on.")
     ] = "auto",
-    embedder: Annotated[
-        str, typer.Option(help="First-stage embedder: embed-static-en or a sentence-transformers model.")
-    ] = BUNDLED_EMBEDDER,
-    run_file: Annotated[
-        str | None, typer.Option(help="A TREC run file of your retriever, instead of --embedder.")
-    ] = None,
-    fetch_k: Annotated[int, typer.Option(help="Candidates a query.")] = 50,
-    split: Annotated[str | None, typer.Option(help="qrels/SPLIT.tsv; the first there is of test, dev, train.")] = None,
-    max_queries: Annotated[int | None, typer.Option(help="The size of a random sample; by default all.")] = None,
+    embedder: EmbedderOption = BUNDLED_EMBEDDER,
+    run_file: RunFileOption = None,
+    fetch_k: FetchKOption = 50,
+    split: SplitOption = None,
+    max_queries: MaxQueriesOption = None,
     seed: Annotated[int, typer.Option(help="Random seed of the sample and of the half that is held out.")] = 0,
     output_file: Annotated[
         str, typer.Option(help="The file to write; an existing one is replaced.")

@@ -15,7 +15,16 @@ from rich.table import Table
 from rich.text import Text
 
 from rerank_plugins._internal.files import check_output_file, expand
-from rerank_plugins.cli.options import COMPUTING, PANEL, takes_options
+from rerank_plugins.cli.options import (
+    COMPUTING,
+    PANEL,
+    EmbedderOption,
+    FetchKOption,
+    MaxQueriesOption,
+    RunFileOption,
+    SplitOption,
+    takes_options,
+)
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.evaluation.results import METRICS, Evaluation, Interval, QueryChange, Ranking, Reranked
 from rerank_plugins.loading import DEFAULT_MODEL
@@ -33,15 +42,11 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
         list[str] | None,
         typer.Option(help=f"A folder, rerank-mini-en, or a name on the hub; several are compared. [{DEFAULT_MODEL}]"),
     ] = None,
-    embedder: Annotated[
-        str, typer.Option(help="First-stage embedder: embed-static-en or a sentence-transformers model.")
-    ] = BUNDLED_EMBEDDER,
-    run_file: Annotated[
-        str | None, typer.Option(help="A TREC run file of your retriever, instead of --embedder.")
-    ] = None,
-    fetch_k: Annotated[int, typer.Option(help="Candidates a query.")] = 50,
-    split: Annotated[str | None, typer.Option(help="qrels/SPLIT.tsv; the first there is of test, dev, train.")] = None,
-    max_queries: Annotated[int | None, typer.Option(help="The size of a random sample; by default all.")] = None,
+    embedder: EmbedderOption = BUNDLED_EMBEDDER,
+    run_file: RunFileOption = None,
+    fetch_k: FetchKOption = 50,
+    split: SplitOption = None,
+    max_queries: MaxQueriesOption = None,
     seed: Annotated[int, typer.Option(help="Random seed of the sample, the intervals and the test.")] = 0,
     work_folder: Annotated[
         str | None, typer.Option(help="Write scores here as they are computed, to continue after a stop.")

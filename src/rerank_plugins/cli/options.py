@@ -27,6 +27,15 @@ COMPUTING = {
 }
 """Those of them that do not say which model it is, or what becomes of its scores."""
 
+# The options of a first stage and of a sample, for the commands `eval` and `calibrate`.
+EmbedderOption = Annotated[
+    str, typer.Option(help="First-stage embedder: embed-static-en or a sentence-transformers model.")
+]
+RunFileOption = Annotated[str | None, typer.Option(help="A TREC run file of your retriever, instead of --embedder.")]
+FetchKOption = Annotated[int, typer.Option(help="Candidates a query.")]
+SplitOption = Annotated[str | None, typer.Option(help="qrels/SPLIT.tsv; the first there is of test, dev, train.")]
+MaxQueriesOption = Annotated[int | None, typer.Option(help="The size of a random sample; by default all.")]
+
 
 def takes_options(
     options: Mapping[str, Option], *, argument: str, panel: str | None = None
