@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
+import io
 import random
 import shutil
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +27,8 @@ settings.register_profile("suite", deadline=None, derandomize=True)
 settings.load_profile("suite")
 
 SHARED_MODELS = Path(__file__).resolve().parents[2] / "shared" / "models"
+
+Here = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -155,3 +160,20 @@ def load_scorer() -> Callable[[Path, str], CrossEncoderScorer]:
 def bert_openvino(load_scorer: Callable[[Path, str], CrossEncoderScorer], bert_folder: Path) -> CrossEncoderScorer:
     """The cheapest scorer with a real model and engine."""
     return load_scorer(bert_folder, "openvino")
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
+    """Run `rerank-plugins` in this process, which need not import everything again; 80 columns."""
+    from rerank_plugins.cli import main
+
+    def run_here(*arguments: str | Path, given: str = "") -> subprocess.CompletedProcess[str]:
+        words = [str(argument) for argument in arguments]
+        monkeypatch.setattr(sys, "argv", ["rerank-plugins", *words])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given.encode())))
+        monkeypatch.setenv("COLUMNS", "80")
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return subprocess.CompletedProcess(words, int(ended.value.code or 0), *capsys.readouterr())
+
+    return run_here

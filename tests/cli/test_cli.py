@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import subprocess
@@ -13,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from rerank_plugins import Calibration
-from rerank_plugins.cli import main
 
 MODEL = ("--model", "rerank-mini-en")
 QUERY = "What is the frame of the phone made of?"
@@ -42,20 +40,6 @@ def run(
         cwd=cwd,
         env={**os.environ, **offline, **environment},
     )
-
-
-@pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
-    """As `run`, in this process, which need not import everything again."""
-
-    def run_here(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
-        monkeypatch.setattr(sys, "argv", ["rerank-plugins", *arguments])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given.encode())))
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return subprocess.CompletedProcess(arguments, int(ended.value.code or 0), *capsys.readouterr())
-
-    return run_here
 
 
 def test_rank_prints_the_best_document_first(tmp_path: Path) -> None:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from beir_folders import write_folder, write_run
-from rerank_plugins.cli import main
 from rerank_plugins.cli.eval import print_evaluation
 from rerank_plugins.evaluation import Evaluation, evaluate
 from rerank_plugins.evaluation.results import Interval, QueryChange, Ranking, Reranked
@@ -22,19 +20,6 @@ Here = Callable[..., subprocess.CompletedProcess[str]]
 MODEL = ("--model", "rerank-mini-en")
 PASSAGES = {"a": "The frame is of titanium.", "b": "Apples are rich in fibre.", "c": "Oak holds the [bold]picture."}
 QUERIES = {"q": "What is the frame made of?", "r": "Is fruit healthy?"}
-
-
-@pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
-    def run_here(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        given = [str(argument) for argument in arguments]
-        monkeypatch.setattr(sys, "argv", ["rerank-plugins", *given])
-        monkeypatch.setenv("COLUMNS", "80")
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return subprocess.CompletedProcess(given, int(ended.value.code or 0), *capsys.readouterr())
-
-    return run_here
 
 
 @pytest.fixture

@@ -4,30 +4,15 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from collections_to_learn import RECIPE
-from rerank_plugins.cli import main
 from rerank_plugins.training import Training
 
 Here = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
-    def run_here(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        given = [str(argument) for argument in arguments]
-        monkeypatch.setattr(sys, "argv", ["rerank-plugins", *given])
-        monkeypatch.setenv("COLUMNS", "100")
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return subprocess.CompletedProcess(given, int(ended.value.code or 0), *capsys.readouterr())
-
-    return run_here
 
 
 @pytest.fixture
