@@ -34,6 +34,9 @@ def write(folder: Path, kind: str) -> int:
     """A stand-in of that model type with BERT's tokenizer; returns how large the vocabulary is."""
     folder.mkdir()
     write_bert(folder)
+    if kind == "llama":
+        template = "[CLS] {{ messages[0].content }} [SEP] {{ messages[1].content }} [SEP]"
+        (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
     size = Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab_size()
     positions = {"max_position_embeddings": 512, "num_hidden_layers": 2}
     write_model(folder, kind, head=3, vocab_size=size, pad_token_id=1, **{**positions, **TYPES[kind]})
@@ -133,10 +136,23 @@ def test_mpnet_counts_positions_from_an_id_of_its_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
-@pytest.mark.parametrize("kind", ["roberta", "llama"])
-def test_a_type_that_needs_an_id_says_so_when_it_is_loaded(tmp_path: Path, kind: str, engine: Any) -> None:
-    """As sentence-transformers cannot compute them either; the error gives the id to set."""
-    write(tmp_path / "model", kind)
+def test_a_type_that_needs_an_id_says_so_when_it_is_loaded(tmp_path: Path, engine: Any) -> None:
+    """As sentence-transformers cannot compute it either; the error gives the id to set."""
+    write(tmp_path / "model", "roberta")
     edit(tmp_path / "model" / "config.json", pad_token_id=None)
     with pytest.raises(ModelLoadError, match="gives no pad_token_id, which some model types need: set it to 0"):
         load_reranker(tmp_path / "model", engine=engine, device="cpu")
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_a_decoder_without_an_id_scores_batches(tmp_path: Path, pairs: list[Pair], engine: Any) -> None:
+    """Its last token is found by the attention mask; transformers gives such a model one row at a time."""
+    import torch
+    from sentence_transformers import CrossEncoder
+
+    write(tmp_path / "model", "llama")
+    edit(tmp_path / "model" / "config.json", pad_token_id=None)
+    reference = CrossEncoder(str(tmp_path / "model"), device="cpu", local_files_only=True)
+    expected = reference.predict(pairs[:20], batch_size=1, activation_fn=torch.nn.Identity(), show_progress_bar=False)
+    reranker = load_reranker(tmp_path / "model", engine=engine, precision="fp32", device="cpu")
+    assert reranker.scorer.score(pairs[:20]) == pytest.approx(expected.tolist(), abs=1e-3)

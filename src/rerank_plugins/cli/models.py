@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from rerank_plugins.errors import ModelLoadError
-from rerank_plugins.hub.config import is_cross_encoder
 from rerank_plugins.hub.folder import list_formats, list_missing_files
+from rerank_plugins.hub.head import is_reranker
 from rerank_plugins.hub.lookup import is_folder, list_bundled_models
 from rerank_plugins.loading import DEFAULT_MODEL
 
@@ -48,7 +48,7 @@ def _list_cached() -> list[tuple[str, str, Path]]:
 
 def _is_reranker(folder: Path) -> bool:
     try:
-        return not list_missing_files(folder) and is_cross_encoder(folder)
+        return not list_missing_files(folder) and is_reranker(folder)
     except ModelLoadError:
         return False  # damaged: loading it by name says what is wrong
 

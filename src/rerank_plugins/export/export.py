@@ -25,9 +25,10 @@ from rerank_plugins.export.calibration_data import CalibrationData, ComparisonQu
 from rerank_plugins.export.fidelity import compare
 from rerank_plugins.export.quantization import RECIPE, quantize
 from rerank_plugins.hub.cache_dirs import conversion_folder
-from rerank_plugins.hub.config import check_cross_encoder, read_max_input_length
+from rerank_plugins.hub.config import read_max_input_length
 from rerank_plugins.hub.fidelity_report import is_accepted, read_reports, write_reports
 from rerank_plugins.hub.folder import ONNX_FILE, OPENVINO_FILE, OPENVINO_INT8_FILE, TORCH_FILES, has_torch_weights
+from rerank_plugins.hub.head import check_reranker
 from rerank_plugins.hub.lookup import find_model
 from rerank_plugins.hub.onnx_files import list_external_files
 from rerank_plugins.hub.weights import CONVERTED_FROM_FILE, count_fp32_bytes, fingerprint_weights
@@ -122,7 +123,7 @@ def export_model(
             f"Export on another, or take precision='fp32': the file is the same."
         )
     folder = find_model(options.model, **{name: getattr(options, name) for name in SOURCE_OPTIONS})
-    check_cross_encoder(folder)
+    check_reranker(folder)
     target = conversion_folder(folder) if output_folder is None else expand(output_folder)
     exporter = _Exporter(folder, target, precision, progress=progress)
     with artifacts.lock_target(target):

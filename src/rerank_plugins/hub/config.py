@@ -75,32 +75,6 @@ def check_custom_code(folder: Path) -> None:
         raise ModelLoadError(f"{folder}: {explain_custom_code(classes)}")
 
 
-def is_cross_encoder(folder: Path) -> bool:
-    """Whether ``config.json`` names a sequence classifier or a cross-encoder, or no architecture at all."""
-    config = read_config(folder)
-    architectures = config.get("architectures")
-    if not isinstance(architectures, list) or not architectures:
-        return config.get("model_type") != "model2vec"
-    return any(kind in str(name) for name in architectures for kind in ("SequenceClassification", "CrossEncoder"))
-
-
-def check_cross_encoder(folder: Path) -> None:
-    """Raise `ModelLoadError` unless the config is that of a cross-encoder with one label."""
-    config = read_config(folder)
-    advice = "Use a cross-encoder trained for ranking, such as BAAI/bge-reranker-v2-m3."
-    if not is_cross_encoder(folder):
-        raise ModelLoadError(
-            f"{folder} is a {config.get('architectures') or config.get('model_type')}, expected a sequence classifier. "
-            f"An embedder or a plain encoder has no ranking head. {advice}"
-        )
-    try:
-        labels = len(config.get("id2label") or {}) or int(config.get("num_labels", 1))
-    except (TypeError, ValueError) as exc:
-        raise ModelLoadError(f"{folder / 'config.json'} has unreadable labels ({exc}). {_DOWNLOAD}") from exc
-    if labels != 1:
-        raise ModelLoadError(f"{folder} gives {labels} labels a pair, expected 1: a reranker gives one score. {advice}")
-
-
 def read_max_input_length(folder: Path) -> int | None:
     """Most tokens that the model reads, special tokens included; None if the config does not say."""
     config = read_config(folder)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rerank_plugins.errors import ModelLoadError
 from rerank_plugins.hub.config import list_custom_classes, read_json
+from rerank_plugins.hub.modules import list_module_files
 from rerank_plugins.hub.onnx_files import list_external_files
 
 OPENVINO_FILE = Path("openvino") / "openvino_model.xml"
@@ -54,7 +55,14 @@ def list_missing_files(folder: Path) -> list[str]:
     elif not any(is_complete(path) for path in weights):
         absent = dict.fromkeys(part for path in weights for part in _list_absent_companions(path))
         missing += [part.relative_to(folder).as_posix() for part in absent]
-    return missing
+    return missing + _list_missing_modules(folder)
+
+
+def _list_missing_modules(folder: Path) -> list[str]:
+    """The missing files of modules: their settings and, where torch weights are all there is, their weights."""
+    files = [file for file in list_module_files(folder) if not file.is_file()]
+    torch_only = list_formats(folder) == ["torch"]
+    return [file.relative_to(folder).as_posix() for file in files if torch_only or file.suffix == ".json"]
 
 
 def list_companion_files(path: Path) -> list[Path]:

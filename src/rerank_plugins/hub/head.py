@@ -1,0 +1,289 @@
+"""`RankingHead`: how the model in a folder becomes one score a pair, or why it cannot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rerank_plugins.errors import InvalidInputError, ModelLoadError
+from rerank_plugins.hub.chat_template import read_template_source
+from rerank_plugins.hub.config import read_config
+from rerank_plugins.hub.known_rerankers import TEMPLATE_FILE, find_known_reranker
+from rerank_plugins.hub.modules import Module, is_saved_for_plain_pairs, read_modules
+
+HeadKind = Literal["classifier", "answer", "modules"]
+
+_ADVICE = "Use a cross-encoder trained for ranking, such as BAAI/bge-reranker-v2-m3."
+
+# Model types whose tokens read those before them only, of all that transformers has sequence classifiers for.
+_DECODERS = frozenset(
+    [
+        "arcee",
+        "axk1",
+        "axk2",
+        "biogpt",
+        "bloom",
+        "cohere_compass_text",
+        "ctrl",
+        "deepseek_v2",
+        "deepseek_v3",
+        "diffllama",
+        "doge",
+        "exaone4",
+        "falcon",
+        "gemma",
+        "gemma2",
+        "gemma3",
+        "gemma3_text",
+        "glm",
+        "glm4",
+        "gpt-sw3",
+        "gpt2",
+        "gpt_bigcode",
+        "gpt_neo",
+        "gpt_neox",
+        "gpt_oss",
+        "gptj",
+        "helium",
+        "hunyuan_v1_dense",
+        "hunyuan_v1_moe",
+        "jamba",
+        "jetmoe",
+        "llama",
+        "minicpm3",
+        "minimax",
+        "ministral",
+        "ministral3",
+        "mistral",
+        "mistral4",
+        "mixtral",
+        "modernbert-decoder",
+        "mpt",
+        "nemotron",
+        "olmo",
+        "olmo2",
+        "olmo3",
+        "openai-gpt",
+        "opt",
+        "persimmon",
+        "phi",
+        "phi3",
+        "phimoe",
+        "qwen2",
+        "qwen2_moe",
+        "qwen3",
+        "qwen3_5",
+        "qwen3_5_text",
+        "qwen3_moe",
+        "qwen3_next",
+        "seed_oss",
+        "smollm3",
+        "stablelm",
+        "starcoder2",
+        "zamba",
+        "zamba2",
+    ]
+)
+
+_LISTWISE = (
+    "reads all documents of a query at once (listwise), and a score here is of one pair. Use "
+    "jina-reranker-v2-base-multilingual, or Qwen/Qwen3-Reranker-0.6B."
+)
+_LAYERWISE = (
+    "scores at several layers by code of its own (layerwise). Use BAAI/bge-reranker-v2-gemma, or "
+    "BAAI/bge-reranker-v2-m3."
+)
+_MULTIMODAL = (
+    "reads images too (multimodal), and only texts are read here. Use a reranker of texts: Qwen/Qwen3-Reranker-0.6B, "
+    "or BAAI/bge-reranker-v2-m3."
+)
+
+# Parts of the class names of models of other kinds, and why they cannot be run.
+_OTHER_KINDS = {
+    "JinaForRanking": _LISTWISE,
+    "LayerWiseMiniCPM": _LAYERWISE,
+    "CostWiseGemma": _LAYERWISE,
+    "ForConditionalGeneration": _MULTIMODAL,
+    "VLFor": _MULTIMODAL,
+    "JinaVL": _MULTIMODAL,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RankingHead:
+    """How one score a pair is read from a model."""
+
+    kind: HeadKind
+    """``"classifier"``: a sequence classifier's logit. ``"answer"``: a language model's logit of one token, less that
+    of another. ``"modules"``: modules of sentence-transformers behind an encoder."""
+    labels: tuple[str, ...] = ("relevance",)
+    """The names of the logits that it gives."""
+    yes: int | str | None = None
+    """The token of an answer that means relevant: its id, or itself."""
+    no: int | str | None = None
+    """The token whose logit is subtracted; None for none."""
+    modules: tuple[Module, ...] = ()
+    """The modules behind the transformer."""
+
+
+def read_head(folder: Path) -> RankingHead:
+    """How the model in ``folder`` scores; `ModelLoadError` if it is no reranker, or none that can be run here."""
+    check_description(folder, str(folder))
+    config = read_config(folder)
+    return _read_module_head(folder) or _read_answer_head(folder, config) or _read_classifier(folder, config)
+
+
+def check_reranker(folder: Path, label: int | None = None) -> None:
+    """Raise unless the model in ``folder`` gives one score a pair, or ``label`` says which of several to take.
+
+    Raises:
+        ModelLoadError: The model is no reranker, none that can be run here, or gives several scores.
+        InvalidInputError: There is no such label, or the model has but one.
+    """
+    head = read_head(folder)
+    if label is not None:
+        if len(head.labels) == 1:
+            raise InvalidInputError(
+                f"label={label} is for classifiers with several labels; {folder} has one. Leave it out."
+            )
+        if not label < len(head.labels):
+            raise InvalidInputError(
+                f"label must be from 0 to {len(head.labels) - 1}, the labels of {folder}; got {label}."
+            )
+    elif len(head.labels) > 1:
+        names = ", ".join(f"{number} ({name})" for number, name in enumerate(head.labels))
+        raise ModelLoadError(
+            f"{folder} gives {len(head.labels)} labels a pair, expected 1: a reranker gives one score. If one of them "
+            f"means relevant, say which with label=: {names}. {_ADVICE}"
+        )
+
+
+def check_description(folder: Path, name: str) -> None:
+    """Raise `ModelLoadError` if config.json and its like say that the model ``name`` cannot be run here."""
+    config = read_config(folder)
+    reason = _explain_other_kind(config)
+    if reason is not None:
+        raise ModelLoadError(f"{name} cannot be run: {reason}")
+    if is_decoder(config) and not is_saved_for_plain_pairs(folder) and not _names_a_template(folder):
+        raise ModelLoadError(explain_missing_template(folder))
+
+
+def _names_a_template(folder: Path) -> bool:
+    """Whether there is a template that seems to take pairs, or the model is known here."""
+    source = read_template_source(folder) or ""
+    # A template for chats alone is that of a language model which ranks nothing. It may also read messages by number.
+    takes_pairs = all(role in source for role in ("query", "document")) or "messages[1]" in source
+    return takes_pairs or find_known_reranker(folder) is not None
+
+
+def _explain_other_kind(config: dict[str, Any]) -> str | None:
+    """Why a model with this configuration is of a kind that cannot be run here; None if it is not."""
+    names = " ".join(map(str, config.get("architectures") or []))
+    reasons = (reason for part, reason in _OTHER_KINDS.items() if part in names)
+    reason = next(reasons, _MULTIMODAL if isinstance(config.get("vision_config"), dict) else None)
+    return None if reason is None else f"{names or config.get('model_type')} {reason}"
+
+
+def is_decoder(config: dict[str, Any]) -> bool:
+    """Whether the tokens of the model read those before them only."""
+    names = map(str, config.get("architectures") or [])
+    return config.get("model_type") in _DECODERS or any(name.endswith("ForCausalLM") for name in names)
+
+
+def is_reranker(folder: Path) -> bool:
+    """Whether the files name a reranker, or nothing at all that could be told from one."""
+    config = read_config(folder)
+    architectures = config.get("architectures")
+    if not isinstance(architectures, list) or not architectures:
+        return config.get("model_type") != "model2vec"
+    if any(kind in str(name) for name in architectures for kind in ("SequenceClassification", "CrossEncoder")):
+        return True
+    return bool(_read_module_head(folder) or _read_answer_head(folder, config))
+
+
+def _read_module_head(folder: Path) -> RankingHead | None:
+    chain = read_modules(folder)
+    behind = tuple(module for module in chain[1:] if module.kind != "Dropout")
+    if not behind:
+        return None
+    if chain[0].kind != "Transformer" or chain[0].path:
+        raise ModelLoadError(
+            f"{folder / 'modules.json'} begins with {chain[0].kind} in {chain[0].path!r}, expected a Transformer in "
+            f"the folder itself. {_ADVICE}"
+        )
+    if [module.kind for module in behind] == ["LogitScore"]:
+        settings = behind[0].config
+        yes, no = settings.get("true_token_id"), settings.get("false_token_id")
+        if not isinstance(yes, int) or not isinstance(no, int | None):
+            raise ModelLoadError(
+                f"{folder / behind[0].path / 'config.json'} gives true_token_id={yes!r} and false_token_id={no!r}, "
+                f"expected the ids of tokens. Download the model again."
+            )
+        return RankingHead("answer", yes=yes, no=no)
+    width = behind[-1].config.get("out_features", 1)
+    labels = tuple(map(str, range(width))) if isinstance(width, int) and width > 1 else ("relevance",)
+    return RankingHead("modules", labels, modules=behind)
+
+
+def _read_answer_head(folder: Path, config: dict[str, Any]) -> RankingHead | None:
+    if not any(str(name).endswith("ForCausalLM") for name in config.get("architectures") or []):
+        return None
+    known = find_known_reranker(folder)
+    if known is not None:
+        return RankingHead("answer", yes=known.yes, no=known.no)
+    # As in sentence-transformers.
+    return RankingHead("answer", yes="yes", no="no") if _names_a_template(folder) else None
+
+
+def explain_missing_template(folder: Path) -> str:
+    """Why a decoder without a template for pairs is refused, and how to give it one."""
+    names = ", ".join(map(str, read_config(folder).get("architectures") or ["a decoder"]))
+    return (
+        f"{folder} is a decoder ({names}): it reads query and document inside the words of a template, and none for "
+        f"pairs is here. Expected chat_template.jinja with messages of the roles query and document; without it the "
+        f"model would rank wrongly. If this is a copy or a conversion of Qwen3-Reranker, mxbai-rerank-v2, "
+        f"bge-reranker-v2-gemma or zerank, say of which in {folder / TEMPLATE_FILE}: "
+        f'{{"template_of": "Qwen3-Reranker-0.6B"}}. If it is another, write the template that it was trained with to '
+        f"{folder / 'chat_template.jinja'}, as docs/models.md shows."
+    )
+
+
+def _read_classifier(folder: Path, config: dict[str, Any]) -> RankingHead:
+    architectures = config.get("architectures") or []
+    if not is_reranker(folder):
+        raise ModelLoadError(
+            f"{folder} is a {architectures or config.get('model_type')}, expected a sequence classifier. "
+            f"An embedder or a plain encoder has no ranking head. {_ADVICE}"
+        )
+    try:
+        names = [str(name) for _, name in sorted((int(number), name) for number, name in _read_names(config).items())]
+        count = len(names) or int(config.get("num_labels", 1))
+    except (TypeError, ValueError, AttributeError) as exc:
+        raise ModelLoadError(
+            f"{folder / 'config.json'} has unreadable labels ({exc}). Download the model again."
+        ) from exc
+    return RankingHead("classifier", tuple(names) or tuple(map(str, range(max(1, count)))))
+
+
+def _read_names(config: dict[str, Any]) -> dict[str, Any]:
+    return dict(config.get("id2label") or {})
+
+
+def find_answer_tokens(folder: Path, head: RankingHead) -> tuple[int, int | None]:
+    """The ids of the tokens of an answer; `ModelLoadError` if the tokenizer has no such token."""
+    if isinstance(head.yes, int):
+        return head.yes, head.no if isinstance(head.no, int) else None
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception as exc:  # tokenizers raises a bare Exception
+        raise ModelLoadError(f"{folder / 'tokenizer.json'} cannot be read ({exc}). Download the model again.") from exc
+    yes, no = (None if token is None else tokenizer.token_to_id(str(token)) for token in (head.yes, head.no))
+    if yes is None or (no is None and head.no is not None):
+        raise ModelLoadError(
+            f"The tokenizer of {folder} has no token {head.yes!r} or {head.no!r}, by which a language model answers. "
+            f"Expected a reranker; sentence-transformers writes which tokens it answers with to modules.json."
+        )
+    return yes, no
