@@ -18,7 +18,7 @@ Write = Callable[[str], Path]
 
 @pytest.fixture(scope="session")
 def family(tmp_path_factory: pytest.TempPathFactory) -> Write:
-    """``family(name)`` writes a stand-in; of decoders ``qwen3`` as a classifier, ``qwen3 answer`` as a language model."""
+    """``family(name)`` writes a stand-in: ``qwen3`` is a classifier, ``qwen3 answer`` a language model."""
 
     @functools.cache
     def write(name: str) -> Path:
@@ -41,5 +41,12 @@ def mixed_pairs() -> list[Pair]:
     words = " ".join(PASSAGES).split()
     ends = ["", ".", "\n", "  ", "?", ".\n\n"]
     texts = [" ".join(draw.choices(words, k=draw.choice([1, 3, 9, 60, 120]))) + draw.choice(ends) for _ in range(54)]
-    odd = [(" what is ", " \n bread\n\n"), ("a.", "'s x"), ("植物", ""), ("", "植物。"), ("a\n", ": b"), ("<b>", "</b>")]
+    odd = [
+        (" what is ", " \n bread\n\n"),
+        ("a.", "'s x"),
+        ("植物", ""),
+        ("", "植物。"),
+        ("a\n", ": b"),
+        ("<b>", "</b>"),
+    ]
     return [(draw.choice(QUERIES), text) for text in texts] + odd

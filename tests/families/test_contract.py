@@ -17,8 +17,8 @@ from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
 Write = Callable[[str], Path]
 LoadScorer = Callable[[Path, str], CrossEncoderScorer]
 
-# One of each kind: token types; a sliding window; the real template of Qwen3-Reranker, as a classifier and as a language
-# model; logits that are bent.
+# One of each kind: token types; a sliding window; the real template of Qwen3-Reranker, for a classifier and for a
+# language model; logits that are bent.
 QUICK = ("electra", "modernbert", "qwen3", "qwen3 answer", "gemma2 answer")
 ALL = (*ENCODERS, *DECODERS, *(f"{name} answer" for name in DECODERS))
 FAMILIES = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in ALL]

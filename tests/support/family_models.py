@@ -24,12 +24,12 @@ INSTRUCTION = "Given a web search query, retrieve relevant passages that answer 
 
 # Qwen3-Reranker's, as sentence-transformers writes such templates: one message for each of the roles.
 QWEN3_TEMPLATE = (
-    "<|im_start|>system\n" + QWEN3_SYSTEM + "<|im_end|>\n<|im_start|>user\n"
-    '{%- set given = messages | selectattr("role", "eq", "system") | map(attribute="content") | first -%}\n'
-    "{{ '<Instruct>: ' + (given or '" + INSTRUCTION + "') + '\\n' }}"
-    '{{- \'<Query>: \' + (messages | selectattr("role", "eq", "query") | map(attribute="content") | first) }}'
-    '{{ \'\\n<Document>: \' + (messages | selectattr("role", "eq", "document") | map(attribute="content") | first) }}'
-    "{{- '<|im_end|>\\n<|im_start|>assistant\\n<think>\\n\\n</think>\\n\\n' }}"
+    '{%- set query = messages | selectattr("role", "eq", "query") | map(attribute="content") | first -%}'
+    '{%- set document = messages | selectattr("role", "eq", "document") | map(attribute="content") | first -%}'
+    '{%- set given = messages | selectattr("role", "eq", "system") | map(attribute="content") | first -%}'
+    "{{ '<|im_start|>system\\n" + QWEN3_SYSTEM + "<|im_end|>\\n<|im_start|>user\\n' }}"
+    "{{ '<Instruct>: ' + (given or '" + INSTRUCTION + "') + '\\n<Query>: ' + query + '\\n<Document>: ' + document }}"
+    "{{ '<|im_end|>\\n<|im_start|>assistant\\n<think>\\n\\n</think>\\n\\n' }}"
 )
 
 # Of other decoders: texts in turns of a chat, and a suffix that begins with plain words.

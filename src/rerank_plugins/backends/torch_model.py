@@ -13,9 +13,9 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceCl
 from rerank_plugins._internal.loading_options import Precision
 from rerank_plugins.backends.torch_heads import LastTokenScore, ModuleChain, score_by_answer
 from rerank_plugins.errors import InvalidInputError, ModelLoadError
-from rerank_plugins.hub.config import read_config
+from rerank_plugins.hub.config import is_decoder, read_config
 from rerank_plugins.hub.folder import TORCH_FILES, has_torch_weights
-from rerank_plugins.hub.head import find_answer_tokens, is_decoder, read_head
+from rerank_plugins.hub.head import find_answer_tokens, read_head
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

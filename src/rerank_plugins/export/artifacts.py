@@ -12,10 +12,10 @@ from pathlib import Path
 from rerank_plugins._internal.files import acquire_lock, free_bytes, make_scratch_folder, write_atomically
 from rerank_plugins.errors import ExportError, InvalidInputError
 from rerank_plugins.hub.cache_dirs import lock_path
-from rerank_plugins.hub.chat_template import TEMPLATE_NAME
 from rerank_plugins.hub.folder import OPENVINO_FILE, TORCH_FILES
 from rerank_plugins.hub.known_rerankers import TEMPLATE_FILE, find_known_reranker, read_model_name
 from rerank_plugins.hub.modules import list_module_files
+from rerank_plugins.hub.pair_text import TEMPLATE_NAME
 
 _log = logging.getLogger("rerank_plugins")
 _SCRATCH = ".exporting-"

@@ -1,40 +1,116 @@
-"""The chat template of a model folder: its source, and the special tokens that it may name."""
+"""`ChatTemplate`: a template of jinja2 as the texts that it puts around a query and a document.
+
+It is rendered with marks in place of the texts, in jinja2's sandbox: it comes from whoever published the model. A
+template that does anything to the texts but put others around them is refused.
+"""
 
 from __future__ import annotations
 
+import datetime as dt
+import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from rerank_plugins.errors import ModelLoadError
-from rerank_plugins.hub.config import read_json
+import jinja2
+from jinja2.ext import loopcontrols
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-TEMPLATE_NAME = "chat_template.jinja"
+from rerank_plugins.errors import InvalidInputError, ModelLoadError
+from rerank_plugins.hub.pair_text import PairText, explain_no_instruction, read_special_tokens
 
+# What stands for a text. Private-use characters are in no template.
+_MARKS = ("\ue000q\ue001", "\ue000d\ue001", "\ue000i\ue001")
 
-def read_template_source(folder: Path, name: str | None = None) -> str | None:
-    """The text of the chat template, from its own file or from ``tokenizer_config.json``; None without one.
-
-    ``name`` is that of one of several templates; None takes the default one.
-    """
-    try:
-        return (folder / TEMPLATE_NAME).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        pass
-    except (OSError, ValueError) as exc:
-        raise ModelLoadError(f"{folder / TEMPLATE_NAME} cannot be read ({exc}). Download the model again.") from exc
-    given = (read_json(folder / "tokenizer_config.json") or {}).get("chat_template")
-    if isinstance(given, list):
-        named = {one.get("name"): one.get("template") for one in given if isinstance(one, dict)}
-        given = named.get("default" if name is None else name)
-    return given if isinstance(given, str) and given else None
+# Put around the marks: texts that are long, of several lines, blank at their ends, or look like code. All of them must
+# come through as they are.
+_AROUND = ("", "word ", "Two\nlines\n\n", "{{ 'x' }} {% if %} <b>&amp;</b> \"'\\n", "</think> ", "long " * 300)
 
 
-def read_special_tokens(folder: Path) -> dict[str, str]:
-    """The special tokens by the names that templates know them by, such as ``bos_token``."""
-    tokens: dict[str, str] = {}
-    for file in ("special_tokens_map.json", "tokenizer_config.json"):
-        for name, token in (read_json(folder / file) or {}).items():
-            text: Any = token.get("content") if isinstance(token, dict) else token
-            if name.endswith("_token") and isinstance(text, str):
-                tokens[name] = text
-    return tokens
+class ChatTemplate:
+    """A chat template, compiled."""
+
+    def __init__(self, folder: Path, source: str, options: dict[str, Any]) -> None:
+        self.folder = folder
+        self._variables = {**read_special_tokens(folder), "add_generation_prompt": False, **options}
+        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+        environment.filters["tojson"] = _to_json
+        environment.globals["raise_exception"] = _raise_exception
+        environment.globals["strftime_now"] = lambda form: dt.datetime.now().astimezone().strftime(form)
+        try:
+            self._template = environment.from_string(source)
+        except jinja2.TemplateError as exc:
+            self._refuse(f"cannot be read ({exc})", exc)
+
+    def read(self, instruction: str | None, default: str | None) -> PairText | None:
+        """The texts around a pair with the instruction, else with the ``default``, else without; None as `split`."""
+        found = self.split(default if instruction is None else instruction)
+        if instruction is not None:
+            without = self.split(default) if found is None else found
+            if without is not None and (found is None or not self._has_place_for_instruction()):
+                raise InvalidInputError(explain_no_instruction(self.folder))
+        return found
+
+    def split(self, system: str | None) -> PairText | None:
+        """The texts around a pair; None if a query or a document does not come through."""
+        query, document = _MARKS[:2]
+        rendered = self._render(query, document, system)
+        if rendered is None or query not in rendered or document not in rendered:
+            return None
+        strips = self._find_stripping(system)
+        found = self._cut(rendered, query, document, strips)
+        for around in _AROUND:
+            texts = [f"{around}{query}{around}", f"{around}{document}{around}"]
+            written = [text.strip() if strip else text for text, strip in zip(texts, strips, strict=True)]
+            expected = found.prefix + written[0] + found.middle + written[1] + found.suffix
+            if self._render(texts[0], texts[1], system) != expected:
+                self._refuse("changes the texts that it is given, or depends on them")
+        return found
+
+    def _has_place_for_instruction(self) -> bool:
+        """Whether a system message comes through."""
+        query, document, system = _MARKS
+        return system in (self._render(query, document, system) or "")
+
+    def _find_stripping(self, system: str | None) -> tuple[bool, bool]:
+        query, document = _MARKS[:2]
+        rendered = self._render(f" {query} ", f" {document} ", system) or ""
+        return f" {query} " not in rendered, f" {document} " not in rendered
+
+    def _cut(self, rendered: str, query: str, document: str, strips: tuple[bool, bool]) -> PairText:
+        if rendered.count(query) != 1 or rendered.count(document) != 1:
+            self._refuse("names the query or the document more than once")
+        prefix, _, rest = rendered.partition(query)
+        middle, _, suffix = rest.partition(document)
+        if not middle and document in rest:
+            self._refuse("puts nothing between query and document, so that 'cat' and 'dog' would be read as 'catdog'")
+        if document in prefix:
+            self._refuse("puts the document before the query, and here the query comes first")
+        return PairText(prefix, middle, suffix, *strips)
+
+    def _render(self, query: str, document: str, system: str | None) -> str | None:
+        """The rendered text with strings for contents or, where these do not come through, with lists of parts."""
+        for make in (str, lambda text: [{"type": "text", "text": text}]):
+            given = [("system", system)] if system is not None else []
+            contents = (*given, ("query", query), ("document", document))
+            messages = [{"role": role, "content": make(text)} for role, text in contents]
+            try:
+                rendered = self._template.render(messages=messages, tools=None, documents=None, **self._variables)
+            except Exception:  # noqa: BLE001, S112 - a template may raise anything, and says by it that it takes no pairs
+                continue
+            if _MARKS[0] in rendered and _MARKS[1] in rendered:
+                return rendered
+        return None
+
+    def _refuse(self, reason: str, cause: BaseException | None = None) -> NoReturn:
+        raise ModelLoadError(
+            f"The chat template of {self.folder} {reason}. Expected one that puts fixed texts before, between and "
+            f"after query and document. Use sentence-transformers for this model, or another model."
+        ) from cause
+
+
+def _to_json(value: Any, indent: int | None = None) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def _raise_exception(message: str) -> NoReturn:
+    raise jinja2.TemplateError(message)

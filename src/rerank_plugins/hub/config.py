@@ -13,6 +13,76 @@ from rerank_plugins.errors import ModelLoadError
 # Model types whose position ids start after the padding id, so that the first positions are never used.
 _OFFSET_TYPES = re.compile(r"(xlm-)?roberta(-prelayernorm|-xl)?|camembert|data2vec-text|ibert|longformer|mpnet|xmod")
 
+# Model types whose tokens read those before them only, of all that transformers has sequence classifiers for.
+_DECODERS = frozenset(
+    [
+        "arcee",
+        "axk1",
+        "axk2",
+        "biogpt",
+        "bloom",
+        "cohere_compass_text",
+        "ctrl",
+        "deepseek_v2",
+        "deepseek_v3",
+        "diffllama",
+        "doge",
+        "exaone4",
+        "falcon",
+        "gemma",
+        "gemma2",
+        "gemma3",
+        "gemma3_text",
+        "glm",
+        "glm4",
+        "gpt-sw3",
+        "gpt2",
+        "gpt_bigcode",
+        "gpt_neo",
+        "gpt_neox",
+        "gpt_oss",
+        "gptj",
+        "helium",
+        "hunyuan_v1_dense",
+        "hunyuan_v1_moe",
+        "jamba",
+        "jetmoe",
+        "llama",
+        "minicpm3",
+        "minimax",
+        "ministral",
+        "ministral3",
+        "mistral",
+        "mistral4",
+        "mixtral",
+        "modernbert-decoder",
+        "mpt",
+        "nemotron",
+        "olmo",
+        "olmo2",
+        "olmo3",
+        "openai-gpt",
+        "opt",
+        "persimmon",
+        "phi",
+        "phi3",
+        "phimoe",
+        "qwen2",
+        "qwen2_moe",
+        "qwen3",
+        "qwen3_5",
+        "qwen3_5_text",
+        "qwen3_moe",
+        "qwen3_next",
+        "seed_oss",
+        "smollm3",
+        "stablelm",
+        "starcoder2",
+        "zamba",
+        "zamba2",
+    ]
+)
+
 # The usual names of the padding token, where no file names it: BERT's, and the others'.
 _PAD_TOKENS = ("[PAD]", "<pad>")
 
@@ -73,6 +143,12 @@ def check_custom_code(folder: Path) -> None:
     classes = list_custom_classes(folder)
     if classes:
         raise ModelLoadError(f"{folder}: {explain_custom_code(classes)}")
+
+
+def is_decoder(config: dict[str, Any]) -> bool:
+    """Whether the tokens of the model read those before them only."""
+    names = map(str, config.get("architectures") or [])
+    return config.get("model_type") in _DECODERS or any(name.endswith("ForCausalLM") for name in names)
 
 
 def read_max_input_length(folder: Path) -> int | None:

@@ -7,84 +7,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rerank_plugins.errors import InvalidInputError, ModelLoadError
-from rerank_plugins.hub.chat_template import read_template_source
 from rerank_plugins.hub.config import read_config
-from rerank_plugins.hub.known_rerankers import TEMPLATE_FILE, find_known_reranker
-from rerank_plugins.hub.modules import Module, is_saved_for_plain_pairs, read_modules
+from rerank_plugins.hub.known_rerankers import find_known_reranker
+from rerank_plugins.hub.modules import Module, read_modules
+from rerank_plugins.hub.pair_text import read_pair_text
 
 HeadKind = Literal["classifier", "answer", "modules"]
 
 _ADVICE = "Use a cross-encoder trained for ranking, such as BAAI/bge-reranker-v2-m3."
-
-# Model types whose tokens read those before them only, of all that transformers has sequence classifiers for.
-_DECODERS = frozenset(
-    [
-        "arcee",
-        "axk1",
-        "axk2",
-        "biogpt",
-        "bloom",
-        "cohere_compass_text",
-        "ctrl",
-        "deepseek_v2",
-        "deepseek_v3",
-        "diffllama",
-        "doge",
-        "exaone4",
-        "falcon",
-        "gemma",
-        "gemma2",
-        "gemma3",
-        "gemma3_text",
-        "glm",
-        "glm4",
-        "gpt-sw3",
-        "gpt2",
-        "gpt_bigcode",
-        "gpt_neo",
-        "gpt_neox",
-        "gpt_oss",
-        "gptj",
-        "helium",
-        "hunyuan_v1_dense",
-        "hunyuan_v1_moe",
-        "jamba",
-        "jetmoe",
-        "llama",
-        "minicpm3",
-        "minimax",
-        "ministral",
-        "ministral3",
-        "mistral",
-        "mistral4",
-        "mixtral",
-        "modernbert-decoder",
-        "mpt",
-        "nemotron",
-        "olmo",
-        "olmo2",
-        "olmo3",
-        "openai-gpt",
-        "opt",
-        "persimmon",
-        "phi",
-        "phi3",
-        "phimoe",
-        "qwen2",
-        "qwen2_moe",
-        "qwen3",
-        "qwen3_5",
-        "qwen3_5_text",
-        "qwen3_moe",
-        "qwen3_next",
-        "seed_oss",
-        "smollm3",
-        "stablelm",
-        "starcoder2",
-        "zamba",
-        "zamba2",
-    ]
-)
 
 _LISTWISE = (
     "reads all documents of a query at once (listwise), and a score here is of one pair. Use "
@@ -165,16 +95,7 @@ def check_description(folder: Path, name: str) -> None:
     reason = _explain_other_kind(config)
     if reason is not None:
         raise ModelLoadError(f"{name} cannot be run: {reason}")
-    if is_decoder(config) and not is_saved_for_plain_pairs(folder) and not _names_a_template(folder):
-        raise ModelLoadError(explain_missing_template(folder))
-
-
-def _names_a_template(folder: Path) -> bool:
-    """Whether there is a template that seems to take pairs, or the model is known here."""
-    source = read_template_source(folder) or ""
-    # A template for chats alone is that of a language model which ranks nothing. It may also read messages by number.
-    takes_pairs = all(role in source for role in ("query", "document")) or "messages[1]" in source
-    return takes_pairs or find_known_reranker(folder) is not None
+    read_pair_text(folder)
 
 
 def _explain_other_kind(config: dict[str, Any]) -> str | None:
@@ -183,12 +104,6 @@ def _explain_other_kind(config: dict[str, Any]) -> str | None:
     reasons = (reason for part, reason in _OTHER_KINDS.items() if part in names)
     reason = next(reasons, _MULTIMODAL if isinstance(config.get("vision_config"), dict) else None)
     return None if reason is None else f"{names or config.get('model_type')} {reason}"
-
-
-def is_decoder(config: dict[str, Any]) -> bool:
-    """Whether the tokens of the model read those before them only."""
-    names = map(str, config.get("architectures") or [])
-    return config.get("model_type") in _DECODERS or any(name.endswith("ForCausalLM") for name in names)
 
 
 def is_reranker(folder: Path) -> bool:
@@ -232,21 +147,11 @@ def _read_answer_head(folder: Path, config: dict[str, Any]) -> RankingHead | Non
     known = find_known_reranker(folder)
     if known is not None:
         return RankingHead("answer", yes=known.yes, no=known.no)
-    # As in sentence-transformers.
-    return RankingHead("answer", yes="yes", no="no") if _names_a_template(folder) else None
-
-
-def explain_missing_template(folder: Path) -> str:
-    """Why a decoder without a template for pairs is refused, and how to give it one."""
-    names = ", ".join(map(str, read_config(folder).get("architectures") or ["a decoder"]))
-    return (
-        f"{folder} is a decoder ({names}): it reads query and document inside the words of a template, and none for "
-        f"pairs is here. Expected chat_template.jinja with messages of the roles query and document; without it the "
-        f"model would rank wrongly. If this is a copy or a conversion of Qwen3-Reranker, mxbai-rerank-v2, "
-        f"bge-reranker-v2-gemma or zerank, say of which in {folder / TEMPLATE_FILE}: "
-        f'{{"template_of": "Qwen3-Reranker-0.6B"}}. If it is another, write the template that it was trained with to '
-        f"{folder / 'chat_template.jinja'}, as docs/models.md shows."
-    )
+    try:
+        read_pair_text(folder)
+    except ModelLoadError:
+        return None  # a language model that ranks nothing
+    return RankingHead("answer", yes="yes", no="no")  # as in sentence-transformers
 
 
 def _read_classifier(folder: Path, config: dict[str, Any]) -> RankingHead:

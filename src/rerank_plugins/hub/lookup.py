@@ -20,9 +20,9 @@ from huggingface_hub.errors import (
 from rerank_plugins._internal.extras import torch_installed
 from rerank_plugins._internal.files import expand
 from rerank_plugins.errors import InvalidInputError, MissingExtraError, ModelLoadError, ModelNotFoundError, RerankError
-from rerank_plugins.hub.config import explain_custom_code, list_custom_classes, read_config
+from rerank_plugins.hub.config import explain_custom_code, is_decoder, list_custom_classes, read_config
 from rerank_plugins.hub.folder import ONNX_FILE, OPENVINO_FILE, OPENVINO_INT8_FILE, list_missing_files
-from rerank_plugins.hub.head import check_description, is_decoder, is_reranker
+from rerank_plugins.hub.head import check_description, is_reranker
 from rerank_plugins.hub.known_rerankers import TEMPLATE_FILE
 from rerank_plugins.hub.modules import read_modules
 

@@ -43,6 +43,13 @@ def is_saved_for_plain_pairs(folder: Path) -> bool:
     return "message" not in (saved.get("modality_config") or {})
 
 
+def read_default_prompt(settings: dict[str, Any]) -> str | None:
+    """The prompt that ``config_sentence_transformers.json`` gives by default; None without one."""
+    name, prompts = settings.get("default_prompt_name"), settings.get("prompts")
+    prompt = prompts.get(name) if isinstance(prompts, dict) else None
+    return prompt if isinstance(prompt, str) and prompt else None
+
+
 def list_module_files(folder: Path) -> list[Path]:
     """The files that decide what the modules behind the transformer compute, present or not; without such, none."""
     files = [file for module in read_modules(folder) for file in _list_files(folder / module.path, module)]

@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rerank_plugins.errors import InvalidInputError, ModelLoadError
-from rerank_plugins.hub.chat_template import read_template_source
+from rerank_plugins.errors import ModelLoadError
 from rerank_plugins.hub.config import read_json
-from rerank_plugins.hub.head import explain_missing_template, is_decoder
-from rerank_plugins.hub.known_rerankers import find_known_reranker
-from rerank_plugins.hub.modules import is_saved_for_plain_pairs, read_modules
+from rerank_plugins.hub.modules import read_default_prompt, read_modules
+from rerank_plugins.hub.pair_text import PairText, read_pair_text
 
 # The tokenizers that take their normalizer from tokenizer_config.json instead of tokenizer.json.
 _BERT = frozenset(
@@ -30,21 +28,6 @@ class BertNormalization(NamedTuple):
     lowercase: bool
     strip_accents: bool | None
     handle_chinese_chars: bool
-
-
-class PairText(NamedTuple):
-    """How a query and a document are written as one text."""
-
-    prefix: str
-    """Before the query."""
-    middle: str
-    """Between query and document."""
-    suffix: str
-    """After the document."""
-    strips_query: bool = False
-    """Whether white space around the query is taken away."""
-    strips_document: bool = False
-    """Whether white space around the document is taken away."""
 
 
 class TokenizerSettings(NamedTuple):
@@ -77,10 +60,8 @@ def read_tokenizer_settings(folder: Path, instruction: str | None = None) -> Tok
     saved = read_json(folder / "sentence_bert_config.json") or {}
     if not read_modules(folder):
         model, saved = {}, {}  # as in sentence-transformers: these files belong to another kind of model
+    pair_text = read_pair_text(folder, instruction)
     options = saved.get("processing_kwargs") or {}
-    plain = is_saved_for_plain_pairs(folder)
-    prompt = _read_default_prompt(model)
-    pair_text = None if plain else _read_pair_text(folder, options.get("chat_template") or {}, instruction, prompt)
     others = {name: value for name, value in options.items() if name != "chat_template" or pair_text is None}
     if any(others.values()):
         raise ModelLoadError(
@@ -88,55 +69,17 @@ def read_tokenizer_settings(folder: Path, instruction: str | None = None) -> Tok
             f"sentence-transformers calls the tokenizer. This version cannot, and would rank otherwise. Use that "
             f"library for this model, or another model."
         )
-    if pair_text is None and instruction is not None:
-        raise InvalidInputError(explain_no_instruction(folder))
     family = _read_family(tokenizer, folder)
     inputs, limit = tokenizer.get("model_input_names"), saved.get("max_seq_length")
     limit = tokenizer.get("model_max_length") if limit is None else limit
     return TokenizerSettings(
         token_types="token_type_ids" in inputs if isinstance(inputs, list) else family in _WITH_TOKEN_TYPES,
         max_length=int(limit) if isinstance(limit, int | float) and 0 < limit < _NO_LIMIT else None,
-        prompt="" if pair_text else prompt or "",
+        prompt="" if pair_text else read_default_prompt(model) or "",
         lower_case=bool(saved.get("do_lower_case")),
         normalization=_read_bert_normalization(tokenizer) if family in _BERT else None,
         pair_text=pair_text,
     )
-
-
-def explain_no_instruction(folder: Path) -> str:
-    """The message for an instruction that the model has no place for."""
-    return (
-        f"instruction= is for models whose template has a place for one, such as Qwen3-Reranker; {folder} has no such "
-        f"template. Leave it out."
-    )
-
-
-def _read_pair_text(
-    folder: Path, options: dict[str, Any], instruction: str | None, prompt: str | None
-) -> PairText | None:
-    """The text around a pair, by the model's own template or, if that takes no pairs, by what is known of the model."""
-    has_template = read_template_source(folder) is not None
-    if has_template:
-        from rerank_plugins.tokenization.chat_template import render_pair_text
-
-        found = render_pair_text(folder, options, instruction, prompt)
-        if found is not None:
-            return found
-    known = find_known_reranker(folder)
-    if known is not None:
-        if instruction is not None and not known.takes_instruction:
-            raise InvalidInputError(explain_no_instruction(folder))
-        prefix = known.write_prefix(prompt if instruction is None else instruction)
-        return PairText(prefix, known.middle, known.suffix, known.strips, known.strips)
-    if is_decoder(read_json(folder / "config.json") or {}):
-        raise ModelLoadError(explain_missing_template(folder))
-    if has_template:
-        raise ModelLoadError(
-            f"{folder} has a chat template, and it does not take messages of the roles query and document, by which "
-            f"sentence-transformers would join them. Pairs joined without it would be ranked wrongly. Use another "
-            f"model, such as BAAI/bge-reranker-v2-m3."
-        )
-    return None
 
 
 def _read_family(tokenizer: dict[str, Any], folder: Path) -> str:
@@ -152,9 +95,3 @@ def _read_bert_normalization(tokenizer: dict[str, Any]) -> BertNormalization:
         strip_accents=None if accents is None else bool(accents),
         handle_chinese_chars=bool(tokenizer.get("tokenize_chinese_chars", True)),
     )
-
-
-def _read_default_prompt(settings: dict[str, Any]) -> str | None:
-    name, prompts = settings.get("default_prompt_name"), settings.get("prompts")
-    prompt = prompts.get(name) if isinstance(prompts, dict) else None
-    return prompt if isinstance(prompt, str) and prompt else None

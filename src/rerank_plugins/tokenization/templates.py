@@ -8,7 +8,7 @@ from typing import NamedTuple
 from tokenizers import Tokenizer
 
 from rerank_plugins.errors import ModelLoadError
-from rerank_plugins.tokenization.settings import PairText
+from rerank_plugins.hub.pair_text import PairText
 
 _Read = Callable[[str], list[int]]
 

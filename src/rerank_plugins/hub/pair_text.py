@@ -1,0 +1,124 @@
+"""`PairText`: the three texts around a query and a document, by the model's template or by what is known of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rerank_plugins.errors import InvalidInputError, ModelLoadError
+from rerank_plugins.hub.config import is_decoder, read_json
+from rerank_plugins.hub.known_rerankers import TEMPLATE_FILE, find_known_reranker
+from rerank_plugins.hub.modules import is_saved_for_plain_pairs, read_default_prompt, read_modules
+
+TEMPLATE_NAME = "chat_template.jinja"
+
+
+class PairText(NamedTuple):
+    """How a query and a document are written as one text."""
+
+    prefix: str
+    """Before the query."""
+    middle: str
+    """Between query and document."""
+    suffix: str
+    """After the document."""
+    strips_query: bool = False
+    """Whether white space around the query is taken away."""
+    strips_document: bool = False
+    """Whether white space around the document is taken away."""
+
+
+def read_pair_text(folder: Path, instruction: str | None = None) -> PairText | None:
+    """The texts around a query and a document, by the model's chat template or, without one, by what is known of it.
+
+    None where the tokenizer joins pairs by itself. ``instruction`` takes the place of the model's own.
+
+    Raises:
+        InvalidInputError: The model has no place for an instruction.
+        ModelLoadError: A decoder has no template for pairs, or its template does more to the texts than to put others
+            around them.
+    """
+    found = None if is_saved_for_plain_pairs(folder) else _read_pair_text(folder, instruction)
+    if found is None and instruction is not None:
+        raise InvalidInputError(explain_no_instruction(folder))
+    return found
+
+
+def _read_pair_text(folder: Path, instruction: str | None) -> PairText | None:
+    described = read_modules(folder)
+    default = read_default_prompt(read_json(folder / "config_sentence_transformers.json") or {}) if described else None
+    saved = (read_json(folder / "sentence_bert_config.json") or {}) if described else {}
+    options = dict((saved.get("processing_kwargs") or {}).get("chat_template") or {})
+    source = read_template_source(folder, options.pop("chat_template", None))
+    if source is not None:
+        # Here, because few models have one, and jinja2 takes a while to import.
+        from rerank_plugins.hub.chat_template import ChatTemplate
+
+        found = ChatTemplate(folder, source, options).read(instruction, default)
+        if found is not None:
+            return found
+    known = find_known_reranker(folder)
+    if known is not None:
+        if instruction is not None and not known.takes_instruction:
+            raise InvalidInputError(explain_no_instruction(folder))
+        prefix = known.write_prefix(default if instruction is None else instruction)
+        return PairText(prefix, known.middle, known.suffix, known.strips, known.strips)
+    if is_decoder(read_json(folder / "config.json") or {}):
+        raise ModelLoadError(_explain_missing_template(folder))
+    if source is not None:
+        raise ModelLoadError(
+            f"{folder} has a chat template, and it does not take messages of the roles query and document, by which "
+            f"sentence-transformers would join them. Pairs joined without it would be ranked wrongly. Use another "
+            f"model, such as BAAI/bge-reranker-v2-m3."
+        )
+    return None
+
+
+def read_template_source(folder: Path, name: str | None = None) -> str | None:
+    """The text of the chat template, from its own file or from ``tokenizer_config.json``; None without one.
+
+    ``name`` is that of one of several templates; None takes the default one.
+    """
+    try:
+        return (folder / TEMPLATE_NAME).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as exc:
+        raise ModelLoadError(f"{folder / TEMPLATE_NAME} cannot be read ({exc}). Download the model again.") from exc
+    given = (read_json(folder / "tokenizer_config.json") or {}).get("chat_template")
+    if isinstance(given, list):
+        named = {one.get("name"): one.get("template") for one in given if isinstance(one, dict)}
+        given = named.get("default" if name is None else name)
+    return given if isinstance(given, str) and given else None
+
+
+def read_special_tokens(folder: Path) -> dict[str, str]:
+    """The special tokens by the names that templates know them by, such as ``bos_token``."""
+    tokens: dict[str, str] = {}
+    for file in ("special_tokens_map.json", "tokenizer_config.json"):
+        for name, token in (read_json(folder / file) or {}).items():
+            text: Any = token.get("content") if isinstance(token, dict) else token
+            if name.endswith("_token") and isinstance(text, str):
+                tokens[name] = text
+    return tokens
+
+
+def explain_no_instruction(folder: Path) -> str:
+    """The message for an instruction that the model has no place for."""
+    return (
+        f"instruction= is for models whose template has a place for one, such as Qwen3-Reranker; {folder} has no such "
+        f"template. Leave it out."
+    )
+
+
+def _explain_missing_template(folder: Path) -> str:
+    """Why a decoder without a template for pairs is refused, and how to give it one."""
+    names = ", ".join(map(str, (read_json(folder / "config.json") or {}).get("architectures") or ["a decoder"]))
+    return (
+        f"{folder} is a decoder ({names}): it reads query and document inside the words of a template, and none for "
+        f"pairs is here. Expected chat_template.jinja with messages of the roles query and document; without it the "
+        f"model would rank wrongly. If this is a copy or a conversion of Qwen3-Reranker, mxbai-rerank-v2, "
+        f"bge-reranker-v2-gemma or zerank, say of which in {folder / TEMPLATE_FILE}: "
+        f'{{"template_of": "Qwen3-Reranker-0.6B"}}. If it is another, write the template that it was trained with to '
+        f"{folder / 'chat_template.jinja'}, as docs/models.md shows."
+    )
