@@ -19,7 +19,7 @@ from rerank_plugins.errors import InvalidInputError, ModelLoadError
 from rerank_plugins.hub.pair_text import PairText, explain_no_instruction, read_special_tokens
 
 # What stands for a text. Private-use characters are in no template.
-_MARKS = ("\ue000q\ue001", "\ue000d\ue001", "\ue000i\ue001")
+_MARKS = ("\ue000\ue001", "\ue000\ue002", "\ue000\ue003")
 
 # Put around the marks: texts that are long, of several lines, blank at their ends, or look like code. All of them must
 # come through as they are.

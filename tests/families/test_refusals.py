@@ -1,0 +1,206 @@
+"""Models that cannot be run rightly are refused, with the reason, what was expected and what to do."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from family_models import write_decoder, write_language_model
+from folder_hub import serving
+from rerank_plugins import InvalidInputError, ModelLoadError, Pair, load_reranker
+from stand_in_models import write_bert
+
+Write = Callable[[str], Path]
+
+CPU = {"engine": "torch", "precision": "fp32", "device": "cpu"}
+CHAT = "{% for message in messages if message.role == 'user' %}{{ message.content }}{% endfor %}"
+
+
+def edit(path: Path, **values: Any) -> None:
+    """Set values of a JSON file."""
+    content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    path.write_text(json.dumps({**content, **values}), encoding="utf-8")
+
+
+def write_template(folder: Path, template: str) -> None:
+    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+
+
+@pytest.fixture
+def decoder(family: Write, tmp_path: Path) -> Path:
+    """A classifier of Llama's shape, which a test may change."""
+    return shutil.copytree(family("llama"), tmp_path / "model", ignore=shutil.ignore_patterns("openvino"))
+
+
+@pytest.mark.parametrize("template", [None, CHAT], ids=["no template", "a template for chats"])
+@pytest.mark.parametrize("write", [write_decoder, write_language_model], ids=["classifier", "language model"])
+def test_a_decoder_without_a_template_for_pairs(tmp_path: Path, write: Any, template: str | None) -> None:
+    """Bare texts would be ranked, and wrongly."""
+    options = {"modules": False} if write is write_language_model else {}
+    write(tmp_path / "model", "llama", template=template, **options)
+    with pytest.raises(ModelLoadError, match=r"is a decoder \(Llama.*chat_template\.jinja with messages of the roles"):
+        load_reranker(tmp_path / "model", **CPU)
+
+
+def test_a_name_is_not_enough_to_be_a_known_reranker(tmp_path: Path) -> None:
+    """The model type has to be that of the known one as well."""
+    write_decoder(tmp_path / "Qwen3-Reranker-0.6B", "llama", template=None)
+    with pytest.raises(ModelLoadError, match="is a decoder"):
+        load_reranker(tmp_path / "Qwen3-Reranker-0.6B", **CPU)
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{{ messages[0].content | upper }} {{ messages[1].content }}", "changes the texts that it is given"),
+        ("{{ messages[0].content | e }} {{ messages[1].content }}", "changes the texts that it is given"),
+        ("{{ messages[0].content.lstrip() }} {{ messages[1].content }}", "changes the texts that it is given"),
+        ("{{ messages[0].content[:900] }} {{ messages[1].content }}", "changes the texts that it is given"),
+        ("{{ messages[1].content }} {{ messages[0].content }}", "puts the document before the query"),
+        ("{{ messages[0].content * 2 }} {{ messages[1].content }}", "names the query or the document more than once"),
+        ("{{ messages[0].content }}{{ messages[1].content }}", "puts nothing between query and document"),
+        ("{% if %}", "cannot be read"),
+    ],
+)
+def test_a_template_that_is_more_than_words_around_the_texts(decoder: Path, template: str, reason: str) -> None:
+    """It could not be cut where the passage ends, and other texts would be ranked."""
+    write_template(decoder, template)
+    with pytest.raises(ModelLoadError, match=reason):
+        load_reranker(decoder, **CPU)
+
+
+def test_a_template_is_rendered_in_a_sandbox(decoder: Path) -> None:
+    """It comes from whoever published the model, and reaches nothing of this process."""
+    attack = "{{ messages.__class__.__mro__[1].__subclasses__() }}"
+    write_template(decoder, attack + "{{ messages[0].content }} {{ messages[1].content }}")
+    with pytest.raises(ModelLoadError, match="is a decoder"):
+        load_reranker(decoder, **CPU)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "reason"),
+    [
+        ("JinaForRanking", r"listwise.*Use jina-reranker-v2"),
+        ("LayerWiseMiniCPMForCausalLM", r"layerwise.*Use BAAI/bge-reranker-v2-gemma"),
+        ("CostWiseGemmaForCausalLM", r"layerwise.*Use BAAI/bge-reranker-v2-gemma"),
+        ("Qwen3VLForConditionalGeneration", r"multimodal.*Use a reranker of texts"),
+    ],
+)
+def test_a_reranker_of_another_kind(decoder: Path, architecture: str, reason: str, tmp_path: Path) -> None:
+    """Listwise, layerwise and multimodal ones, on this machine and, before its weights are fetched, on the hub."""
+    edit(decoder / "config.json", architectures=[architecture], auto_map={"AutoModel": "modeling.Model"})
+    with pytest.raises(ModelLoadError, match=rf"cannot be run: {architecture} .*{reason}"):
+        load_reranker(decoder, **CPU)
+    with serving(decoder) as hub:
+        printed = hub.score(tmp_path, [])
+    assert f"ModelLoadError: OWNER/NAME cannot be run: {architecture}" in printed
+    assert not any(name.endswith(".safetensors") for name in hub.fetched)
+
+
+def test_a_language_model_on_the_hub_is_not_downloaded(tmp_path: Path) -> None:
+    """One that chats and ranks nothing; its template says so."""
+    write_language_model(tmp_path / "model", "llama", template=CHAT, modules=False)
+    with serving(tmp_path / "model") as hub:
+        assert "is a decoder (LlamaForCausalLM)" in hub.score(tmp_path, [])
+    assert not any(name.endswith(".safetensors") for name in hub.fetched)
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_a_language_model_without_the_rows_of_its_answer(tmp_path: Path, engine: Any) -> None:
+    """Transformers would draw them at random."""
+    from safetensors.torch import load_file, save_file
+
+    write_language_model(tmp_path / "model", "qwen3")
+    file = tmp_path / "model" / "model.safetensors"
+    weights = {name: weight for name, weight in load_file(file).items() if name != "lm_head.weight"}
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(ModelLoadError, match=r"no ranking head \(lm_head.weight missing\)"):
+        load_reranker(tmp_path / "model", engine=engine, precision="fp32", device="cpu")
+
+
+def test_a_tokenizer_without_the_answers_token(tmp_path: Path) -> None:
+    """The words yes and no are what sentence-transformers takes where no file says otherwise."""
+    write_language_model(tmp_path / "model", "qwen3", modules=False)
+    path = tmp_path / "model" / "tokenizer.json"
+    path.write_text(
+        path.read_text(encoding="utf-8").replace('"yes"', '"yea"').replace('"yes', '"yea'), encoding="utf-8"
+    )
+    with pytest.raises(ModelLoadError, match=r"has no token 'yes' or 'no'|cannot be read"):
+        load_reranker(tmp_path / "model", **CPU)
+
+
+def test_an_answer_that_is_computed_otherwise(tmp_path: Path) -> None:
+    """Granite divides its logits by a number of its configuration, which the row would leave out."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from family_models import TURNS_TEMPLATE, qwen_tokenizer
+
+    tokenizer = qwen_tokenizer()
+    tokenizer.chat_template = TURNS_TEMPLATE
+    config = AutoConfig.for_model(
+        "granite",
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        intermediate_size=64,
+        initializer_range=0.3,
+        logits_scaling=8.0,
+    )
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    with pytest.raises(ModelLoadError, match="computes the logits of its answer in a way that is not known here"):
+        load_reranker(tmp_path / "model", **CPU)
+
+
+@pytest.fixture(scope="session")
+def two_labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT with two labels, as those that were trained on MS MARCO have."""
+    folder = tmp_path_factory.mktemp("labels") / "model"
+    write_bert(
+        folder, num_labels=2, id2label={0: "irrelevant", 1: "relevant"}, label2id={"irrelevant": 0, "relevant": 1}
+    )
+    return folder
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_a_label_is_taken_by_its_number(two_labels: Path, pairs: list[Pair], engine: Any) -> None:
+    """The sigmoid of its score is the softmax probability that sentence-transformers gives it."""
+    from families_reference import reference
+    from rerank_plugins import sigmoid
+
+    expected = reference(two_labels).predict(pairs[:20], apply_softmax=True, show_progress_bar=False)[:, 1]
+    reranker = load_reranker(two_labels, label=1, engine=engine, precision="fp32", device="cpu")
+    assert [sigmoid(logit) for logit in reranker.score(pairs[:20])] == pytest.approx(expected.tolist(), abs=1e-4)
+
+
+def test_labels_are_not_mixed_up_in_one_process(two_labels: Path) -> None:
+    """Two labels of one model are two engines: one score is the other's, negated."""
+    one, other = (load_reranker(two_labels, label=label, **CPU).score([("cat", "bread")])[0] for label in (0, 1))
+    assert one == pytest.approx(-other, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("label", "error", "said"),
+    [
+        (None, ModelLoadError, r"gives 2 labels a pair.*say which with label=: 0 \(irrelevant\), 1 \(relevant\)"),
+        (2, InvalidInputError, "label must be from 0 to 1"),
+        (-1, InvalidInputError, "label must be a whole number of at least 0"),
+    ],
+)
+def test_a_label_that_is_not_said_or_not_there(two_labels: Path, label: Any, error: Any, said: str) -> None:
+    """The labels are named, so that the relevant one can be chosen."""
+    with pytest.raises(error, match=said):
+        load_reranker(two_labels, label=label, **CPU)
+
+
+def test_a_label_of_a_model_with_one(bert_folder: Path) -> None:
+    """It would mean nothing."""
+    with pytest.raises(InvalidInputError, match="label=0 is for classifiers with several labels"):
+        load_reranker(bert_folder, label=0, **CPU)
