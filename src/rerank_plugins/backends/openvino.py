@@ -109,7 +109,7 @@ def _compile_config(folder: Path, precision: Precision, threads: int | None) -> 
         config |= {"DYNAMIC_QUANTIZATION_GROUP_SIZE": 0, "LP_TRANSFORMS_MODE": False}
     elif not cpu.int8_is_exact():
         # The same rounded numbers, multiplied in fp32: here int8 products are clipped, and no faster.
-        config["LP_TRANSFORMS_MODE"] = False
+        config |= {"DYNAMIC_QUANTIZATION_GROUP_SIZE": 0, "LP_TRANSFORMS_MODE": False}
     if precision == "int8" and in_bf16:
         # Fused attention of OpenVINO 2026.4 gives wrong numbers here for rows as long as a head is wide: on a Xeon
         # with AMX logits were off by 2 to 8 at heads of 16 and 32, and right without it, which cost 0 to 6 %.

@@ -9,9 +9,10 @@ from huggingface_hub.errors import CacheNotFound
 from rich.console import Console
 from rich.table import Table
 
-from rerank_plugins.errors import ModelLoadError
+from rerank_plugins.backends.auto import choose_engine
+from rerank_plugins.errors import ModelLoadError, RerankError
 from rerank_plugins.hub.folder import list_formats, list_missing_files
-from rerank_plugins.hub.head import is_reranker
+from rerank_plugins.hub.head import check_reranker, describe_family, is_reranker
 from rerank_plugins.hub.lookup import is_folder, list_bundled_models
 from rerank_plugins.loading import DEFAULT_MODEL
 
@@ -53,16 +54,35 @@ def _is_reranker(folder: Path) -> bool:
         return False  # damaged: loading it by name says what is wrong
 
 
+def describe(folder: Path) -> tuple[str, str, str | None]:
+    """What a model is, what it would run on, and why it would not run; nothing is loaded."""
+    try:
+        family = describe_family(folder)
+    except RerankError as error:
+        return "?", "no", str(error)
+    try:
+        check_reranker(folder)
+        choice = choose_engine(folder)
+    except RerankError as error:
+        return family, "no", str(error)
+    return family, f"{choice.engine}, {choice.precision}", None
+
+
 def models() -> None:
-    """List the rerankers on this machine, and how to get the default one."""
+    """List the rerankers on this machine, what each runs on or why it does not, and how to get the default one."""
     table = Table(box=None, pad_edge=False)
-    for heading in ("model", "where", "files"):
+    for heading in ("model", "where", "files", "family", "runs"):
         table.add_column(heading, overflow="fold")
     rows = list_models()
+    problems = []
     for name, where, folder in rows:
-        table.add_row(name, where, ", ".join(list_formats(folder)))
+        family, runs, problem = describe(folder)
+        table.add_row(name, where, ", ".join(list_formats(folder)), family, runs)
+        problems += [f"\n{name} does not run: {problem}"] if problem else []
     console = Console()
     console.print(table)
+    for problem in problems:
+        console.print(problem, markup=False, highlight=False, soft_wrap=True)
     last = DEFAULT_MODEL.rsplit("/", maxsplit=1)[-1]
     if not any(name.rsplit("/", maxsplit=1)[-1] == last for name, _, _ in rows):
         console.print(f"\nThe default, {DEFAULT_MODEL}, is not here yet (2.3 GB). To get it:")

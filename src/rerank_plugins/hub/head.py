@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rerank_plugins.errors import InvalidInputError, ModelLoadError
-from rerank_plugins.hub.config import read_config
+from rerank_plugins.hub.config import is_decoder, read_config
 from rerank_plugins.hub.known_rerankers import find_known_reranker
 from rerank_plugins.hub.modules import Module, read_modules
 from rerank_plugins.hub.pair_text import read_pair_text
@@ -104,6 +104,17 @@ def _explain_other_kind(config: dict[str, Any]) -> str | None:
     reasons = (reason for part, reason in _OTHER_KINDS.items() if part in names)
     reason = next(reasons, _MULTIMODAL if isinstance(config.get("vision_config"), dict) else None)
     return None if reason is None else f"{names or config.get('model_type')} {reason}"
+
+
+def describe_family(folder: Path) -> str:
+    """What kind of reranker the model in ``folder`` is, in a few words: as ``encoder (bert)``."""
+    config = read_config(folder)
+    model_type = config.get("model_type") or "unnamed"
+    head = read_head(folder)
+    kind = "decoder" if is_decoder(config) else "encoder"
+    notes = {"answer": ", by its answer", "modules": ", with modules", "classifier": ""}[head.kind]
+    labels = f", {len(head.labels)} labels" if len(head.labels) > 1 else ""
+    return f"{kind} ({model_type}){notes}{labels}"
 
 
 def is_reranker(folder: Path) -> bool:
