@@ -51,3 +51,21 @@ def test_rows_are_those_of_sentence_transformers(
         assert row.input_ids == expected["input_ids"][0].tolist(), pair
         types = expected["token_type_ids"][0].tolist() if "token_type_ids" in expected else [0] * len(row.input_ids)
         assert row.token_type_ids == types
+
+
+def test_an_earlier_conversion_that_gives_nan_is_made_again(tmp_path: Path, mixed_pairs: list[Pair]) -> None:
+    """Where a batch's padding is longer than a sliding window, releases until 0.2.0 had NaN for ModernBERT."""
+    import openvino
+
+    from family_models import write_encoder
+    from rerank_plugins.backends import conversion
+
+    write_encoder(tmp_path, "modernbert")
+    options: dict[str, Any] = {"engine": "openvino", "precision": "fp32"}
+    expected = CrossEncoderScorer.from_folder(tmp_path, **options).score(mixed_pairs)
+    graph = tmp_path / "openvino" / "openvino_model.xml"
+    with pytest.MonkeyPatch.context() as earlier:
+        earlier.setattr(conversion, "keep_masked_rows_finite", lambda _: None)
+        model = conversion.convert(tmp_path)
+    openvino.save_model(model, graph, compress_to_fp16=False)
+    assert CrossEncoderScorer.from_folder(tmp_path, **options).score(mixed_pairs) == pytest.approx(expected, abs=1e-3)

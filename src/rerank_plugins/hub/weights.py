@@ -69,7 +69,16 @@ def conversion_is_stale(folder: Path, place: Path) -> bool:
         return False
     # Earlier releases converted torch weights that need custom code without that code.
     wrong = list_custom_classes(folder) and any(name.endswith(".safetensors") for name in made_from)
-    return bool(wrong) or weights_changed(folder, made_from)
+    return bool(wrong) or _gives_nan(folder, place) or weights_changed(folder, made_from)
+
+
+def _gives_nan(folder: Path, place: Path) -> bool:
+    """Whether the conversion is one of ModernBERT by 0.2.0 or earlier: NaN where padding is longer than its window."""
+    try:
+        windowed = "local_attention" in (read_json(folder / "config.json") or {})
+        return windowed and b"ReduceLogicalOr" not in (place / OPENVINO_FILE).read_bytes()
+    except (ModelLoadError, OSError):
+        return False
 
 
 def weights_changed(folder: Path, made_from: Any) -> bool:
