@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import threading
 from pathlib import Path
 from typing import Any, Literal
@@ -19,15 +20,19 @@ from rerank_plugins.hub.cache_dirs import conversion_folder
 from rerank_plugins.hub.fidelity_report import find_report, read_reports
 from rerank_plugins.hub.folder import (
     ONNX_FILE,
+    ONNX_QUANTIZED_FILE,
     OPENVINO_FILE,
     OPENVINO_INT8_FILE,
     TORCH_FILES,
     find_file,
+    find_onnx,
     has_torch_weights,
     is_complete,
 )
 from rerank_plugins.hub.onnx_files import link_external_files
 from rerank_plugins.hub.weights import conversion_is_stale
+
+_log = logging.getLogger("rerank_plugins")
 
 # How many kernels of each kind OpenVINO keeps, the most recently used ones; its own default is 5,000. Measured on 2
 # cores with AVX512, the bundled model, 67 shapes and 25 lengths of queries in 800 batches: 530 MB, with the default 650
@@ -136,6 +141,10 @@ def _find_or_convert(folder: Path, precision: Precision) -> Any:
         return find_int8_graph(folder)
     graph = find_graph(folder)
     if graph is not None:
+        if graph.name == ONNX_QUANTIZED_FILE.name:
+            _log.warning(
+                "%s is all that can be run of this model. It is quantized: scores are not quite its own.", graph
+            )
         return graph
     if has_torch_weights(folder):
         from rerank_plugins.backends.conversion import convert_once
@@ -153,7 +162,7 @@ def find_graph(folder: Path) -> Path | None:
         graph = place / OPENVINO_FILE
         if is_complete(graph) and not conversion_is_stale(folder, place):
             return graph
-    return find_file(folder, Path(OPENVINO_FILE.name)) or find_file(folder, ONNX_FILE)
+    return find_file(folder, Path(OPENVINO_FILE.name)) or find_onnx(folder)
 
 
 def find_int8_graph(folder: Path) -> Path:

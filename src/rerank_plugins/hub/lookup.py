@@ -21,7 +21,13 @@ from rerank_plugins._internal.extras import torch_installed
 from rerank_plugins._internal.files import expand
 from rerank_plugins.errors import InvalidInputError, MissingExtraError, ModelLoadError, ModelNotFoundError, RerankError
 from rerank_plugins.hub.config import explain_custom_code, is_decoder, list_custom_classes, read_config
-from rerank_plugins.hub.folder import ONNX_FILE, OPENVINO_FILE, OPENVINO_INT8_FILE, list_missing_files
+from rerank_plugins.hub.folder import (
+    ONNX_FILE,
+    ONNX_QUANTIZED_FILE,
+    OPENVINO_FILE,
+    OPENVINO_INT8_FILE,
+    list_missing_files,
+)
 from rerank_plugins.hub.head import check_description, is_reranker
 from rerank_plugins.hub.known_rerankers import TEMPLATE_FILE
 from rerank_plugins.hub.modules import read_modules
@@ -198,6 +204,8 @@ def _select_files(
     graphs = [place for graph in (OPENVINO_FILE, OPENVINO_INT8_FILE) for place in _find_place(graph, files)]
     openvino = [*graphs, *(graph.removesuffix("xml") + "bin" for graph in graphs)]
     onnx = _find_place(ONNX_FILE, files)
+    if not onnx and not openvino and (custom_classes or not shards):
+        onnx = _find_place(ONNX_QUANTIZED_FILE, files)  # there is nothing else to run
     if custom_classes and not openvino and not onnx:
         reason = explain_custom_code(list(custom_classes))
         raise ModelLoadError(f"{repo_id} on the hub: {reason}{_describe_other_graphs(files)}")

@@ -11,7 +11,7 @@ from typing import Any
 
 from rerank_plugins.errors import ModelLoadError
 from rerank_plugins.hub.config import list_custom_classes, read_json
-from rerank_plugins.hub.folder import ONNX_FILE, OPENVINO_FILE, find_file, has_torch_weights
+from rerank_plugins.hub.folder import ONNX_FILE, OPENVINO_FILE, find_file, find_onnx, has_torch_weights
 from rerank_plugins.hub.modules import list_module_files
 from rerank_plugins.hub.onnx_files import list_external_files
 
@@ -23,7 +23,7 @@ def list_source_weights(folder: Path) -> dict[str, Path]:
 
     With safetensors, also the files of the modules that sentence-transformers puts behind a transformer.
     """
-    onnx, openvino = find_file(folder, ONNX_FILE), find_file(folder, OPENVINO_FILE)
+    onnx, openvino = find_onnx(folder), find_file(folder, OPENVINO_FILE)
     torch = sorted(folder.glob("*.safetensors"))
     kinds = (
         # The modules behind a transformer are a part of what is converted.
