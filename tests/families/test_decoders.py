@@ -222,3 +222,16 @@ def test_highlights_and_deadlines_work_as_for_encoders(qwen3: Path) -> None:
         best = max(text.split(". "), key=lambda one: reranker.score([(QUERY, one if one.endswith(".") else one + ".")]))
     assert result.highlight is not None
     assert text[result.highlight.start : result.highlight.end].rstrip(".") == best.rstrip(".")
+
+
+def test_a_template_for_chats_is_used_where_sentence_transformers_trained_with_it(
+    tmp_path: Path, mixed_pairs: list[Pair]
+) -> None:
+    """It writes the roles query and document as any others; the module files say that pairs were given to it."""
+    chat = (
+        "{% for message in messages %}{{ '<|im_start|>' + message.role + '\\n' + message.content }}{% endfor %}<think>"
+    )
+    write_language_model(tmp_path / "model", "qwen3", template=chat)
+    expected = reference(tmp_path / "model").predict(mixed_pairs, show_progress_bar=False)
+    found = load_reranker(tmp_path / "model", **OPTIONS).score(mixed_pairs)
+    assert found == pytest.approx(expected.tolist(), abs=float(1e-3 * np.ptp(expected)))

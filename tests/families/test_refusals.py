@@ -18,6 +18,8 @@ from stand_in_models import write_bert
 Write = Callable[[str], Path]
 
 CPU = {"engine": "torch", "precision": "fp32", "device": "cpu"}
+# As many language models have it: the role of a message is written, whatever it is.
+CHATML = "{% for message in messages %}{{ '<' + message.role + '>' + message.content + '</s>' }}{% endfor %}"
 CHAT = "{% for message in messages if message.role == 'user' %}{{ message.content }}{% endfor %}"
 
 
@@ -37,7 +39,7 @@ def decoder(family: Write, tmp_path: Path) -> Path:
     return shutil.copytree(family("llama"), tmp_path / "model", ignore=shutil.ignore_patterns("openvino"))
 
 
-@pytest.mark.parametrize("template", [None, CHAT], ids=["no template", "a template for chats"])
+@pytest.mark.parametrize("template", [None, CHAT, CHATML], ids=["no template", "for users", "for any roles"])
 @pytest.mark.parametrize("write", [write_decoder, write_language_model], ids=["classifier", "language model"])
 def test_a_decoder_without_a_template_for_pairs(tmp_path: Path, write: Any, template: str | None) -> None:
     """Bare texts would be ranked, and wrongly."""

@@ -50,6 +50,12 @@ class ChatTemplate:
                 raise InvalidInputError(explain_no_instruction(self.folder))
         return found
 
+    def writes_any_role(self) -> bool:
+        """Whether the roles themselves are written, whatever they are: so do templates of chats between any parties."""
+        query, document = _MARKS[:2]
+        first, second = self._render(query, document, None), self._render(query, document, None, ("left", "right"))
+        return first is not None and first != second == first.replace("query", "left").replace("document", "right")
+
     def split(self, system: str | None) -> PairText | None:
         """The texts around a pair; None if a query or a document does not come through."""
         query, document = _MARKS[:2]
@@ -87,11 +93,13 @@ class ChatTemplate:
             self._refuse("puts the document before the query, and here the query comes first")
         return PairText(prefix, middle, suffix, *strips)
 
-    def _render(self, query: str, document: str, system: str | None) -> str | None:
+    def _render(
+        self, query: str, document: str, system: str | None, roles: tuple[str, str] = ("query", "document")
+    ) -> str | None:
         """The rendered text with strings for contents or, where these do not come through, with lists of parts."""
         for make in (str, lambda text: [{"type": "text", "text": text}]):
             given = [("system", system)] if system is not None else []
-            contents = (*given, ("query", query), ("document", document))
+            contents = (*given, (roles[0], query), (roles[1], document))
             messages = [{"role": role, "content": make(text)} for role, text in contents]
             try:
                 rendered = self._template.render(messages=messages, tools=None, documents=None, **self._variables)

@@ -54,7 +54,9 @@ def _read_pair_text(folder: Path, instruction: str | None) -> PairText | None:
         # Here, because few models have one, and jinja2 takes a while to import.
         from rerank_plugins.hub.chat_template import ChatTemplate
 
-        found = ChatTemplate(folder, source, options).read(instruction, default)
+        template = ChatTemplate(folder, source, options)
+        # One for chats would be read as one for pairs, unless sentence-transformers says that it was trained so.
+        found = template.read(instruction, default) if described or not template.writes_any_role() else None
         if found is not None:
             return found
     known = find_known_reranker(folder)
