@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 
 from families_reference import reference
 from family_models import INSTRUCTION, write_decoder, write_language_model
+from folder_hub import link_into_cache, serving
 from rerank_plugins import InvalidInputError, Pair, load_reranker, sigmoid
 from rerank_plugins.langchain import RerankCompressor
 from rerank_plugins.llama_index import RerankPostprocessor
@@ -235,3 +236,20 @@ def test_a_template_for_chats_is_used_where_sentence_transformers_trained_with_i
     expected = reference(tmp_path / "model").predict(mixed_pairs, show_progress_bar=False)
     found = load_reranker(tmp_path / "model", **OPTIONS).score(mixed_pairs)
     assert found == pytest.approx(expected.tolist(), abs=float(1e-3 * np.ptp(expected)))
+
+
+def test_what_transformers_left_in_the_cache_is_completed(
+    fresh_qwen3: Path, tmp_path: Path, load_scorer: LoadScorer
+) -> None:
+    """It fetches no modules.json, and other tokens than yes and no may be the answer."""
+    pairs = [(QUERY, document) for document in DOCUMENTS]
+    path = fresh_qwen3 / "1_LogitScore" / "config.json"
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**settings, "false_token_id": None}), encoding="utf-8")
+    expected = load_scorer(fresh_qwen3, "torch").score(pairs)
+    names = ("modules.json", "config_sentence_transformers.json", "sentence_bert_config.json")
+    link_into_cache(fresh_qwen3, tmp_path / "hub", *names, "1_LogitScore/config.json")
+    with serving(fresh_qwen3) as hub:
+        printed = hub.score(tmp_path, pairs)
+    assert printed.startswith("["), printed
+    assert json.loads(printed) == pytest.approx(expected, abs=1e-3)

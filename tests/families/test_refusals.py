@@ -93,14 +93,19 @@ def test_a_template_is_rendered_in_a_sandbox(decoder: Path) -> None:
         ("Qwen3VLForConditionalGeneration", r"multimodal.*Use a reranker of texts"),
     ],
 )
-def test_a_reranker_of_another_kind(decoder: Path, architecture: str, reason: str, tmp_path: Path) -> None:
-    """Listwise, layerwise and multimodal ones, on this machine and, before its weights are fetched, on the hub."""
+def test_a_reranker_of_another_kind(decoder: Path, architecture: str, reason: str) -> None:
+    """Listwise, layerwise and multimodal ones, with the nearest that runs."""
     edit(decoder / "config.json", architectures=[architecture], auto_map={"AutoModel": "modeling.Model"})
     with pytest.raises(ModelLoadError, match=rf"cannot be run: {architecture} .*{reason}"):
         load_reranker(decoder, **CPU)
+
+
+def test_a_reranker_of_another_kind_on_the_hub(decoder: Path, tmp_path: Path) -> None:
+    """It is refused before its weights are fetched."""
+    edit(decoder / "config.json", architectures=["JinaForRanking"], auto_map={"AutoModel": "modeling.Model"})
     with serving(decoder) as hub:
         printed = hub.score(tmp_path, [])
-    assert f"ModelLoadError: OWNER/NAME cannot be run: {architecture}" in printed
+    assert "ModelLoadError: OWNER/NAME on the hub cannot be run: JinaForRanking reads all documents" in printed
     assert not any(name.endswith(".safetensors") for name in hub.fetched)
 
 

@@ -128,6 +128,15 @@ def is_reranker(folder: Path) -> bool:
     return bool(_read_module_head(folder) or _read_answer_head(folder, config))
 
 
+def is_without_answer(folder: Path) -> bool:
+    """Whether no file here says with which tokens a language model answers, so that yes and no would be taken."""
+    try:
+        head = read_head(folder)
+    except ModelLoadError:
+        return False  # loading it says so
+    return head.kind == "answer" and not isinstance(head.yes, int) and find_known_reranker(folder) is None
+
+
 def _read_module_head(folder: Path) -> RankingHead | None:
     chain = read_modules(folder)
     behind = tuple(module for module in chain[1:] if module.kind != "Dropout")

@@ -28,7 +28,7 @@ from rerank_plugins.hub.folder import (
     OPENVINO_INT8_FILE,
     list_missing_files,
 )
-from rerank_plugins.hub.head import check_description, is_reranker
+from rerank_plugins.hub.head import check_description, is_reranker, is_without_answer
 from rerank_plugins.hub.known_rerankers import TEMPLATE_FILE
 from rerank_plugins.hub.modules import read_modules
 
@@ -116,6 +116,9 @@ def _find_in_hf_cache(repo_id: str, revision: str | None, cache_folder: Path | N
     except (LocalEntryNotFoundError, HFValidationError, OSError, RuntimeError):  # the last without a home folder
         return None, f"{place}: not there"
     missing = list_missing_files(folder)
+    if not missing and is_without_answer(folder):
+        # transformers fetches weights and template, and not the file that names the tokens of the answer.
+        missing = ["modules.json"]
     return (None, f"{place}: incomplete, {' and '.join(missing)} missing") if missing else (folder, "")
 
 
@@ -154,7 +157,7 @@ def _download(repo_id: str, revision: str | None, cache_folder: Path | None, sea
         custom, subfolders = [], []
         if described is not None:
             # What cannot be run is refused before gigabytes are downloaded, not after.
-            check_description(described, repo_id)
+            check_description(described, f"{repo_id} on the hub")
             custom = list_custom_classes(described)
             subfolders = [module.path for module in read_modules(described) if module.path]
         selected = _select_files(repo_id, files, custom_classes=custom, subfolders=subfolders)
