@@ -79,14 +79,28 @@ def test_an_instruction_changes_the_scores(qwen3: Path) -> None:
     assert own != pytest.approx(other, abs=1e-2)
 
 
+def test_an_instruction_with_characters_that_are_none(qwen3: Path) -> None:
+    """A lone surrogate is read as it is in queries: as the character that stands for unreadable ones."""
+    scores = [
+        load_reranker(qwen3, instruction=f"Find {mark} bread", **OPTIONS).score([(QUERY, DOCUMENTS[0])])
+        for mark in ("\ud800", "\ufffd")
+    ]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-4)
+
+
+def test_an_instruction_that_leaves_no_room(qwen3: Path) -> None:
+    """The message says what takes the room."""
+    with pytest.raises(InvalidInputError, match=r"tokens of the model's template, its instruction included: got 256"):
+        load_reranker(qwen3, instruction="Find bread. " * 300, max_length=256, **OPTIONS)
+
+
 @pytest.mark.parametrize("name", ["bert", "gemma"])
 def test_an_instruction_for_a_model_that_takes_none_is_an_error(family: Write, name: str, tmp_path: Path) -> None:
     """An encoder, and a decoder whose template has no place for one."""
     folder = family("bert") if name == "bert" else tmp_path / "model"
     if name == "gemma":
-        write_decoder(
-            folder, "gemma", template="A: {{ messages[0].content }}\nB: {{ messages[1].content }}\nYes or no?"
-        )
+        template = "{% for m in messages %}{{ '\nB: ' if m.role == 'document' else 'A: ' }}{{ m.content }}{% endfor %}"
+        write_decoder(folder, "gemma", template=template.replace("in messages", "in messages if m.role != 'system'"))
     with pytest.raises(InvalidInputError, match=r"instruction= is for models whose template .* Leave it out"):
         load_reranker(folder, instruction=OTHER, **OPTIONS)
 
@@ -202,6 +216,18 @@ def test_a_copy_under_another_name_says_what_it_is(tmp_path: Path) -> None:
     write_decoder(tmp_path / "mine", "qwen3", template=None)
     (tmp_path / "mine" / "rerank_plugins.json").write_text('{"template_of": "Qwen3-Reranker-0.6B"}', encoding="utf-8")
     assert len(load_reranker(tmp_path / "mine", **OPTIONS).score([(QUERY, DOCUMENTS[0])])) == 1
+
+
+def test_another_known_reranker_is_converted_anew(tmp_path: Path) -> None:
+    """A conversion holds the row of its answer, whose tokens belong to what the file says."""
+    pair = [(QUERY, DOCUMENTS[0])]
+    write_language_model(tmp_path / "mine", "qwen3", template=None, modules=False)
+    said = tmp_path / "mine" / "rerank_plugins.json"
+    for name in ("Qwen3-Reranker-0.6B", "zerank-2"):
+        said.write_text(json.dumps({"template_of": name}), encoding="utf-8")
+        ours = load_reranker(tmp_path / "mine", **OPTIONS).score(pair)
+    torch_options = {**OPTIONS, "engine": "torch"}
+    assert ours == pytest.approx(load_reranker(tmp_path / "mine", **torch_options).score(pair), abs=1e-3)
 
 
 def test_a_published_scale_is_kept(tmp_path: Path) -> None:

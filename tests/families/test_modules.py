@@ -131,6 +131,16 @@ def test_a_module_that_is_not_known_is_refused(fresh_chain: Path, file: str, val
         load_reranker(fresh_chain, engine="torch", device="cpu")
 
 
+@pytest.mark.parametrize(("number", "said"), [(0, "begins with custom_st.Transformer"), (2, "has custom_st.Dense")])
+def test_a_class_of_another_package_is_refused(fresh_chain: Path, number: int, said: str) -> None:
+    """It has the name of one of sentence-transformers, and may compute something else."""
+    modules = json.loads((fresh_chain / "modules.json").read_text(encoding="utf-8"))
+    modules[number]["type"] = f"custom_st.{modules[number]['type'].rsplit('.', maxsplit=1)[-1]}"
+    (fresh_chain / "modules.json").write_text(json.dumps(modules), encoding="utf-8")
+    with pytest.raises(ModelLoadError, match=said):
+        load_reranker(fresh_chain, engine="torch", device="cpu")
+
+
 def test_another_answer_is_converted_anew(tmp_path: Path) -> None:
     """A conversion belongs to the modules that it was made with, not to the transformer's weights alone."""
     from family_models import write_language_model

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from rerank_plugins.errors import InvalidInputError, ModelLoadError
 from rerank_plugins.hub.config import is_decoder, read_config
+from rerank_plugins.hub.folder import has_torch_weights
 from rerank_plugins.hub.known_rerankers import find_known_reranker
 from rerank_plugins.hub.modules import Module, read_modules
 from rerank_plugins.hub.pair_text import read_pair_text
@@ -139,14 +140,15 @@ def is_without_answer(folder: Path) -> bool:
 
 def _read_module_head(folder: Path) -> RankingHead | None:
     chain = read_modules(folder)
+    if chain and (chain[0].kind != "Transformer" or chain[0].path):
+        place = f"the folder {chain[0].path!r}" if chain[0].path else "the model's folder"
+        raise ModelLoadError(
+            f"{folder / 'modules.json'} begins with {chain[0].kind} in {place}, expected sentence-transformers' "
+            f"Transformer in the model's folder: code from elsewhere is never run. {_ADVICE}"
+        )
     behind = tuple(module for module in chain[1:] if module.kind != "Dropout")
     if not behind:
         return None
-    if chain[0].kind != "Transformer" or chain[0].path:
-        raise ModelLoadError(
-            f"{folder / 'modules.json'} begins with {chain[0].kind} in {chain[0].path!r}, expected a Transformer in "
-            f"the folder itself. {_ADVICE}"
-        )
     if [module.kind for module in behind] == ["LogitScore"]:
         settings = behind[0].config
         yes, no = settings.get("true_token_id"), settings.get("false_token_id")
@@ -183,12 +185,19 @@ def _read_classifier(folder: Path, config: dict[str, Any]) -> RankingHead:
         )
     try:
         names = [str(name) for _, name in sorted((int(number), name) for number, name in _read_names(config).items())]
-        count = len(names) or int(config.get("num_labels", 1))
+        count = len(names) or int(config.get("num_labels", _count_unnamed_labels(folder, config)))
     except (TypeError, ValueError, AttributeError) as exc:
         raise ModelLoadError(
             f"{folder / 'config.json'} has unreadable labels ({exc}). Download the model again."
         ) from exc
     return RankingHead("classifier", tuple(names) or tuple(map(str, range(max(1, count)))))
+
+
+def _count_unnamed_labels(folder: Path, config: dict[str, Any]) -> int:
+    """How many labels a classifier has whose configuration names none: transformers leaves out its default, two."""
+    by_transformers = "transformers_version" in config or has_torch_weights(folder)
+    architecture = str((config.get("architectures") or [""])[0])
+    return 2 if by_transformers and "SequenceClassification" in architecture else 1
 
 
 def _read_names(config: dict[str, Any]) -> dict[str, Any]:
