@@ -264,6 +264,26 @@ def test_a_template_for_chats_is_used_where_sentence_transformers_trained_with_i
     assert found == pytest.approx(expected.tolist(), abs=float(1e-3 * np.ptp(expected)))
 
 
+def test_the_template_that_sentence_transformers_names_is_used(
+    fresh_qwen3: Path, qwen3: Path, mixed_pairs: list[Pair]
+) -> None:
+    """One of several, that is not the default."""
+    own = (fresh_qwen3 / "chat_template.jinja").read_text(encoding="utf-8")
+    (fresh_qwen3 / "additional_chat_templates").mkdir()
+    (fresh_qwen3 / "additional_chat_templates" / "rerank.jinja").write_text(own, encoding="utf-8")
+    other = own.replace("Judge whether", "Say if")
+    (fresh_qwen3 / "chat_template.jinja").write_text(other, encoding="utf-8")
+    path = fresh_qwen3 / "sentence_bert_config.json"
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    settings.setdefault("processing_kwargs", {}).setdefault("chat_template", {})["chat_template"] = "rerank"
+    path.write_text(json.dumps(settings), encoding="utf-8")
+    expected = reference(fresh_qwen3).preprocess([mixed_pairs[0]])["input_ids"][0].tolist()
+    (found,) = CrossEncoderScorer.from_folder(fresh_qwen3, **OPTIONS).encoder.encode(mixed_pairs[:1])
+    assert found.input_ids == expected
+    (same,) = CrossEncoderScorer.from_folder(qwen3, **OPTIONS).encoder.encode(mixed_pairs[:1])
+    assert found == same
+
+
 def test_what_transformers_left_in_the_cache_is_completed(
     fresh_qwen3: Path, tmp_path: Path, load_scorer: LoadScorer
 ) -> None:

@@ -246,6 +246,17 @@ def test_a_label_that_is_not_said_or_not_there(two_labels: Path, label: Any, err
         load_reranker(two_labels, label=label, **CPU)
 
 
+def test_a_label_that_the_model_does_not_give(tmp_path: Path) -> None:
+    """Its configuration names two, and its IR gives one: the one is not taken for the other."""
+    folder = tmp_path / "model"
+    write_bert(folder)
+    assert load_reranker(folder, engine="openvino", precision="fp32").score([("cat", "bread")])
+    (folder / "model.safetensors").unlink()
+    edit(folder / "config.json", id2label={"0": "irrelevant", "1": "relevant"})
+    with pytest.raises(ModelLoadError, match="expected several logits for each of 2 pairs, because label=1 is given"):
+        load_reranker(folder, label=1)
+
+
 def test_a_label_of_a_model_with_one(bert_folder: Path) -> None:
     """It would mean nothing."""
     with pytest.raises(InvalidInputError, match="label=0 is for classifiers with several labels"):

@@ -36,6 +36,8 @@ class ChatTemplate:
     def __init__(self, folder: Path, source: str, options: dict[str, Any]) -> None:
         self.folder = folder
         self._variables = {**read_special_tokens(folder), "add_generation_prompt": False, **options}
+        if options.get("continue_final_message"):
+            self._refuse("is used with continue_final_message, which takes the words after the document away")
         environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
         environment.filters["tojson"] = _to_json
         environment.globals["raise_exception"] = _raise_exception

@@ -65,8 +65,10 @@ def read_head(folder: Path) -> RankingHead:
     return _read_module_head(folder) or _read_answer_head(folder, config) or _read_classifier(folder, config)
 
 
-def check_reranker(folder: Path, label: int | None = None) -> None:
+def check_reranker(folder: Path, label: int | None = None, *, takes_label: bool = True) -> None:
     """Raise unless the model in ``folder`` gives one score a pair, or ``label`` says which of several to take.
+
+    ``takes_label`` says whether the caller has such an option: only then the message speaks of it.
 
     Raises:
         ModelLoadError: The model is no reranker, none that can be run here, or gives several scores.
@@ -84,9 +86,9 @@ def check_reranker(folder: Path, label: int | None = None) -> None:
             )
     elif len(head.labels) > 1:
         names = ", ".join(f"{number} ({name})" for number, name in enumerate(head.labels))
+        way = f"If one of them means relevant, say which with label=: {names}. " if takes_label else ""
         raise ModelLoadError(
-            f"{folder} gives {len(head.labels)} labels a pair, expected 1: a reranker gives one score. If one of them "
-            f"means relevant, say which with label=: {names}. {_ADVICE}"
+            f"{folder} gives {len(head.labels)} labels a pair, expected 1: a reranker gives one score. {way}{_ADVICE}"
         )
 
 

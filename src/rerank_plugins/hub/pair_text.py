@@ -81,8 +81,11 @@ def _read_pair_text(folder: Path, instruction: str | None) -> PairText | None:
 def read_template_source(folder: Path, name: str | None = None) -> str | None:
     """The text of the chat template, from its own file or from ``tokenizer_config.json``; None without one.
 
-    ``name`` is that of one of several templates; None takes the default one.
+    ``name`` is that of one of several templates or, as in transformers, a template itself; None takes the default one.
     """
+    if name is not None:
+        named = _read_named_templates(folder)
+        return named.get(name, name)
     try:
         return (folder / TEMPLATE_NAME).read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -91,9 +94,27 @@ def read_template_source(folder: Path, name: str | None = None) -> str | None:
         raise ModelLoadError(f"{folder / TEMPLATE_NAME} cannot be read ({exc}). Download the model again.") from exc
     given = (read_json(folder / "tokenizer_config.json") or {}).get("chat_template")
     if isinstance(given, list):
-        named = {one.get("name"): one.get("template") for one in given if isinstance(one, dict)}
-        given = named.get("default" if name is None else name)
+        given = _read_named_templates(folder).get("default")
     return given if isinstance(given, str) and given else None
+
+
+def list_template_files(folder: Path) -> list[Path]:
+    """The files of chat templates: the default one, and those that have names."""
+    return [*folder.glob(TEMPLATE_NAME), *sorted((folder / "additional_chat_templates").glob("*.jinja"))]
+
+
+def _read_named_templates(folder: Path) -> dict[str, str]:
+    """Several templates by their names, as transformers 5 saves them in files, and earlier versions did in one."""
+    given = (read_json(folder / "tokenizer_config.json") or {}).get("chat_template")
+    entries = [one for one in given if isinstance(one, dict)] if isinstance(given, list) else []
+    named = {str(one.get("name")): str(one.get("template")) for one in entries}
+    files = list_template_files(folder)
+    try:
+        return named | {
+            "default" if file.name == TEMPLATE_NAME else file.stem: file.read_text(encoding="utf-8") for file in files
+        }
+    except (OSError, ValueError) as exc:
+        raise ModelLoadError(f"A chat template of {folder} cannot be read ({exc}). Download the model again.") from exc
 
 
 def read_special_tokens(folder: Path) -> dict[str, str]:
