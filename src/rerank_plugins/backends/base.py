@@ -69,8 +69,8 @@ def flatten_logits(output: NDArray[np.float32], rows: int, label: int | None = N
         if output.ndim != 2 or len(output) != rows or not label < output.shape[1] > 1:
             raise ModelLoadError(
                 f"The model's output has shape {output.shape}, expected several logits for each of {rows} pairs, "
-                f"because label={label} is given. If the model has one label, correct id2label in config.json and leave label "
-                f"out."
+                f"because label={label} is given. If the model has one label, correct id2label in its config.json and "
+                f"leave label out."
             )
         others = np.delete(output, label, axis=1)
         largest = others.max(axis=1, keepdims=True)

@@ -217,9 +217,11 @@ def find_answer_tokens(folder: Path, head: RankingHead) -> tuple[int, int | None
     except Exception as exc:  # tokenizers raises a bare Exception
         raise ModelLoadError(f"{folder / 'tokenizer.json'} cannot be read ({exc}). Download the model again.") from exc
     yes, no = (None if token is None else tokenizer.token_to_id(str(token)) for token in (head.yes, head.no))
-    if yes is None or (no is None and head.no is not None):
+    absent = [token for token, number in ((head.yes, yes), (head.no, no)) if token is not None and number is None]
+    if yes is None or absent:
         raise ModelLoadError(
-            f"The tokenizer of {folder} has no token {head.yes!r} or {head.no!r}, by which a language model answers. "
-            f"Expected a reranker; sentence-transformers writes which tokens it answers with to modules.json."
+            f"The tokenizer of {folder} has no token {' and none '.join(map(repr, absent))}, with which the model "
+            f"would answer. If it is a reranker that answers with other tokens, save it with sentence-transformers (a "
+            f"CrossEncoder with LogitScore), which writes down which they are; else use another model."
         )
     return yes, no
