@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -137,6 +138,28 @@ def test_a_reranker_of_another_kind_on_the_hub(decoder: Path, tmp_path: Path) ->
         printed = hub.score(tmp_path, [])
     assert "ModelLoadError: OWNER/NAME on the hub cannot be run: JinaForRanking reads all documents" in printed
     assert not any(name.endswith(".safetensors") for name in hub.fetched)
+
+
+def test_the_command_models_says_what_runs(
+    decoder: Path, two_labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: Callable[..., Any]
+) -> None:
+    """The family and what it runs on, or why it does not; ``doctor`` gives the same reasons."""
+    places = {name: tmp_path / "models" / name for name in ("good", "bare", "labels", "jina-reranker-v3")}
+    for name, place in places.items():
+        shutil.copytree(two_labels if name == "labels" else decoder, place)
+    (places["bare"] / "chat_template.jinja").unlink()
+    edit(places["jina-reranker-v3"] / "config.json", architectures=["JinaForRanking"])
+    (places["jina-reranker-v3"] / "model.safetensors").unlink()
+    monkeypatch.chdir(tmp_path)
+    listed = here("models").stdout
+    rows = {line.split()[0]: line for line in listed.splitlines() if " models/ " in line}
+    assert re.search(r"decoder \(llama\) +(torch|openvino), ", rows["good"])
+    assert re.search(r"decoder \(llama\) +no", rows["bare"])
+    assert re.search(r"encoder \(bert\),.* no", rows["labels"])
+    for printed in (listed, here("doctor").stdout):
+        assert "is a decoder (LlamaForSequenceClassification)" in printed
+        assert "say which with label=" in printed
+        assert "JinaForRanking reads all documents of a query at once" in printed
 
 
 def test_a_language_model_on_the_hub_is_not_downloaded(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from rerank_plugins.errors import InvalidInputError, ModelLoadError
 from rerank_plugins.hub.config import is_decoder, read_config
 from rerank_plugins.hub.folder import has_torch_weights
-from rerank_plugins.hub.known_rerankers import find_known_reranker
+from rerank_plugins.hub.known_rerankers import find_known_reranker, read_model_name
 from rerank_plugins.hub.modules import Module, read_modules
 from rerank_plugins.hub.pair_text import read_pair_text
 
@@ -111,13 +111,22 @@ def _explain_other_kind(config: dict[str, Any]) -> str | None:
 
 def describe_family(folder: Path) -> str:
     """What kind of reranker the model in ``folder`` is, in a few words: as ``encoder (bert)``."""
-    config = read_config(folder)
-    model_type = config.get("model_type") or "unnamed"
+    kind = describe_architecture(folder)
     head = read_head(folder)
-    kind = "decoder" if is_decoder(config) else "encoder"
     notes = {"answer": ", by its answer", "modules": ", with modules", "classifier": ""}[head.kind]
     labels = f", {len(head.labels)} labels" if len(head.labels) > 1 else ""
-    return f"{kind} ({model_type}){notes}{labels}"
+    return f"{kind}{notes}{labels}"
+
+
+def describe_architecture(folder: Path) -> str:
+    """What ``config.json`` alone says of the model, in a few words: as ``decoder (qwen3)``."""
+    config = read_config(folder)
+    return f"{'decoder' if is_decoder(config) else 'encoder'} ({config.get('model_type') or 'unnamed'})"
+
+
+def is_of_other_kind(folder: Path) -> bool:
+    """Whether the model is a reranker by its name, of a kind that cannot be run here, such as a listwise one."""
+    return "rerank" in read_model_name(folder).lower() and _explain_other_kind(read_config(folder)) is not None
 
 
 def is_reranker(folder: Path) -> bool:
