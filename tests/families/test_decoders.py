@@ -260,8 +260,13 @@ def test_a_template_for_chats_is_used_where_sentence_transformers_trained_with_i
     )
     write_language_model(tmp_path / "model", "qwen3", template=chat)
     expected = reference(tmp_path / "model").predict(mixed_pairs, show_progress_bar=False)
+    tolerance = float(1e-3 * np.ptp(expected))
     found = load_reranker(tmp_path / "model", **OPTIONS).score(mixed_pairs)
-    assert found == pytest.approx(expected.tolist(), abs=float(1e-3 * np.ptp(expected)))
+    assert found == pytest.approx(expected.tolist(), abs=tolerance)
+    with serving(tmp_path / "model") as hub:  # it is asked what it is before its weights are fetched
+        printed = hub.score(tmp_path, mixed_pairs[:2])
+    assert printed.startswith("["), printed
+    assert json.loads(printed) == pytest.approx(expected[:2].tolist(), abs=tolerance)
 
 
 def test_the_template_that_sentence_transformers_names_is_used(

@@ -88,8 +88,10 @@ def test_every_pooling_is_that_of_sentence_transformers(
 
 
 def test_the_hub_gives_the_weights_of_sub_folders(chain: Path, tmp_path: Path, load_scorer: LoadScorer) -> None:
-    """With what says how the modules are put together."""
+    """With what says how the modules are put together; also where the repository has an IR beside them."""
     pairs = [("cat", "bread is baked"), ("what is bread", "the cat sat on the mat")]
+    load_scorer(chain, "openvino")
+    assert (chain / "openvino" / "openvino_model.xml").is_file()
     with serving(chain) as hub:
         printed = hub.score(tmp_path, pairs)
     assert printed.startswith("["), printed
