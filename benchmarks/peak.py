@@ -50,5 +50,10 @@ def operations(folder: Path, padded_tokens: float, squares: float) -> float:
     """
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     width, layers, inner = config["hidden_size"], config["num_hidden_layers"], config["intermediate_size"]
+    if "num_key_value_heads" in config:  # a decoder: keys and values are shared among heads, and the layer is gated
+        size = config.get("head_dim") or width // config["num_attention_heads"]
+        queries, keys = config["num_attention_heads"] * size, config["num_key_value_heads"] * size
+        per_token = 2 * (2 * width * queries + 2 * width * keys + 3 * width * inner)
+        return float(layers * (padded_tokens * per_token + squares * 4 * queries))
     per_token = 2 * (4 * width * width + 2 * width * inner)
     return float(layers * (padded_tokens * per_token + squares * 4 * width))

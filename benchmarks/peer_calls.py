@@ -212,6 +212,7 @@ def beside_bare(folder: Path, precision: Any, texts: list[str]) -> dict[str, Any
 
 _STOCK: dict[str, Peer] = {
     "sentence-transformers, fp32": sentence_transformers("float32"),
+    "sentence-transformers, bf16": sentence_transformers("bfloat16"),
     "LangChain CrossEncoderReranker": langchain,
     "LlamaIndex SentenceTransformerRerank": llama_index,
 }
@@ -224,6 +225,7 @@ PEERS: dict[str, dict[str, Peer]] = {
         "ONNX Runtime, fp32": onnx_runtime("model.onnx"),
         "ONNX Runtime, int8 dynamic": onnx_runtime("model_int8.onnx"),
         "ours, torch fp32": ours("torch", "fp32"),
+        "ours, torch bf16": ours("torch", "bf16"),
         "ours, fp32": ours("openvino", "fp32"),
         "ours, bf16": ours("openvino", "bf16"),
         "ours, int8": ours("openvino", "int8"),

@@ -93,7 +93,9 @@ def prepare(folder: Path) -> dict[str, str]:
     from rerank_plugins.export import export_model
 
     export_model(folder, "int8", max_queries=4, accept=True)
-    if not (folder / "onnx-peers" / "model_int8.onnx").is_file():
+    # The peers that run ONNX know no language models.
+    decoder = (folder / "modules.json").is_file()
+    if not decoder and not (folder / "onnx-peers" / "model_int8.onnx").is_file():
         write_onnx(folder)
     return {}
 

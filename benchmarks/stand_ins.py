@@ -15,8 +15,10 @@ from rerank_plugins.hub import find_model
 from rerank_plugins.retrieval import example_corpus, read_corpus
 
 QUERY = "how should coffee beans be stored so that they stay fresh"
-SHAPES = ("mini", "standin-6", "standin-24")
-"""all-MiniLM-L6-v2's shape; bge-reranker-v2-m3's with 6 and with all 24 of its layers."""
+SHAPES = ("mini", "standin-6", "standin-24", "decoder-4")
+"""all-MiniLM-L6-v2's shape; bge-reranker-v2-m3's with 6 and all 24 layers; Qwen3-Reranker-0.6B's with 4 of its 28."""
+
+_SYSTEM = "Judge whether the Document meets the requirements based on the Query and the Instruct provided."
 
 
 def passages(seed: int, most: int = 50) -> list[str]:
@@ -35,6 +37,9 @@ def write_model(shape: str, folder: Path, standins: Path) -> None:
     """Write torch weights and tokenizer of ``shape``; ``standins`` holds the script that writes v2-m3's."""
     if shape == "mini":
         _write_mini(folder)
+        return
+    if shape == "decoder-4":
+        _write_decoder(folder)
         return
     layers = shape.rsplit("-", maxsplit=1)[-1]
     command = [sys.executable, standins / "make_standin.py", "--layers", layers, "--out", folder]
@@ -66,6 +71,54 @@ def _write_mini(folder: Path) -> None:
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
     settings = (box / "tokenizer_config.json").read_text(encoding="utf-8")
     (folder / "tokenizer_config.json").write_text(settings, encoding="utf-8")
+
+
+def _write_decoder(folder: Path) -> None:
+    """A causal language model of Qwen3-Reranker-0.6B's shape with 4 of its 28 layers, as sentence-transformers has it.
+
+    Its tokenizer is trained on the example passages, so that these have somewhat fewer tokens than Qwen's would.
+    """
+    import torch
+    from sentence_transformers import CrossEncoder
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from transformers import Qwen2Tokenizer, Qwen3Config, Qwen3ForCausalLM
+
+    learned = Tokenizer(models.BPE())
+    learned.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=20_000, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    texts = [passage.text for passage in read_corpus(example_corpus())]
+    learned.train_from_iterator([*texts, QUERY, f"{_SYSTEM} <Instruct> <Query> <Document> yes no"], trainer)
+    model = json.loads(learned.to_str())["model"]
+    vocabulary = {**model["vocab"], **{word: len(model["vocab"]) + n for n, word in enumerate(("yes", "no"))}}
+    vocabulary = {word: number for number, word in enumerate(dict.fromkeys(vocabulary))}
+    merges = [tuple(merge) for merge in model["merges"]]
+    tokenizer = Qwen2Tokenizer(vocab={**vocabulary, "<|endoftext|>": len(vocabulary)}, merges=merges)
+    tokenizer.add_tokens(["<|im_start|>", "<|im_end|>", "<think>", "</think>"], special_tokens=True)
+    tokenizer.chat_template = (
+        f"{{{{ '<|im_start|>system\\n{_SYSTEM}<|im_end|>\\n<|im_start|>user\\n<Query>: ' + messages[0].content }}}}"
+        "{{ '\\n<Document>: ' + messages[1].content + '<|im_end|>\\n<|im_start|>assistant\\n' }}"
+    )
+    torch.manual_seed(0)
+    config = Qwen3Config(
+        vocab_size=151_669,
+        hidden_size=1024,
+        num_hidden_layers=4,
+        num_attention_heads=16,
+        num_key_value_heads=8,
+        head_dim=128,
+        intermediate_size=3072,
+        initializer_range=0.1,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        max_position_embeddings=40_960,
+    )
+    plain = folder.with_name(f"{folder.name}-plain")
+    Qwen3ForCausalLM(config).save_pretrained(plain)
+    tokenizer.save_pretrained(plain)
+    CrossEncoder(str(plain), device="cpu").save_pretrained(str(folder))
+    shutil.rmtree(plain)
 
 
 def write_onnx(folder: Path) -> None:

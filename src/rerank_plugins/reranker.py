@@ -169,7 +169,12 @@ class Reranker:
         """The score in [0, 1] of a result whose raw score, by the scorer, is ``raw``."""
         if self.calibration is not None:
             return self.calibration.probability(raw)
-        return sigmoid(raw) if self.scale == "logit" else raw
+        return self.as_uncalibrated(raw)
+
+    def as_uncalibrated(self, raw: float) -> float:
+        """`as_score` without the calibration: of a logit the sigmoid, on the scale that the model publishes."""
+        # Asked for here, because an adapter as the scorer would have to load its model to know.
+        return sigmoid(raw / getattr(self.scorer, "temperature", 1.0)) if self.scale == "logit" else raw
 
     def stats(self) -> Stats:
         """What this reranker and its model have done since they were created."""

@@ -137,9 +137,9 @@ def test_what_a_subclass_caches_is_no_field() -> None:
 
     class Cached(RerankCompressor):
         @functools.cached_property
-        def label(self) -> str:
+        def tag(self) -> str:
             return "mine"
 
     compressor = Cached(reranker=ByLength(), top_n=1)
-    assert compressor.label == "mine"
+    assert compressor.tag == "mine"
     assert len(compressor.compress_documents(documents(), QUERY)) == 1

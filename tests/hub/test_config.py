@@ -10,7 +10,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from rerank_plugins import InvalidInputError, ModelLoadError, Pair, load_reranker
-from rerank_plugins.hub.config import find_pad_token_id, read_max_input_length
+from rerank_plugins.hub.config import find_pad_token_id, is_decoder, read_max_input_length
 from stand_in_models import write_bert, write_model
 
 # What some types need beside the shape of every stand-in.
@@ -34,6 +34,9 @@ def write(folder: Path, kind: str) -> int:
     """A stand-in of that model type with BERT's tokenizer; returns how large the vocabulary is."""
     folder.mkdir()
     write_bert(folder)
+    if kind == "llama":
+        template = "{% for m in messages %}{{ '[CLS] ' if m.role == 'query' }}{{ m.content }} [SEP] {% endfor %}"
+        (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
     size = Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab_size()
     positions = {"max_position_embeddings": 512, "num_hidden_layers": 2}
     write_model(folder, kind, head=3, vocab_size=size, pad_token_id=1, **{**positions, **TYPES[kind]})
@@ -133,10 +136,41 @@ def test_mpnet_counts_positions_from_an_id_of_its_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
-@pytest.mark.parametrize("kind", ["roberta", "llama"])
-def test_a_type_that_needs_an_id_says_so_when_it_is_loaded(tmp_path: Path, kind: str, engine: Any) -> None:
-    """As sentence-transformers cannot compute them either; the error gives the id to set."""
-    write(tmp_path / "model", kind)
+def test_a_type_that_needs_an_id_says_so_when_it_is_loaded(tmp_path: Path, engine: Any) -> None:
+    """As sentence-transformers cannot compute it either; the error gives the id to set."""
+    write(tmp_path / "model", "roberta")
     edit(tmp_path / "model" / "config.json", pad_token_id=None)
     with pytest.raises(ModelLoadError, match="gives no pad_token_id, which some model types need: set it to 0"):
         load_reranker(tmp_path / "model", engine=engine, device="cpu")
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_a_decoder_without_an_id_scores_batches(tmp_path: Path, pairs: list[Pair], engine: Any) -> None:
+    """Its last token is found by the attention mask; transformers gives such a model one row at a time."""
+    import torch
+    from sentence_transformers import CrossEncoder
+
+    write(tmp_path / "model", "llama")
+    edit(tmp_path / "model" / "config.json", pad_token_id=None)
+    reference = CrossEncoder(str(tmp_path / "model"), device="cpu", local_files_only=True)
+    expected = reference.predict(pairs[:20], batch_size=1, activation_fn=torch.nn.Identity(), show_progress_bar=False)
+    reranker = load_reranker(tmp_path / "model", engine=engine, precision="fp32", device="cpu")
+    assert reranker.scorer.score(pairs[:20]) == pytest.approx(expected.tolist(), abs=1e-3)
+
+
+# Models that read a text in both directions, and have a causal variant that classifies nothing.
+ENCODERS = {
+    *("bart", "bert", "big_bird", "bigbird_pegasus", "camembert", "data2vec-text", "electra", "ernie", "mbart"),
+    *("megatron-bert", "mvp", "plbart", "reformer", "rembert", "roberta", "roberta-prelayernorm", "roc_bert"),
+    *("roformer", "xlm", "xlm-roberta", "xlm-roberta-xl", "xlnet", "xmod"),
+}
+
+
+def test_every_decoder_that_transformers_can_classify_with_is_known() -> None:
+    """By its model type: its classifier would read bare texts otherwise. A new type has to be put in one of the two."""
+    from transformers.models.auto import modeling_auto
+
+    classifiers = modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+    both = set(classifiers) & set(modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+    assert len(both) > 60
+    assert {name for name in both if not is_decoder({"model_type": name})} == ENCODERS & both

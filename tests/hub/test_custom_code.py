@@ -118,13 +118,13 @@ def test_the_hub_is_asked_for_no_weights_that_cannot_be_used(
 ) -> None:
     """The refusal comes after config.json was fetched, and nothing else."""
     (torch_only / "onnx").mkdir()
-    (torch_only / "onnx" / "model_quantized.onnx").touch()
+    (torch_only / "onnx" / "model_q4.onnx").touch()
     with serving(torch_only) as hub:
         printed = hub.score(tmp_path, [], blocked=blocked)
     assert printed.startswith(
         "ModelLoadError: OWNER/NAME on the hub: config.json takes AutoConfig, AutoModel from custom"
     )
-    assert "There is onnx/model_quantized.onnx" in printed
+    assert "There is onnx/model_q4.onnx" in printed
     assert hub.fetched == ["config.json"]
 
 

@@ -208,3 +208,31 @@ def test_linked_shards_load(fresh_bert: Path, tmp_path: Path, pairs: list[Pair],
     snapshot = link_into_cache(fresh_bert, tmp_path / "hub")
     scorer = CrossEncoderScorer.from_folder(snapshot, engine=engine, precision="fp32", device="cpu")
     assert scorer.score(pairs[:20]) == expected
+
+
+@pytest.fixture
+def quantized_folder(onnx_folder: Path) -> Path:
+    """A folder whose only weights bear the name that transformers.js gives to quantized ones; inside they are fp32."""
+    (onnx_folder / "onnx" / "model.onnx").rename(onnx_folder / "onnx" / "model_quantized.onnx")
+    return onnx_folder
+
+
+def test_a_quantized_graph_is_taken_where_there_is_nothing_else(
+    quantized_folder: Path, pairs: list[Pair], expected: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And a warning says that its scores are not quite the model's."""
+    assert score(quantized_folder, pairs[:20]) == expected
+    assert "It is quantized: its scores differ from the model's own" in caplog.text
+
+
+def test_a_quantized_graph_is_fetched_where_there_is_nothing_else(
+    quantized_folder: Path, bert_folder: Path, tmp_path: Path, pairs: list[Pair], expected: Any
+) -> None:
+    """From a repository without another; beside torch weights it stays there."""
+    for home, beside in (("alone", False), ("beside", True)):
+        (tmp_path / home).mkdir()
+        if beside:
+            shutil.copyfile(bert_folder / "model.safetensors", quantized_folder / "model.safetensors")
+        with serving(quantized_folder) as hub:
+            assert json.loads(hub.score(tmp_path / home, pairs[:20])) == expected
+        assert ("onnx/model_quantized.onnx" in hub.fetched) is not beside

@@ -10,7 +10,7 @@ import pytest
 from rerank_plugins import ModelNotFoundError, load_reranker
 from rerank_plugins.backends.auto import find_accelerator
 from rerank_plugins.backends.cpu import has_bf16
-from rerank_plugins.evaluation.verification import PUBLISHED, explain, verify
+from rerank_plugins.evaluation.verification import PUBLISHED, explain, repository_of, verify
 
 pytestmark = pytest.mark.hub
 NAME = "bge-reranker-v2-m3"
@@ -18,11 +18,11 @@ NAME = "bge-reranker-v2-m3"
 
 def check(name: str, model: Path | None = None, **options: Any) -> None:
     try:
-        reranker = load_reranker(model or f"BAAI/{name}", **options)
+        reranker = load_reranker(model or repository_of(name), **options)
     except ModelNotFoundError:
         if name == NAME:
             raise
-        pytest.skip(f"BAAI/{name} is not here; the marker promises BAAI/{NAME} only")
+        pytest.skip(f"{repository_of(name)} is not here; the marker promises BAAI/{NAME} only")
     with reranker:
         found = verify(reranker, name)
     assert found.ok, explain(found, name)

@@ -22,6 +22,14 @@ PASSAGES = (
     "面包是用面粉烤成的",
 )
 
+SHAPE = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "initializer_range": 0.3,
+}
+
 
 def write_model(folder: Path, architecture: str, *, head: float = 1.0, **config: Any) -> None:
     """Weights and config.json: 2 layers of 32 and one label, where ``config`` does not say otherwise.
@@ -31,17 +39,10 @@ def write_model(folder: Path, architecture: str, *, head: float = 1.0, **config:
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
-    shape = {
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 64,
-        "initializer_range": 0.3,
-        "num_labels": 1,
-    }
     torch.manual_seed(0)
     torch.set_num_threads(1)  # stand-ins are too small for more to pay
-    model = AutoModelForSequenceClassification.from_config(AutoConfig.for_model(architecture, **{**shape, **config}))
+    shape = {**SHAPE, "num_labels": 1, **config}
+    model = AutoModelForSequenceClassification.from_config(AutoConfig.for_model(architecture, **shape))
     linear = (module for module in model.modules() if isinstance(module, torch.nn.Linear))
     (last,) = (layer for layer in linear if layer.out_features == model.config.num_labels)
     last.weight.data.mul_(head)
@@ -55,17 +56,22 @@ def write_bert(folder: Path, **config: Any) -> None:
     write_model(folder, "bert", head=3, vocab_size=len(tokenizer), max_position_embeddings=256, **config)
 
 
-def _bert_tokenizer() -> PreTrainedTokenizerFast:
-    """BERT's own pipeline over a vocabulary of the words and characters above."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
+def bert_vocabulary() -> dict[str, int]:
+    """The words and characters above, as pieces of WordPiece."""
     text = " ".join((*QUERIES, *PASSAGES))
     characters = sorted({*text, *"abcdefghijklmnopqrstuvwxyz0123456789.,?!'-"} - {" "})
     words = sorted({word for word in text.split() if word.isascii()})
     specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     pieces = [*specials, *characters, *(f"##{character}" for character in characters), *words]
-    vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
+    return {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
+
+
+def _bert_tokenizer() -> PreTrainedTokenizerFast:
+    """BERT's own pipeline over a vocabulary of the words and characters above."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = bert_vocabulary()
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))  # noqa: S106 - no password
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()

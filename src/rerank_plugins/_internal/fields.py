@@ -193,8 +193,9 @@ class ModelFields(_LoadingFields):
         return {**state, "__dict__": fields}
 
     def __setstate__(self, state: Any) -> None:
-        # Pickles of earlier releases may have options that were removed.
-        super().__setstate__({**state, "__dict__": without_removed(state["__dict__"])})
+        # Pickles of earlier releases may have options that were removed, and lack those that came since.
+        defaults = {name: option.default for name, option in OPTIONS.items()}
+        super().__setstate__({**state, "__dict__": {**defaults, **without_removed(state["__dict__"])}})
 
     def _options(self) -> LoadingOptions:
         values = [getattr(self, name) for name in OPTIONS]

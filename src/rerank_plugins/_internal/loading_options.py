@@ -81,6 +81,17 @@ class LoadingOptions:
         'With ``long_documents="windows"``: most windows of a document. 16 of 1,024 tokens read about 12,000. The rest '
         "is not read, and ``truncated`` says so.",
     ] = 16
+    instruction: Annotated[
+        str | None,
+        "What relevant means, in a sentence, for models whose template has a place for it, such as Qwen3-Reranker. "
+        "None takes the model's own; other models refuse it.",
+    ] = None
+    label: Annotated[
+        int | None,
+        AtLeast(0, "the number of a label, or None"),
+        "For a classifier with several labels: the number of the one that means relevant, from 0. Its score is its "
+        "log-odds against the others, so that the sigmoid is its probability.",
+    ] = None
     max_queued_pairs: Annotated[
         int,
         AtLeast(1, "pairs"),

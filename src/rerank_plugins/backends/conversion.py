@@ -85,7 +85,7 @@ def convert(folder: Path) -> Any:
     import torch
 
     from rerank_plugins.backends.first_token import limit_to_first_token
-    from rerank_plugins.backends.torch import load_torch_model, takes_token_types
+    from rerank_plugins.backends.torch_model import load_torch_model, takes_token_types
 
     size = sum(file.stat().st_size for file in folder.glob("*.safetensors")) / 1e9
     _log.warning("Converting %s for the CPU, once. 1 of 3: reading %.2f GB of weights.", folder, size)
@@ -118,4 +118,29 @@ def trace_model(module: Any, example: dict[str, Any]) -> Any:
         warnings.simplefilter("ignore")  # tracing warns about branches that do not depend on the input
         # In a variable, because the frontend reads from the decoder until convert() has returned.
         decoder = TorchScriptPythonDecoder(module, example_input=example)
-        return frontend.convert(frontend.load(decoder))
+        model = frontend.convert(frontend.load(decoder))
+    keep_masked_rows_finite(model)
+    return model
+
+
+def keep_masked_rows_finite(model: Any) -> None:
+    """Let tokens that may attend to nothing attend to everything, in place.
+
+    Such tokens are padding further from the text than a sliding window reaches. torch gives zeros for them, OpenVINO
+    NaN, which the next layer spreads to all tokens: zero times NaN is NaN. No other token reads theirs.
+    """
+    import numpy as np
+    from openvino import opset13 as ops
+
+    changed: dict[Any, Any] = {}
+    for op in model.get_ordered_ops():
+        if op.get_type_name() != "ScaledDotProductAttention" or op.get_input_size() < 4:
+            continue
+        mask = op.input_value(3)
+        if mask.get_element_type() != openvino.Type.boolean:
+            continue  # numbers are added to the scores, and are finite
+        key = (mask.get_node().get_friendly_name(), mask.get_index())
+        if key not in changed:
+            reads_something = ops.reduce_logical_or(mask, np.array([-1]), keep_dims=True)
+            changed[key] = ops.logical_or(mask, ops.logical_not(reads_something)).output(0)
+        op.input(3).replace_source_output(changed[key])

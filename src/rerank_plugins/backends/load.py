@@ -20,6 +20,8 @@ from rerank_plugins.errors import ModelLoadError, RerankError
 from rerank_plugins.hub.cache_dirs import conversion_folder
 from rerank_plugins.hub.config import find_pad_token_id, read_config
 from rerank_plugins.hub.folder import OPENVINO_FILE, list_companion_files
+from rerank_plugins.hub.known_rerankers import TEMPLATE_FILE
+from rerank_plugins.hub.modules import list_module_files
 from rerank_plugins.hub.weights import CONVERTED_FROM_FILE, hash_file, list_source_weights
 
 # Increase it when pairs are encoded otherwise: cached scores would be of other rows.
@@ -29,7 +31,7 @@ _ENCODING_VERSION = 2
 _log = logging.getLogger("rerank_plugins")
 
 # The files whose change means another model. Not what people keep beside them: calibrations, score caches, notes.
-_DESCRIPTIONS = ("config.json", "model.safetensors.index.json", "fidelity.json", "converted_from.json")
+_DESCRIPTIONS = ("config.json", "model.safetensors.index.json", "fidelity.json", "converted_from.json", TEMPLATE_FILE)
 _WEIGHTS = (".safetensors", ".xml", ".bin", ".onnx", ".onnx_data", ".data")
 
 # Engines in memory. The references are weak, so that an engine that nobody uses any more is freed.
@@ -44,11 +46,12 @@ def load_engine(
     precision: Precision = "auto",
     device: str | None = None,
     threads: int | None = None,
+    label: int | None = None,
 ) -> Engine:
     """Load the model in ``folder``, or return the engine that was loaded from the same files in the same way."""
     choice = choose_engine(folder, engine=engine, precision=precision, device=device)
     with _engines_lock:
-        loaded = _engines.get(_key(folder, choice, threads))
+        loaded = _engines.get(_key(folder, choice, threads, label))
     if loaded is not None:
         if choice.engine == "torch" and choice.device == "cpu" and threads is not None:
             import torch
@@ -58,7 +61,7 @@ def load_engine(
     _log.info("%s: %s, %s on %s (%s)", folder, choice.engine, choice.precision, choice.device, choice.why)
     pad = find_pad_token_id(folder)
     try:
-        new = _create_engine(folder, choice, threads)
+        new = _create_engine(folder, choice, threads, label)
         if _reads_padding(new, folder, pad):
             new.pad_to_multiple_of, new.max_padding = 1, 0.0
     except (RerankError, MemoryError):
@@ -72,17 +75,17 @@ def load_engine(
         raise ModelLoadError(f"{folder} cannot be loaded ({reason}). {remedy}") from exc
     # The key is computed again: a conversion has added files. Another thread may have loaded the model meanwhile.
     with _engines_lock:
-        return _engines.setdefault(_key(folder, choice, threads), new)
+        return _engines.setdefault(_key(folder, choice, threads, label), new)
 
 
-def _create_engine(folder: Path, choice: EngineChoice, threads: int | None) -> Any:
+def _create_engine(folder: Path, choice: EngineChoice, threads: int | None, label: int | None) -> Any:
     if choice.engine == "torch":
         from rerank_plugins.backends.torch import TorchEngine
 
-        return TorchEngine(folder, choice.precision, choice.device, threads)
+        return TorchEngine(folder, choice.precision, choice.device, threads, label)
     from rerank_plugins.backends.openvino import OpenVINOEngine
 
-    return OpenVINOEngine(folder, choice.precision, threads)
+    return OpenVINOEngine(folder, choice.precision, threads, label)
 
 
 def _reads_padding(engine: Engine, folder: Path, pad: int) -> bool:
@@ -104,14 +107,15 @@ def _reads_padding(engine: Engine, folder: Path, pad: int) -> bool:
     return bool(np.abs(alone - padded).max() > (1e-3 if engine.precision == "fp32" else 0.2))
 
 
-def _key(folder: Path, choice: EngineChoice, threads: int | None) -> Hashable:
+def _key(folder: Path, choice: EngineChoice, threads: int | None, label: int | None) -> Hashable:
     """All that an engine depends on: names, sizes and times of the model's files, and the arithmetic."""
     arithmetic = (cpu.int8_is_exact(), cpu.has_bf16()) if choice.engine == "openvino" else None
     places = dict.fromkeys((folder.resolve(), conversion_folder(folder).resolve()))
     files = [path for place in places for part in ("", "openvino", "onnx") for path in sorted((place / part).glob("*"))]
     files = [path for path in files if path.name in _DESCRIPTIONS or path.suffix in _WEIGHTS]
+    files += list_module_files(folder)
     states = tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for path in files if path.is_file())
-    return (*places, states, choice.engine, choice.precision, choice.device, threads, arithmetic)
+    return (*places, states, choice.engine, choice.precision, choice.device, threads, label, arithmetic)
 
 
 def fingerprint_model(folder: Path, engine: Engine) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import threading
 from pathlib import Path
 from typing import Any, Literal
@@ -19,15 +20,19 @@ from rerank_plugins.hub.cache_dirs import conversion_folder
 from rerank_plugins.hub.fidelity_report import find_report, read_reports
 from rerank_plugins.hub.folder import (
     ONNX_FILE,
+    ONNX_QUANTIZED_FILE,
     OPENVINO_FILE,
     OPENVINO_INT8_FILE,
     TORCH_FILES,
     find_file,
+    find_onnx,
     has_torch_weights,
     is_complete,
 )
 from rerank_plugins.hub.onnx_files import link_external_files
 from rerank_plugins.hub.weights import conversion_is_stale
+
+_log = logging.getLogger("rerank_plugins")
 
 # How many kernels of each kind OpenVINO keeps, the most recently used ones; its own default is 5,000. Measured on 2
 # cores with AVX512, the bundled model, 67 shapes and 25 lengths of queries in 800 batches: 530 MB, with the default 650
@@ -56,13 +61,16 @@ class OpenVINOEngine:
     few_shapes = True
     max_padding = CPU_PADDING
 
-    def __init__(self, folder: Path, precision: Precision, threads: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, precision: Precision, threads: int | None = None, label: int | None = None
+    ) -> None:
         """Load the model; ``precision`` is fp32, bf16 or int8. May convert it, see `conversion.convert_once`.
 
         With ``threads`` None OpenVINO chooses: one a core of the process's affinity. It does not see the quota of a
-        container; where that is smaller, the quota is used.
+        container; where that is smaller, the quota is used. ``label`` as in `flatten_logits`.
         """
         self.precision = precision
+        self._label = label
         # Measured on 2 cores with AVX2, MiniLM's shape, fp32: 5,900 to 6,600 padded tokens a second in batches of 200
         # to 2,000, and 4,500 in one of 48. In int8 a score of the bundled reranker moved by .005 with its batch.
         self.shared_token_budget = 512 if precision == "fp32" else 0
@@ -91,7 +99,7 @@ class OpenVINOEngine:
                 f"OpenVINO cannot compute {input_ids.shape[0]} rows of {input_ids.shape[1]} tokens: {_last_line(exc)} "
                 f"If the model reads shorter inputs, lower max_length."
             ) from exc
-        return flatten_logits(output, len(input_ids))
+        return flatten_logits(output, len(input_ids), self._label)
 
 
 def _compile_config(folder: Path, precision: Precision, threads: int | None) -> dict[str, Any]:
@@ -106,7 +114,7 @@ def _compile_config(folder: Path, precision: Precision, threads: int | None) -> 
         config |= {"DYNAMIC_QUANTIZATION_GROUP_SIZE": 0, "LP_TRANSFORMS_MODE": False}
     elif not cpu.int8_is_exact():
         # The same rounded numbers, multiplied in fp32: here int8 products are clipped, and no faster.
-        config["LP_TRANSFORMS_MODE"] = False
+        config |= {"DYNAMIC_QUANTIZATION_GROUP_SIZE": 0, "LP_TRANSFORMS_MODE": False}
     if precision == "int8" and in_bf16:
         # Fused attention of OpenVINO 2026.4 gives wrong numbers here for rows as long as a head is wide: on a Xeon
         # with AMX logits were off by 2 to 8 at heads of 16 and 32, and right without it, which cost 0 to 6 %.
@@ -133,6 +141,11 @@ def _find_or_convert(folder: Path, precision: Precision) -> Any:
         return find_int8_graph(folder)
     graph = find_graph(folder)
     if graph is not None:
+        if graph.name == ONNX_QUANTIZED_FILE.name:
+            _log.warning(
+                "%s is all that can be run of this model. It is quantized: its scores differ from the model's own.",
+                graph,
+            )
         return graph
     if has_torch_weights(folder):
         from rerank_plugins.backends.conversion import convert_once
@@ -150,7 +163,7 @@ def find_graph(folder: Path) -> Path | None:
         graph = place / OPENVINO_FILE
         if is_complete(graph) and not conversion_is_stale(folder, place):
             return graph
-    return find_file(folder, Path(OPENVINO_FILE.name)) or find_file(folder, ONNX_FILE)
+    return find_file(folder, Path(OPENVINO_FILE.name)) or find_onnx(folder)
 
 
 def find_int8_graph(folder: Path) -> Path:

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
-import re
 import threading
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
 from rerank_plugins._internal.loading_options import Precision
 from rerank_plugins.backends.base import CPU_PADDING, Logits, Tokens, flatten_logits
-from rerank_plugins.errors import InvalidInputError, MissingExtraError, ModelLoadError, OutOfMemoryError, ScoringError
-from rerank_plugins.hub.config import read_config
-from rerank_plugins.hub.folder import TORCH_FILES, has_torch_weights
+from rerank_plugins.errors import MissingExtraError, OutOfMemoryError, ScoringError
 
 try:
     import torch
-    from transformers import AutoModelForSequenceClassification
+
+    from rerank_plugins.backends.torch_model import load_torch_model, takes_token_types
 except ImportError as exc:  # one of them is missing or broken
     raise MissingExtraError("torch", "The torch engine", str(exc.name)) from exc
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_padding(precision: Precision, device: str) -> tuple[float, int]:
@@ -37,16 +32,22 @@ def choose_padding(precision: Precision, device: str) -> tuple[float, int]:
 
 
 class TorchEngine:
-    """A sequence classifier of transformers, called with our own batches."""
+    """A model of transformers with its ranking head, called with our own batches."""
 
     name: Literal["torch"] = "torch"
 
-    def __init__(self, folder: Path, precision: Precision, device: str, threads: int | None = None) -> None:
-        """Load the model; ``precision`` is fp32, bf16 or fp16, ``device`` any torch device."""
+    def __init__(
+        self, folder: Path, precision: Precision, device: str, threads: int | None = None, label: int | None = None
+    ) -> None:
+        """Load the model; ``precision`` is fp32, bf16 or fp16, ``device`` any torch device.
+
+        ``label`` as in `flatten_logits`.
+        """
         if threads is not None and device == "cpu":
             torch.set_num_threads(threads)
         self.precision = precision
         self.device = device
+        self._label = label
         # An accelerator is fastest with wide batches, a CPU with a working set that fits into its cache.
         self.token_budget = 2048 if device == "cpu" else 32_768
         self.max_padding, self.pad_to_multiple_of = choose_padding(precision, device)
@@ -78,7 +79,7 @@ class TorchEngine:
                 f"torch cannot compute {input_ids.shape[0]} rows of {input_ids.shape[1]} tokens ({exc}). "
                 f"If the model reads shorter inputs, lower max_length."
             ) from exc
-        return flatten_logits(output, len(input_ids))
+        return flatten_logits(output, len(input_ids), self._label)
 
 
 def ran_out_of_memory(exc: Exception, device: str) -> bool:
@@ -87,87 +88,3 @@ def ran_out_of_memory(exc: Exception, device: str) -> bool:
     return isinstance(exc, torch.OutOfMemoryError) or (
         device.startswith("mps") and str(exc).startswith("MPS backend out of memory")
     )
-
-
-def takes_token_types(model: Any) -> bool:
-    """Whether the model has an input for token types, and more than one type."""
-    accepted = "token_type_ids" in inspect.signature(model.forward).parameters
-    return accepted and getattr(model.config, "type_vocab_size", 0) > 1
-
-
-def load_torch_model(folder: Path, precision: Precision, device: str) -> Any:
-    """The transformers model in ``folder``, in evaluation mode, from local files only."""
-    if not has_torch_weights(folder):
-        raise ModelLoadError(
-            f"The torch engine needs {TORCH_FILES[0]}, which {folder} has not. Use engine='openvino' or 'auto'."
-        )
-    try:
-        torch.empty(0, device=device)
-    except (AssertionError, RuntimeError, NotImplementedError) as exc:  # AssertionError: built without that device
-        raise InvalidInputError(
-            f"torch cannot use device={device!r} here ({exc}). Use device='cpu', or None for the best there is."
-        ) from exc
-    model, weights = load_classifier(folder, DTYPES[precision])
-    weights.check(folder)
-    return model.to(device)
-
-
-# Weights of numbered layers and embeddings must all be used. Poolers and heads of other tasks may be unused.
-_MUST_BE_USED = re.compile(r"(^|\.)(layers?|h|blocks?)\.\d+\.|(^|\.)embeddings\.")
-# Buffers that older files hold and newer models compute themselves.
-_NOT_LEARNED = re.compile(r"(^|\.)(position_ids|token_type_ids|inv_freq|masked_bias|attn\.bias|attention\.bias)$")
-
-
-class WeightsReport(NamedTuple):
-    """How the weights in a folder fit the model that its config names."""
-
-    architecture: str
-    missing: list[str]
-    """Weights that the folder lacks, so that transformers initialized them at random, beside those of the head."""
-    missing_head: list[str]
-    """The missing weights of the ranking head, including its pooler's."""
-    unused: list[str]
-    """Weights of layers and embeddings in the folder that the model does not use."""
-
-    def check(self, folder: Path, *, new_head: bool = False) -> None:
-        """Raise `ModelLoadError` unless they fit; with ``new_head`` the ranking head may be missing."""
-        if self.missing or self.unused:
-            raise ModelLoadError(
-                f"The weights in {folder} are not those of a {self.architecture}, which its config.json names: "
-                f"{_format_names(self.missing)} missing, {_format_names(self.unused)} not used by it. Random or wrong "
-                f"numbers would rank. If the download is incomplete, download the model again; if the model needs "
-                f"code of its own, use its ONNX or OpenVINO file: code from model folders is never run."
-            )
-        if self.missing_head and not new_head:
-            raise ModelLoadError(
-                f"The weights in {folder} have no ranking head ({', '.join(self.missing_head)} missing): random "
-                f"numbers would rank. Expected a trained cross-encoder; this looks like a plain encoder or an embedder."
-            )
-
-
-def load_classifier(folder: Path, dtype: Any) -> tuple[Any, WeightsReport]:
-    """The model in ``folder`` on the CPU in evaluation mode, and how its weights fit."""
-    architectures = read_config(folder).get("architectures") or [""]
-    # As in sentence-transformers: transformers itself would give two labels to a model that names none.
-    labels = {} if "SequenceClassification" in str(architectures[0]) else {"num_labels": 1}
-    try:
-        model, info = AutoModelForSequenceClassification.from_pretrained(
-            str(folder), dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True, **labels
-        )
-    except Exception as exc:
-        # Damaged weights surface as SafetensorError, OSError, RuntimeError, ValueError or KeyError.
-        raise ModelLoadError(
-            f"{folder} cannot be loaded ({type(exc).__name__}: {exc}). "
-            f"If a file is damaged, delete it and download the model again."
-        ) from exc
-    model.config.use_cache = False  # decoders would keep keys and values for a next token
-    unused = [name for name in info["unexpected_keys"] if _MUST_BE_USED.search(name) and not _NOT_LEARNED.search(name)]
-    missing, body = sorted(info["missing_keys"]), f"{model.base_model_prefix}."
-    head = [name for name in missing if not name.startswith(body) or ".pooler." in name]
-    report = WeightsReport(type(model).__name__, [name for name in missing if name not in head], head, sorted(unused))
-    return model.eval(), report
-
-
-def _format_names(names: list[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{len(names)} weights ({', '.join(names[:3])}{more})" if names else "none"

@@ -108,6 +108,15 @@ PUBLISHED = _read_published()
 """Published scores by the last part of a model's name."""
 
 
+# Of models that are not BAAI's.
+_OWNERS = {"Qwen3-Reranker-0.6B": "Qwen", "Qwen3-Reranker-0.6B-seq-cls": "tomaarsen"}
+
+
+def repository_of(name: str) -> str:
+    """The repository on the hub of one of `PUBLISHED`."""
+    return f"{_OWNERS.get(name, 'BAAI')}/{name}"
+
+
 def published_name(model: str, given: str | None = None) -> str:
     """The name in `PUBLISHED` that applies to a model: ``given``, or the last part of its name or folder."""
     name = Path(model).name if given is None else given
@@ -200,7 +209,7 @@ def explain(result: Verification, model: str) -> str:
         f"{len(result.scores)} scores are off, {', '.join(findings)}.\n"
         f"What to look at:\n"
         f"  - the weights: {model} may hold those of another model, or a damaged file. To get them anew: "
-        f"hf download BAAI/{result.published_as} --local-dir models/{result.published_as}\n"
+        f"hf download {repository_of(result.published_as)} --local-dir models/{result.published_as}\n"
         f'  - the precision: {result.precision} here; the finest is --precision fp32 (precision="fp32" in Python).\n'
         f'  - the engine: {result.engine} here; the reference is --engine torch (engine="torch" in Python).\n'
         f"  - rerank-plugins doctor says which engines, versions and files there are."

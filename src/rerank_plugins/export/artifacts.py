@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from rerank_plugins._internal.files import acquire_lock, free_bytes, make_scratch_folder
+from rerank_plugins._internal.files import acquire_lock, free_bytes, make_scratch_folder, write_atomically
 from rerank_plugins.errors import ExportError, InvalidInputError
 from rerank_plugins.hub.cache_dirs import lock_path
 from rerank_plugins.hub.folder import OPENVINO_FILE, TORCH_FILES
+from rerank_plugins.hub.known_rerankers import TEMPLATE_FILE, find_known_reranker, read_model_name
+from rerank_plugins.hub.modules import list_module_files
+from rerank_plugins.hub.pair_text import list_template_files
 
 _log = logging.getLogger("rerank_plugins")
 _SCRATCH = ".exporting-"
@@ -53,24 +57,32 @@ def check_free_space(folder: Path, needed: int) -> None:
 
 
 def copy_config(source: Path, target: Path) -> None:
-    """Copy the configuration and the tokenizer of a model folder.
+    """Copy the configuration, the tokenizer, the chat template and the settings of modules of a model folder.
+
+    A known reranker whose template is not in its files is named in one of them, because ``target`` has another name.
 
     Raises:
         InvalidInputError: ``target`` holds another model.
         ExportError: ``target`` cannot be written to.
     """
     files = [file for file in sorted(source.glob("*.json")) if file.name != TORCH_FILES[1].name]
+    files += list_template_files(source)
+    files += [file for file in list_module_files(source) if file.suffix == ".json" and file.parent != source]
     try:
         target.mkdir(parents=True, exist_ok=True)
         for file in files:
-            copy = target / file.name
+            copy = target / file.relative_to(source)
             if file.name in _IDENTITY and copy.is_file() and copy.read_bytes() != file.read_bytes():
                 raise InvalidInputError(
                     f"{target} holds another model: its {file.name} is not that of {source}. "
                     f"Name another output_folder."
                 )
         for file in files:
-            shutil.copyfile(file, target / file.name)
+            copy = target / file.relative_to(source)
+            copy.parent.mkdir(exist_ok=True)
+            shutil.copyfile(file, copy)
+        if find_known_reranker(source) is not None and find_known_reranker(target) is None:
+            write_atomically(target / TEMPLATE_FILE, json.dumps({"template_of": read_model_name(source)}) + "\n")
     except OSError as exc:
         raise _unwritable(target, exc) from exc
 

@@ -42,6 +42,9 @@ _IGNORED_TYPES = ["Gather"]
 RECIPE = "ptq-transformer, symmetric activations, SmoothQuant 0.85; head, last first token, embeddings not in int8"
 """A description of `quantize` in the report; an export of another recipe is made again."""
 
+WEIGHTS_ONLY = "weights symmetric, one scale a row; embeddings not in int8"
+"""A description of `compress_weights`."""
+
 
 def import_nncf() -> Any:
     """Import nncf without its telemetry, which would send requests over the network."""
@@ -101,6 +104,23 @@ def quantize(graph: Path, encoder: PairEncoder, pairs: list[Pair], scratch: Path
             advanced_parameters=nncf.AdvancedQuantizationParameters(
                 smooth_quant_alphas=nncf.AdvancedSmoothQuantParameters(matmul=SMOOTHQUANT_ALPHA)
             ),
+        )
+
+
+def compress_weights(graph: Path, scratch: Path, *, progress: bool) -> Any:
+    """The model in ``graph`` with int8 weights; activations are rounded, if at all, when they are computed.
+
+    For models with activations that no fixed range fits, as decoders have them. OpenVINO takes the range of every few
+    numbers anew where the processor multiplies int8 exactly. ``scratch`` and ``progress`` as in `quantize`.
+    """
+    nncf = import_nncf()
+    half = scratch / "half_weights.xml"
+    openvino.save_model(read_graph(graph), half, compress_to_fp16=True)
+    with _redirect_output(progress=progress):
+        return nncf.compress_weights(
+            openvino.Core().read_model(half),
+            mode=nncf.CompressWeightsMode.INT8_SYM,
+            ignored_scope=nncf.IgnoredScope(types=_IGNORED_TYPES, validate=False),
         )
 
 

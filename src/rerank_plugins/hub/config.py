@@ -13,6 +13,29 @@ from rerank_plugins.errors import ModelLoadError
 # Model types whose position ids start after the padding id, so that the first positions are never used.
 _OFFSET_TYPES = re.compile(r"(xlm-)?roberta(-prelayernorm|-xl)?|camembert|data2vec-text|ibert|longformer|mpnet|xmod")
 
+# Model types whose tokens read those before them only, of all that transformers has sequence classifiers for.
+_DECODERS = frozenset(
+    (
+        *("arcee", "axk1", "axk2", "biogpt", "bloom", "cohere_compass_text", "ctrl", "deepseek_v2", "deepseek_v3"),
+        *("diffllama", "doge", "exaone4", "falcon", "gemma", "gemma2", "gemma3", "gemma3_text", "glm", "glm4"),
+        *("gpt-sw3", "gpt2", "gpt_bigcode", "gpt_neo", "gpt_neox", "gpt_oss", "gptj", "helium", "hunyuan_v1_dense"),
+        *("hunyuan_v1_moe", "jamba", "jetmoe", "llama", "minicpm3", "minimax", "ministral", "ministral3"),
+        *("mistral", "mistral4", "mixtral", "modernbert-decoder", "mpt", "nemotron", "olmo", "olmo2", "olmo3"),
+        *("openai-gpt", "opt", "persimmon", "phi", "phi3", "phimoe", "qwen2", "qwen2_moe", "qwen3", "qwen3_5"),
+        *(
+            "qwen3_5_text",
+            "qwen3_moe",
+            "qwen3_next",
+            "seed_oss",
+            "smollm3",
+            "stablelm",
+            "starcoder2",
+            "zamba",
+            "zamba2",
+        ),
+    )
+)
+
 # The usual names of the padding token, where no file names it: BERT's, and the others'.
 _PAD_TOKENS = ("[PAD]", "<pad>")
 
@@ -75,30 +98,10 @@ def check_custom_code(folder: Path) -> None:
         raise ModelLoadError(f"{folder}: {explain_custom_code(classes)}")
 
 
-def is_cross_encoder(folder: Path) -> bool:
-    """Whether ``config.json`` names a sequence classifier or a cross-encoder, or no architecture at all."""
-    config = read_config(folder)
-    architectures = config.get("architectures")
-    if not isinstance(architectures, list) or not architectures:
-        return config.get("model_type") != "model2vec"
-    return any(kind in str(name) for name in architectures for kind in ("SequenceClassification", "CrossEncoder"))
-
-
-def check_cross_encoder(folder: Path) -> None:
-    """Raise `ModelLoadError` unless the config is that of a cross-encoder with one label."""
-    config = read_config(folder)
-    advice = "Use a cross-encoder trained for ranking, such as BAAI/bge-reranker-v2-m3."
-    if not is_cross_encoder(folder):
-        raise ModelLoadError(
-            f"{folder} is a {config.get('architectures') or config.get('model_type')}, expected a sequence classifier. "
-            f"An embedder or a plain encoder has no ranking head. {advice}"
-        )
-    try:
-        labels = len(config.get("id2label") or {}) or int(config.get("num_labels", 1))
-    except (TypeError, ValueError) as exc:
-        raise ModelLoadError(f"{folder / 'config.json'} has unreadable labels ({exc}). {_DOWNLOAD}") from exc
-    if labels != 1:
-        raise ModelLoadError(f"{folder} gives {labels} labels a pair, expected 1: a reranker gives one score. {advice}")
+def is_decoder(config: dict[str, Any]) -> bool:
+    """Whether the tokens of the model read those before them only."""
+    names = map(str, config.get("architectures") or [])
+    return config.get("model_type") in _DECODERS or any(name.endswith("ForCausalLM") for name in names)
 
 
 def read_max_input_length(folder: Path) -> int | None:

@@ -6,11 +6,13 @@ from pathlib import Path
 
 from rerank_plugins.errors import ModelLoadError
 from rerank_plugins.hub.config import list_custom_classes, read_json
+from rerank_plugins.hub.modules import list_module_files
 from rerank_plugins.hub.onnx_files import list_external_files
 
 OPENVINO_FILE = Path("openvino") / "openvino_model.xml"
 OPENVINO_INT8_FILE = Path("openvino") / "openvino_model_qint8_quantized.xml"
 ONNX_FILE = Path("onnx") / "model.onnx"
+ONNX_QUANTIZED_FILE = Path("onnx") / "model_quantized.onnx"
 TORCH_FILES = (Path("model.safetensors"), Path("model.safetensors.index.json"))
 
 
@@ -27,6 +29,13 @@ def find_file(folder: Path, name: Path) -> Path | None:
     return next((path for path in _list_places(folder, name) if is_complete(path)), None)
 
 
+def find_onnx(folder: Path) -> Path | None:
+    """The ONNX file of ``folder``; a quantized one only where there is nothing else to run."""
+    graph = find_file(folder, ONNX_FILE)
+    others = has_torch_weights(folder) or any(find_file(folder, file) for file in (OPENVINO_FILE, OPENVINO_INT8_FILE))
+    return graph if graph is not None or others else find_file(folder, ONNX_QUANTIZED_FILE)
+
+
 def is_complete(path: Path) -> bool:
     """Whether a weights file exists with all files that belong to it."""
     return path.is_file() and not _list_absent_companions(path)
@@ -34,16 +43,20 @@ def is_complete(path: Path) -> bool:
 
 def list_formats(folder: Path) -> list[str]:
     """Which of the weights ``torch``, ``openvino``, ``int8`` and ``onnx`` there are, in this order."""
-    graphs = {"openvino": OPENVINO_FILE, "int8": OPENVINO_INT8_FILE, "onnx": ONNX_FILE}
-    torch = ["torch"] if has_torch_weights(folder) else []
-    return torch + [name for name, file in graphs.items() if find_file(folder, file)]
+    graphs = {
+        "torch": has_torch_weights(folder),
+        "openvino": find_file(folder, OPENVINO_FILE),
+        "int8": find_file(folder, OPENVINO_INT8_FILE),
+        "onnx": find_onnx(folder),
+    }
+    return [name for name, found in graphs.items() if found]
 
 
 def list_missing_files(folder: Path) -> list[str]:
     """What a cross-encoder folder needs and this one lacks, in words; empty if it is complete."""
     missing = [name for name in ("config.json", "tokenizer.json") if not (folder / name).is_file()]
     custom = list_custom_classes(folder)
-    names = (*(() if custom else TORCH_FILES), OPENVINO_FILE, OPENVINO_INT8_FILE, ONNX_FILE)
+    names = (*(() if custom else TORCH_FILES), OPENVINO_FILE, OPENVINO_INT8_FILE, ONNX_FILE, ONNX_QUANTIZED_FILE)
     weights = [path for name in names for path in _list_places(folder, name) if path.is_file()]
     if not weights:
         graphs = f"{OPENVINO_FILE.as_posix()} or {ONNX_FILE.as_posix()}"
@@ -54,7 +67,14 @@ def list_missing_files(folder: Path) -> list[str]:
     elif not any(is_complete(path) for path in weights):
         absent = dict.fromkeys(part for path in weights for part in _list_absent_companions(path))
         missing += [part.relative_to(folder).as_posix() for part in absent]
-    return missing
+    return missing + _list_missing_modules(folder)
+
+
+def _list_missing_modules(folder: Path) -> list[str]:
+    """The missing files of modules: their settings and, where torch weights are all there is, their weights."""
+    files = [file for file in list_module_files(folder) if not file.is_file()]
+    torch_only = list_formats(folder) == ["torch"]
+    return [file.relative_to(folder).as_posix() for file in files if torch_only or file.suffix == ".json"]
 
 
 def list_companion_files(path: Path) -> list[Path]:

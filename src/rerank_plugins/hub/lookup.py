@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import glob
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from huggingface_hub import constants, model_info, snapshot_download
@@ -21,8 +20,17 @@ from huggingface_hub.errors import (
 from rerank_plugins._internal.extras import torch_installed
 from rerank_plugins._internal.files import expand
 from rerank_plugins.errors import InvalidInputError, MissingExtraError, ModelLoadError, ModelNotFoundError, RerankError
-from rerank_plugins.hub.config import explain_custom_code, is_cross_encoder, list_custom_classes
-from rerank_plugins.hub.folder import ONNX_FILE, OPENVINO_FILE, OPENVINO_INT8_FILE, list_missing_files
+from rerank_plugins.hub.config import explain_custom_code, is_decoder, list_custom_classes, read_config
+from rerank_plugins.hub.folder import (
+    ONNX_FILE,
+    ONNX_QUANTIZED_FILE,
+    OPENVINO_FILE,
+    OPENVINO_INT8_FILE,
+    list_missing_files,
+)
+from rerank_plugins.hub.head import check_description, is_reranker, is_without_answer
+from rerank_plugins.hub.known_rerankers import TEMPLATE_FILE
+from rerank_plugins.hub.modules import read_modules
 
 _BUNDLED = ("embed-static-en", "rerank-mini-en")
 _REPO_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -84,7 +92,7 @@ def _find_locally(name: str) -> tuple[Path | None, list[str]]:
     for folder in (Path(name), *(model for model in bundled if model.name == name), *candidates):
         if is_folder(folder):
             return folder, []
-    rerankers = sorted({model.name for model in bundled if is_cross_encoder(model)})
+    rerankers = sorted({model.name for model in bundled if is_reranker(model)})
     return None, [
         f"the folder {name}: not there",
         f"the bundled models: {', '.join(rerankers) or 'none'}",
@@ -108,6 +116,9 @@ def _find_in_hf_cache(repo_id: str, revision: str | None, cache_folder: Path | N
     except (LocalEntryNotFoundError, HFValidationError, OSError, RuntimeError):  # the last without a home folder
         return None, f"{place}: not there"
     missing = list_missing_files(folder)
+    if not missing and is_without_answer(folder):
+        # transformers fetches weights and template, and not the file that names the tokens of the answer.
+        missing = ["modules.json"]
     return (None, f"{place}: incomplete, {' and '.join(missing)} missing") if missing else (folder, "")
 
 
@@ -123,6 +134,8 @@ def _why_offline(cache_folder: Path | None, *, local_files_only: bool) -> str | 
 def _check_complete(folder: Path) -> Path:
     missing = list_missing_files(folder)
     if missing:
+        if (folder / "config.json").is_file():
+            check_description(folder, str(folder))
         custom = list_custom_classes(folder)
         if custom and any(name.startswith("weights ") for name in missing):
             raise ModelLoadError(f"{folder}: {explain_custom_code(custom)}")
@@ -140,10 +153,14 @@ def _download(repo_id: str, revision: str | None, cache_folder: Path | None, sea
     try:
         # One plain request: the client's other ways to list files try for half a minute without a network.
         files = [file.rfilename for file in model_info(repo_id, revision=revision, timeout=10).siblings or ()]
-        custom_classes: list[str] = []
-        with contextlib.suppress(Exception):  # what fails here fails again, and is reported, with the other files
-            custom_classes = list_custom_classes(Path(fetch(allow_patterns=["config.json"])))
-        selected = _select_files(repo_id, files, custom_classes=custom_classes)
+        described = _fetch_description(fetch, files)
+        custom, subfolders = [], []
+        if described is not None:
+            # What cannot be run is refused before gigabytes are downloaded, not after.
+            check_description(described, f"{repo_id} on the hub")
+            custom = list_custom_classes(described)
+            subfolders = [module.path for module in read_modules(described) if module.path]
+        selected = _select_files(repo_id, files, custom_classes=custom, subfolders=subfolders)
         folder = Path(fetch(allow_patterns=selected))
         # Only the weights themselves name their shards and their external files.
         parts = [glob.escape(name) for name in list_missing_files(folder) if name in files]
@@ -153,6 +170,21 @@ def _download(repo_id: str, revision: str | None, cache_folder: Path | None, sea
     except Exception as exc:
         reason = _explain_hub_error(exc, revision, cache_folder or constants.HF_HUB_CACHE)
         raise ModelNotFoundError(_describe_search(repo_id, searched, reason)) from exc
+
+
+def _fetch_description(fetch: Callable[..., str], files: list[str]) -> Path | None:
+    """The folder of config.json and, of a decoder or a chain of modules, of all that says how pairs are written.
+
+    None if it cannot be fetched: what fails here fails again, and is reported, with the other files.
+    """
+    try:
+        folder = Path(fetch(allow_patterns=["config.json"]))
+        if "modules.json" in files or is_decoder(read_config(folder)):
+            named = ["config_sentence_transformers.json", "modules.json", "special_tokens_map.json", TEMPLATE_FILE]
+            folder = Path(fetch(allow_patterns=["*config.json", "*.jinja", *named]))
+    except Exception:  # noqa: BLE001 - the client's errors have changed with its versions
+        return None
+    return folder
 
 
 def _explain_hub_error(exc: Exception, revision: str | None, cache: str | Path) -> str:
@@ -168,12 +200,16 @@ def _explain_hub_error(exc: Exception, revision: str | None, cache: str | Path) 
     return f"the hub cannot be reached from here, or refuses the name ({type(exc).__name__})"
 
 
-def _select_files(repo_id: str, files: list[str], *, custom_classes: Sequence[str] = ()) -> list[str]:
+def _select_files(
+    repo_id: str, files: list[str], *, custom_classes: Sequence[str] = (), subfolders: Sequence[str] = ()
+) -> list[str]:
     """What to download of a repository: its best files for this machine, never pickles or code."""
     shards = [name for name in files if "/" not in name and name.startswith("model") and name.endswith(".safetensors")]
     graphs = [place for graph in (OPENVINO_FILE, OPENVINO_INT8_FILE) for place in _find_place(graph, files)]
     openvino = [*graphs, *(graph.removesuffix("xml") + "bin" for graph in graphs)]
     onnx = _find_place(ONNX_FILE, files)
+    if not onnx and not openvino and (custom_classes or not shards):
+        onnx = _find_place(ONNX_QUANTIZED_FILE, files)  # there is nothing else to run
     if custom_classes and not openvino and not onnx:
         reason = explain_custom_code(list(custom_classes))
         raise ModelLoadError(f"{repo_id} on the hub: {reason}{_describe_other_graphs(files)}")
@@ -187,7 +223,8 @@ def _select_files(repo_id: str, files: list[str], *, custom_classes: Sequence[st
             f"openvino/openvino_model.xml or onnx/model.onnx. Pickled weights are never loaded."
             f"{_describe_other_graphs(files)}"
         )
-    return ["*.json", "*.jinja", *map(glob.escape, weights)]
+    modules = [f"{path}/model.safetensors" for path in subfolders] if shards else []
+    return ["*.json", "*.jinja", *map(glob.escape, [*weights, *modules])]
 
 
 def _find_place(graph: Path, files: list[str]) -> list[str]:

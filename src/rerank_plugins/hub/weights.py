@@ -11,17 +11,25 @@ from typing import Any
 
 from rerank_plugins.errors import ModelLoadError
 from rerank_plugins.hub.config import list_custom_classes, read_json
-from rerank_plugins.hub.folder import ONNX_FILE, OPENVINO_FILE, find_file, has_torch_weights
+from rerank_plugins.hub.folder import ONNX_FILE, OPENVINO_FILE, find_file, find_onnx, has_torch_weights
+from rerank_plugins.hub.known_rerankers import TEMPLATE_FILE
+from rerank_plugins.hub.modules import list_module_files
 from rerank_plugins.hub.onnx_files import list_external_files
 
 CONVERTED_FROM_FILE = Path("openvino") / "converted_from.json"
 
 
 def list_source_weights(folder: Path) -> dict[str, Path]:
-    """The weights that conversions and exports start from, by name: safetensors, else ONNX, else IR."""
-    onnx, openvino = find_file(folder, ONNX_FILE), find_file(folder, OPENVINO_FILE)
+    """The weights that conversions and exports start from, by name: safetensors, else ONNX, else IR.
+
+    With safetensors, also the files of the modules that sentence-transformers puts behind a transformer, and the one
+    that says which known reranker it is: by these the tokens of an answer are chosen.
+    """
+    onnx, openvino = find_onnx(folder), find_file(folder, OPENVINO_FILE)
+    torch = [] if list_custom_classes(folder) else sorted(folder.glob("*.safetensors"))
     kinds = (
-        [] if list_custom_classes(folder) else sorted(folder.glob("*.safetensors")),
+        # The modules behind a transformer are a part of what is converted.
+        [*torch, *list_module_files(folder), folder / TEMPLATE_FILE] if torch else [],
         [onnx, *list_external_files(onnx)] if onnx else [],
         [openvino.with_suffix(".bin")] if openvino else [],
     )
@@ -63,7 +71,16 @@ def conversion_is_stale(folder: Path, place: Path) -> bool:
         return False
     # Earlier releases converted torch weights that need custom code without that code.
     wrong = list_custom_classes(folder) and any(name.endswith(".safetensors") for name in made_from)
-    return bool(wrong) or weights_changed(folder, made_from)
+    return bool(wrong) or _gives_nan(folder, place) or weights_changed(folder, made_from)
+
+
+def _gives_nan(folder: Path, place: Path) -> bool:
+    """Whether the conversion is one of ModernBERT by 0.2.0 or earlier: NaN where padding is longer than its window."""
+    try:
+        windowed = "local_attention" in (read_json(folder / "config.json") or {})
+        return windowed and b"ReduceLogicalOr" not in (place / OPENVINO_FILE).read_bytes()
+    except (ModelLoadError, OSError):
+        return False
 
 
 def weights_changed(folder: Path, made_from: Any) -> bool:

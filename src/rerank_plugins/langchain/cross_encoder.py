@@ -25,6 +25,11 @@ class RerankCrossEncoder(ModelFields, BaseCrossEncoder):
         """What the scores are; `Reranker` asks for it."""
         return "logit" if self.reranker is None else self._reranker().scale
 
+    @property
+    def temperature(self) -> float:
+        """What a logit is divided by before its sigmoid; `Reranker` asks for it when it has scores."""
+        return float(getattr(self._reranker().scorer, "temperature", 1.0))
+
     def score(self, text_pairs: Iterable[Pair] | Pair) -> list[float]:
         """One finite built-in float a (query, text) pair, in order; no pairs load no model. See `Reranker.score`."""
         return [scored.score for scored in self.score_detailed(text_pairs)]

@@ -16,7 +16,8 @@ Scale = Literal["logit", "probability"]
 class Scorer(Protocol):
     """Scores pairs. LangChain's ``BaseCrossEncoder`` has the same shape.
 
-    A scorer may carry an attribute ``scale`` of type `Scale`; without one its scores are logits.
+    A scorer may carry an attribute ``scale`` of type `Scale`; without one its scores are logits. It may carry a
+    ``temperature``, by which a logit is divided before its sigmoid; without one that is 1.
     """
 
     def score(self, pairs: list[Pair], /) -> list[float]:

@@ -12,7 +12,9 @@ from rerank_plugins._internal.loading_options import MAX_QUEUED_PAIRS, LoadingOp
 from rerank_plugins._internal.validation import check_pairs
 from rerank_plugins.backends.base import Engine
 from rerank_plugins.backends.load import fingerprint_model, load_engine
-from rerank_plugins.hub.config import check_cross_encoder, find_pad_token_id, read_max_input_length
+from rerank_plugins.hub.config import find_pad_token_id, read_max_input_length
+from rerank_plugins.hub.head import check_reranker
+from rerank_plugins.hub.known_rerankers import find_known_reranker
 from rerank_plugins.inference.request import ScoringRequest
 from rerank_plugins.inference.scheduler import Scheduler
 from rerank_plugins.inference.score_cache import ScoreCache
@@ -31,6 +33,7 @@ class CrossEncoderScorer:
     """
 
     scale: Scale = "logit"
+    temperature: float = 1.0
 
     def __init__(
         self,
@@ -73,23 +76,30 @@ class CrossEncoderScorer:
     @classmethod
     def from_options(cls, folder: Path, options: LoadingOptions) -> Self:
         """Load the model in ``folder``. ``max_length`` is lowered to what the model can read."""
-        check_cross_encoder(folder)
+        check_reranker(folder, options.label)
         longest = read_max_input_length(folder)
         encoder = PairEncoder.from_folder(
             folder,
             options.max_length if longest is None else min(options.max_length, longest),
             max_query_share=options.max_query_share,
             max_windows=options.windows,
+            instruction=options.instruction,
         )
         engine = load_engine(
-            folder, engine=options.engine, precision=options.precision, device=options.device, threads=options.threads
+            folder,
+            engine=options.engine,
+            precision=options.precision,
+            device=options.device,
+            threads=options.threads,
+            label=options.label,
         )
         cache = None
         if options.score_cache:
             lengths = f"{encoder.max_length} {encoder.max_query_tokens} {options.windows}"
-            scope = f"{fingerprint_model(folder, engine)} {lengths}{json.dumps(encoder.settings)}"
+            label = "" if options.label is None else f" label {options.label} "
+            scope = f"{fingerprint_model(folder, engine)} {lengths}{label}{json.dumps(encoder.settings)}"
             cache = ScoreCache(scope, options.score_cache, options.score_cache_folder)
-        return cls(
+        scorer = cls(
             encoder,
             engine,
             pad_token_id=find_pad_token_id(folder),
@@ -97,6 +107,9 @@ class CrossEncoderScorer:
             max_queued_pairs=options.max_queued_pairs,
             cache=cache,
         )
+        known = find_known_reranker(folder)
+        scorer.temperature = 1.0 if known is None else known.temperature
+        return scorer
 
     @property
     def max_length(self) -> int:

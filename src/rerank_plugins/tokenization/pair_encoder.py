@@ -21,7 +21,7 @@ from rerank_plugins._internal.text import without_surrogates
 from rerank_plugins.errors import InvalidInputError, ModelLoadError
 from rerank_plugins.scorers.base import Pair
 from rerank_plugins.tokenization.settings import TokenizerSettings, read_tokenizer_settings
-from rerank_plugins.tokenization.templates import read_template
+from rerank_plugins.tokenization.templates import Slot, build_template, count_common, read_template
 
 __all__ = ["EncodedPair", "PairEncoder"]
 
@@ -58,6 +58,8 @@ class _Text(NamedTuple):
 
     ids: Sequence[int]
     complete: bool
+    after: Sequence[int] | None = None
+    """The template's tokens behind the whole text, where its last word changes them."""
 
 
 class PairEncoder:
@@ -89,13 +91,19 @@ class PairEncoder:
         if tokenizer.padding is not None:
             tokenizer.no_padding()
         self._tokenizer = tokenizer
-        self._template = read_template(tokenizer, token_types=self.settings.token_types)
+        text = self.settings.pair_text
+        self._template = (
+            read_template(tokenizer, token_types=self.settings.token_types)
+            if text is None
+            else build_template(tokenizer, text)
+        )
         self._unknown_id, self._max_word_characters = _read_unknown_token(tokenizer)
         max_length = min(max_length, self.settings.max_length or max_length)
         special_tokens = self._template.special_tokens
         if max_length < special_tokens + 2:
+            what = "special tokens" if text is None else "tokens of the model's template, its instruction included"
             raise InvalidInputError(
-                f"max_length must leave room for a query and a passage beside {special_tokens} special tokens: "
+                f"max_length must leave room for a query and a passage beside {special_tokens} {what}: "
                 f"got {max_length}, expected at least {special_tokens + 2}."
             )
         self.max_length = max_length
@@ -104,16 +112,25 @@ class PairEncoder:
 
     @classmethod
     def from_folder(
-        cls, folder: Path, max_length: int, *, max_query_share: float = MAX_QUERY_SHARE, max_windows: int = 1
+        cls,
+        folder: Path,
+        max_length: int,
+        *,
+        max_query_share: float = MAX_QUERY_SHARE,
+        max_windows: int = 1,
+        instruction: str | None = None,
     ) -> PairEncoder:
-        """Read ``folder/tokenizer.json``; `ModelLoadError` if it is missing or damaged."""
+        """Read ``folder/tokenizer.json`` and the template of pairs; ``instruction`` as in `load_reranker`.
+
+        `ModelLoadError` if a file is missing or damaged, or a decoder has no template.
+        """
         path = folder / "tokenizer.json"
         if not path.is_file():
             raise ModelLoadError(
                 f"{folder} has no tokenizer.json. Expected a fast tokenizer's file beside config.json; "
                 f"download the model again, or save one with AutoTokenizer.from_pretrained(...).save_pretrained."
             )
-        settings = read_tokenizer_settings(folder)
+        settings = read_tokenizer_settings(folder, instruction)
         return cls(
             _load_tokenizer(path, settings),
             max_length,
@@ -135,11 +152,15 @@ class PairEncoder:
 
     def _tokenize_pairs(self, pairs: list[Pair]) -> list[tuple[_Text, _Text]]:
         distinct = list(dict.fromkeys(query for query, _ in pairs))
-        queries = dict(zip(distinct, self._tokenize([self.settings.prompt + query for query in distinct]), strict=True))
-        passages = self._tokenize([passage for _, passage in pairs])
+        prompted = [self.settings.prompt + query for query in distinct]
+        template = self._template
+        queries = dict(zip(distinct, self._tokenize(prompted, template.query, template.special_ids[1]), strict=True))
+        passages = self._tokenize([passage for _, passage in pairs], template.passage, template.special_ids[2])
         return [(queries[query], passage) for (query, _), passage in zip(pairs, passages, strict=True)]
 
-    def _tokenize(self, texts: list[str]) -> list[_Text]:
+    def _tokenize(self, texts: list[str], slot: Slot, after: list[int]) -> list[_Text]:
+        """The tokens of texts that stand in ``slot``; ``after`` are the template's tokens behind a text that is cut."""
+        texts = [text.strip() for text in texts] if slot.strips else texts
         # No pair uses more tokens of a text.
         limit = self.max_length * self.max_windows
         enough = limit + _MARGIN
@@ -149,16 +170,32 @@ class PairEncoder:
         remaining = list(range(len(texts)))
         while remaining:
             batch = [without_surrogates(parts[number]) for number in remaining]
-            encodings = self._tokenizer.encode_batch_fast(batch, add_special_tokens=False)
-            for number, part, encoding in zip(remaining, batch, encodings, strict=True):
-                whole = len(parts[number]) == len(texts[number])
-                if whole or len(encoding) >= enough:
-                    complete = whole and len(encoding) <= limit and not self._has_too_long_word(part, encoding.ids)
-                    tokens[number] = _Text(encoding.ids[:limit], complete)
+            wholes = [len(parts[number]) == len(texts[number]) for number in remaining]
+            rows = self._read(batch, wholes, slot)
+            for number, part, whole, row in zip(remaining, batch, wholes, rows, strict=True):
+                if not whole and len(row) < enough:
+                    continue
+                behind = count_common(row[::-1], after[::-1]) if whole and slot.after else 0
+                ids = row[: len(row) - behind]
+                complete = whole and len(ids) <= limit and not self._has_too_long_word(part, ids)
+                tokens[number] = _Text(ids[:limit], complete, row[len(ids) :] if whole and slot.after else None)
             remaining = [number for number in remaining if number not in tokens]
             for number in remaining:  # texts of very long words, or of white space
                 parts[number] = _cut_text(texts[number], 8 * len(parts[number]))
         return [tokens[number] for number in range(len(texts))]
+
+    def _read(self, batch: list[str], wholes: list[bool], slot: Slot) -> list[list[int]]:
+        """The tokens of texts in their slot, behind those of the text before it; with the text after a whole one."""
+        written = [slot.before + part + slot.after * whole for part, whole in zip(batch, wholes, strict=True)]
+        encodings = self._tokenizer.encode_batch_fast(written, add_special_tokens=False)
+        rows: list[list[int]] = [encoding.ids for encoding in encodings]
+        for place, row in enumerate(rows):
+            if row[: len(slot.tokens_before)] != slot.tokens_before:
+                # The text changes tokens before it, as a combining accent may: read it alone.
+                rows[place] = self._read([batch[place]], [wholes[place]], Slot(after=slot.after))[0]
+            else:
+                rows[place] = row[len(slot.tokens_before) :]
+        return rows
 
     def _has_too_long_word(self, text: str, ids: list[int]) -> bool:
         """Whether an unknown token stands for a word that is too long for the tokenizer."""
@@ -171,7 +208,7 @@ class PairEncoder:
 
     def _compose_windows(self, query: _Text, passage: _Text) -> list[EncodedPair]:
         window = self._passage_tokens(query)
-        if len(passage.ids) <= window or self.max_windows == 1:
+        if self.max_windows == 1 or len(passage.ids) <= window or self._fits(query, passage):
             return [self._compose(query, passage)]
         starts, reach_end = _list_window_starts(len(passage.ids), window, self.max_windows)
         complete = passage.complete and reach_end
@@ -179,14 +216,27 @@ class PairEncoder:
 
     def _compose(self, query: _Text, passage: _Text) -> EncodedPair:
         query_ids = query.ids[: self.max_query_tokens]
-        passage_ids = passage.ids[: self._passage_tokens(query)]
+        middle = query.after if len(query_ids) == len(query.ids) else None
+        fits = self._fits(query, passage)
+        passage_ids = passage.ids if fits else passage.ids[: self._passage_tokens(query)]
         complete = query.complete and passage.complete
         truncated = not complete or len(query_ids) < len(query.ids) or len(passage_ids) < len(passage.ids)
-        return EncodedPair(*self._template.apply(query_ids, passage_ids), truncated)
+        ids, types = self._template.apply(query_ids, passage_ids, middle, passage.after if fits else None)
+        return EncodedPair(ids, types, truncated)
+
+    def _fits(self, query: _Text, passage: _Text) -> bool:
+        """Whether the whole passage, with the template's tokens as they are behind it, has room beside the query."""
+        after = self._template.special_ids[2] if passage.after is None else passage.after
+        room = self._passage_tokens(query) + len(self._template.special_ids[2])
+        return len(passage.ids) + len(after) <= room
 
     def _passage_tokens(self, query: _Text) -> int:
-        """How many tokens of a passage fit beside ``query``."""
-        return self.max_length - self._template.special_tokens - min(len(query.ids), self.max_query_tokens)
+        """How many tokens of a passage that is cut fit beside ``query``."""
+        prefix, middle, suffix = self._template.special_ids
+        if query.after is not None and len(query.ids) <= self.max_query_tokens:
+            middle = list(query.after)
+        used = len(prefix) + min(len(query.ids), self.max_query_tokens) + len(middle) + len(suffix)
+        return self.max_length - used
 
 
 # Tokenizers in memory, each once: XLM-R's takes about as much as a small model.

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from rerank_plugins.errors import ModelLoadError
 from rerank_plugins.hub.config import read_json
+from rerank_plugins.hub.modules import read_default_prompt, read_modules
+from rerank_plugins.hub.pair_text import PairText, read_pair_text
 
 # The tokenizers that take their normalizer from tokenizer_config.json instead of tokenizer.json.
 _BERT = frozenset(
@@ -41,29 +43,29 @@ class TokenizerSettings(NamedTuple):
     """Whether texts are put into lower case before the tokenizer's own normalization."""
     normalization: BertNormalization | None = None
     """Replaces the normalizer of a WordPiece tokenizer; None keeps the one in ``tokenizer.json``."""
+    pair_text: PairText | None = None
+    """The text that a pair is written as; None where the tokenizer's own template for pairs joins it."""
 
 
-def read_tokenizer_settings(folder: Path) -> TokenizerSettings:
-    """Read ``tokenizer_config.json`` and sentence-transformers' files in ``folder``; a missing file means defaults.
+def read_tokenizer_settings(folder: Path, instruction: str | None = None) -> TokenizerSettings:
+    """Read ``tokenizer_config.json``, the chat template and sentence-transformers' files; a missing one means defaults.
 
-    `ModelLoadError` if the model joins pairs by a chat template or by saved arguments, or a file is damaged.
+    Raises:
+        InvalidInputError: The model takes no ``instruction``.
+        ModelLoadError: A file is damaged, a decoder has no template for pairs, or the folder asks for what this version
+            cannot do.
     """
     tokenizer = read_json(folder / "tokenizer_config.json") or {}
     model = read_json(folder / "config_sentence_transformers.json") or {}
     saved = read_json(folder / "sentence_bert_config.json") or {}
-    if model.get("model_type") != "CrossEncoder" or not (folder / "modules.json").is_file():
+    if not read_modules(folder):
         model, saved = {}, {}  # as in sentence-transformers: these files belong to another kind of model
-    # A model that sentence-transformers saved for plain texts does not use its template.
-    plain = "modality_config" in saved and "message" not in saved["modality_config"]
-    if not plain and (tokenizer.get("chat_template") or (folder / "chat_template.jinja").is_file()):
+    pair_text = read_pair_text(folder, instruction)
+    options = saved.get("processing_kwargs") or {}
+    others = {name: value for name, value in options.items() if name != "chat_template" or pair_text is None}
+    if any(others.values()):
         raise ModelLoadError(
-            f"{folder} has a chat template, by which query and document are put into the text that the model reads. "
-            f"This version joins them as encoders do and would rank wrongly. Use an encoder, such as "
-            f"BAAI/bge-reranker-v2-m3."
-        )
-    if saved.get("processing_kwargs"):
-        raise ModelLoadError(
-            f"{folder / 'sentence_bert_config.json'} has processing_kwargs={saved['processing_kwargs']!r}, by which "
+            f"{folder / 'sentence_bert_config.json'} has processing_kwargs={others!r}, by which "
             f"sentence-transformers calls the tokenizer. This version cannot, and would rank otherwise. Use that "
             f"library for this model, or another model."
         )
@@ -73,9 +75,10 @@ def read_tokenizer_settings(folder: Path) -> TokenizerSettings:
     return TokenizerSettings(
         token_types="token_type_ids" in inputs if isinstance(inputs, list) else family in _WITH_TOKEN_TYPES,
         max_length=int(limit) if isinstance(limit, int | float) and 0 < limit < _NO_LIMIT else None,
-        prompt=_read_default_prompt(model),
+        prompt="" if pair_text else read_default_prompt(model) or "",
         lower_case=bool(saved.get("do_lower_case")),
         normalization=_read_bert_normalization(tokenizer) if family in _BERT else None,
+        pair_text=pair_text,
     )
 
 
@@ -92,9 +95,3 @@ def _read_bert_normalization(tokenizer: dict[str, Any]) -> BertNormalization:
         strip_accents=None if accents is None else bool(accents),
         handle_chinese_chars=bool(tokenizer.get("tokenize_chinese_chars", True)),
     )
-
-
-def _read_default_prompt(settings: dict[str, Any]) -> str:
-    name, prompts = settings.get("default_prompt_name"), settings.get("prompts")
-    prompt = prompts.get(name) if isinstance(prompts, dict) else None
-    return prompt if isinstance(prompt, str) else ""

@@ -17,16 +17,11 @@ from sentence_transformers import CrossEncoder
 
 from rerank_plugins.backends.auto import find_accelerator
 from rerank_plugins.backends.cpu import count_usable_cpus, describe_processor, has_bf16_instructions
-from rerank_plugins.backends.torch import load_classifier
+from rerank_plugins.backends.torch_model import load_classifier
 from rerank_plugins.errors import ModelLoadError
-from rerank_plugins.hub.config import (
-    check_cross_encoder,
-    is_cross_encoder,
-    list_custom_classes,
-    read_config,
-    read_max_input_length,
-)
+from rerank_plugins.hub.config import list_custom_classes, read_config, read_max_input_length
 from rerank_plugins.hub.folder import TORCH_FILES, has_torch_weights
+from rerank_plugins.hub.head import check_reranker, is_reranker
 from rerank_plugins.hub.lookup import find_model
 
 # A tokenizer's files are copied as they are: writing them anew changes the model_max_length in them.
@@ -123,8 +118,8 @@ def find_base_folder(name: str | Path) -> Path:
             f"{name} is a {architectures[0]}, a decoder. Expected an encoder that a ranking head can be put on: BERT, "
             f"XLM-R, ModernBERT and the like."
         )
-    if is_cross_encoder(folder):
-        check_cross_encoder(folder)
+    if is_reranker(folder):
+        check_reranker(folder, takes_label=False)
     return folder
 
 

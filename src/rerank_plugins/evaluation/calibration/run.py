@@ -24,7 +24,6 @@ from rerank_plugins.evaluation.queries import JudgedQuery, build_queries, check_
 from rerank_plugins.evaluation.systems import label_of
 from rerank_plugins.loading import load_reranker
 from rerank_plugins.reranker import Reranker
-from rerank_plugins.results import sigmoid
 from rerank_plugins.retrieval.beir import Collection, read_collection
 from rerank_plugins.retrieval.embedder import BUNDLED_EMBEDDER
 from rerank_plugins.retrieval.first_stage import FirstStage
@@ -126,7 +125,7 @@ def calibrate(
     chosen, log_loss = better_method(to_fit) if method == "auto" else (method, {})
     source = f"{source}: {fitted.pairs} pairs of {fitted.queries} queries, {fitted.relevant} relevant"
     curve = replace(fit(chosen, to_fit), model=label_of(model), fitted_on=source)
-    before, after = sigmoid if reranker.scale == "logit" else float, curve.probability
+    before, after = reranker.as_uncalibrated, curve.probability
     ece_before, ece_after = (calibration_error(to_measure, probability) for probability in (before, after))
     return CalibrationResult(
         replace(curve, ece_before=ece_before, ece_after=ece_after),
