@@ -86,12 +86,13 @@ def _load(options: LoadingOptions) -> LoadedReranker:
 
 def _load_scorer(options: LoadingOptions) -> Scorer:
     """The scorer of a server's model, or of one that is computed here."""
-    from rerank_plugins.hub.lookup import find_model
-    from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
     from rerank_plugins.scorers.remote import RemoteScorer, is_remote
 
     if is_remote(options.model):
         return RemoteScorer.from_options(options)
+    from rerank_plugins.hub.lookup import find_model
+    from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
+
     if options.api_key is not None:
         raise InvalidInputError(
             f"Got api_key for {options.model}, which is computed here and needs none. Leave it out, or name a server: "

@@ -72,8 +72,18 @@ def test_tei_is_asked_for_its_limit_once() -> None:
     with rerank_server("tei", info=info) as server, load_reranker(server.model) as reranker:
         for _ in range(2):
             assert len(reranker.rerank("q", [f"{number}" for number in range(25)])) == 25
-        assert [len(body["texts"]) for body in server.bodies] == [9, 9, 7] * 2
+        assert sorted(len(body["texts"]) for body in server.bodies) == [7, 7, 9, 9, 9, 9]
         assert reranker.stats().http_requests == 7
+
+
+def test_tei_that_was_restarted_with_a_lower_limit_still_ranks() -> None:
+    """It answers 422, and requests are halved until it takes them."""
+    info = {"model_id": "m", "model_type": {"reranker": {}}, "max_client_batch_size": 10}
+    with rerank_server("tei", info=info) as server, load_reranker(server.model) as reranker:
+        reranker.rerank("q", ["asks for the limit"])
+        info["max_client_batch_size"] = 4
+        results = reranker.rerank("q", ["x" * number for number in range(1, 11)])
+    assert [one.index for one in results] == list(range(9, -1, -1))
 
 
 def test_tei_with_an_embedding_model_is_refused() -> None:
