@@ -4,10 +4,10 @@ PYTHON ?= python3
 PIP_FLAGS := --quiet --disable-pip-version-check --no-compile
 BIN := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 .DEFAULT_GOAL := help
-.PHONY: help demo notebook test test-slow coverage fuzz fuzz-encoder fuzz-json lint format bench models wheel-check clean
+.PHONY: help demo notebook test test-slow coverage fuzz fuzz-encoder fuzz-json lint format bench models models-multilingual wheel-check clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv-demo/ready ## the example pipelines in LangChain and LlamaIndex
 	.venv-demo/$(BIN)/python examples/rag_langchain.py
@@ -61,8 +61,12 @@ bench: .venv-bench/ready ## speed beside other libraries, SHAPES=mini
 	.venv-bench/$(BIN)/python benchmarks/growth.py --plot build/growth.png
 
 DATA ?= ../shared/data
-models: .venv-train/ready ## train the bundled models on the collections in DATA, see training/README.md
+models: .venv-train/ready ## train the bundled English models on the collections in DATA, see training/README.md
 	.venv-train/$(BIN)/python training/make_models.py --data $(DATA)
+
+TOKENIZER ?= $(DATA)/../models/xlm-roberta-tokenizer
+models-multilingual: .venv-train/ready ## the same for the models of Chinese and English
+	.venv-train/$(BIN)/python training/multilingual/make_models.py --data $(DATA) --tokenizer $(TOKENIZER)
 
 clean: ## remove the environments, builds and caches
 	rm -rf .venv .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage

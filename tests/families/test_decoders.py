@@ -79,14 +79,28 @@ def test_an_instruction_changes_the_scores(qwen3: Path) -> None:
     assert own != pytest.approx(other, abs=1e-2)
 
 
+def test_an_instruction_with_characters_that_are_none(qwen3: Path) -> None:
+    """A lone surrogate is read as it is in queries: as the character that stands for unreadable ones."""
+    scores = [
+        load_reranker(qwen3, instruction=f"Find {mark} bread", **OPTIONS).score([(QUERY, DOCUMENTS[0])])
+        for mark in ("\ud800", "\ufffd")
+    ]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-4)
+
+
+def test_an_instruction_that_leaves_no_room(qwen3: Path) -> None:
+    """The message says what takes the room."""
+    with pytest.raises(InvalidInputError, match=r"tokens of the model's template, its instruction included: got 256"):
+        load_reranker(qwen3, instruction="Find bread. " * 300, max_length=256, **OPTIONS)
+
+
 @pytest.mark.parametrize("name", ["bert", "gemma"])
 def test_an_instruction_for_a_model_that_takes_none_is_an_error(family: Write, name: str, tmp_path: Path) -> None:
     """An encoder, and a decoder whose template has no place for one."""
     folder = family("bert") if name == "bert" else tmp_path / "model"
     if name == "gemma":
-        write_decoder(
-            folder, "gemma", template="A: {{ messages[0].content }}\nB: {{ messages[1].content }}\nYes or no?"
-        )
+        template = "{% for m in messages %}{{ '\nB: ' if m.role == 'document' else 'A: ' }}{{ m.content }}{% endfor %}"
+        write_decoder(folder, "gemma", template=template.replace("in messages", "in messages if m.role != 'system'"))
     with pytest.raises(InvalidInputError, match=r"instruction= is for models whose template .* Leave it out"):
         load_reranker(folder, instruction=OTHER, **OPTIONS)
 
@@ -204,6 +218,18 @@ def test_a_copy_under_another_name_says_what_it_is(tmp_path: Path) -> None:
     assert len(load_reranker(tmp_path / "mine", **OPTIONS).score([(QUERY, DOCUMENTS[0])])) == 1
 
 
+def test_another_known_reranker_is_converted_anew(tmp_path: Path) -> None:
+    """A conversion holds the row of its answer, whose tokens belong to what the file says."""
+    pair = [(QUERY, DOCUMENTS[0])]
+    write_language_model(tmp_path / "mine", "qwen3", template=None, modules=False)
+    said = tmp_path / "mine" / "rerank_plugins.json"
+    for name in ("Qwen3-Reranker-0.6B", "zerank-2"):
+        said.write_text(json.dumps({"template_of": name}), encoding="utf-8")
+        ours = load_reranker(tmp_path / "mine", **OPTIONS).score(pair)
+    torch_options = {**OPTIONS, "engine": "torch"}
+    assert ours == pytest.approx(load_reranker(tmp_path / "mine", **torch_options).score(pair), abs=1e-3)
+
+
 def test_a_published_scale_is_kept(tmp_path: Path) -> None:
     """Zerank's probability is the sigmoid of a fifth of its logit; `score` gives the logit itself."""
     write_language_model(tmp_path / "zerank-2", "qwen3", template=None, modules=False)
@@ -234,8 +260,33 @@ def test_a_template_for_chats_is_used_where_sentence_transformers_trained_with_i
     )
     write_language_model(tmp_path / "model", "qwen3", template=chat)
     expected = reference(tmp_path / "model").predict(mixed_pairs, show_progress_bar=False)
+    tolerance = float(1e-3 * np.ptp(expected))
     found = load_reranker(tmp_path / "model", **OPTIONS).score(mixed_pairs)
-    assert found == pytest.approx(expected.tolist(), abs=float(1e-3 * np.ptp(expected)))
+    assert found == pytest.approx(expected.tolist(), abs=tolerance)
+    with serving(tmp_path / "model") as hub:  # it is asked what it is before its weights are fetched
+        printed = hub.score(tmp_path, mixed_pairs[:2])
+    assert printed.startswith("["), printed
+    assert json.loads(printed) == pytest.approx(expected[:2].tolist(), abs=tolerance)
+
+
+def test_the_template_that_sentence_transformers_names_is_used(
+    fresh_qwen3: Path, qwen3: Path, mixed_pairs: list[Pair]
+) -> None:
+    """One of several, that is not the default."""
+    own = (fresh_qwen3 / "chat_template.jinja").read_text(encoding="utf-8")
+    (fresh_qwen3 / "additional_chat_templates").mkdir()
+    (fresh_qwen3 / "additional_chat_templates" / "rerank.jinja").write_text(own, encoding="utf-8")
+    other = own.replace("Judge whether", "Say if")
+    (fresh_qwen3 / "chat_template.jinja").write_text(other, encoding="utf-8")
+    path = fresh_qwen3 / "sentence_bert_config.json"
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    settings.setdefault("processing_kwargs", {}).setdefault("chat_template", {})["chat_template"] = "rerank"
+    path.write_text(json.dumps(settings), encoding="utf-8")
+    expected = reference(fresh_qwen3).preprocess([mixed_pairs[0]])["input_ids"][0].tolist()
+    (found,) = CrossEncoderScorer.from_folder(fresh_qwen3, **OPTIONS).encoder.encode(mixed_pairs[:1])
+    assert found.input_ids == expected
+    (same,) = CrossEncoderScorer.from_folder(qwen3, **OPTIONS).encoder.encode(mixed_pairs[:1])
+    assert found == same
 
 
 def test_what_transformers_left_in_the_cache_is_completed(

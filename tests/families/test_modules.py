@@ -88,8 +88,10 @@ def test_every_pooling_is_that_of_sentence_transformers(
 
 
 def test_the_hub_gives_the_weights_of_sub_folders(chain: Path, tmp_path: Path, load_scorer: LoadScorer) -> None:
-    """With what says how the modules are put together."""
+    """With what says how the modules are put together; also where the repository has an IR beside them."""
     pairs = [("cat", "bread is baked"), ("what is bread", "the cat sat on the mat")]
+    load_scorer(chain, "openvino")
+    assert (chain / "openvino" / "openvino_model.xml").is_file()
     with serving(chain) as hub:
         printed = hub.score(tmp_path, pairs)
     assert printed.startswith("["), printed
@@ -127,6 +129,16 @@ def test_a_module_that_is_not_known_is_refused(fresh_chain: Path, file: str, val
     """It would be computed otherwise."""
     settings = json.loads((fresh_chain / file).read_text(encoding="utf-8"))
     (fresh_chain / file).write_text(json.dumps({**settings, **values}), encoding="utf-8")
+    with pytest.raises(ModelLoadError, match=said):
+        load_reranker(fresh_chain, engine="torch", device="cpu")
+
+
+@pytest.mark.parametrize(("number", "said"), [(0, "begins with custom_st.Transformer"), (2, "has custom_st.Dense")])
+def test_a_class_of_another_package_is_refused(fresh_chain: Path, number: int, said: str) -> None:
+    """It has the name of one of sentence-transformers, and may compute something else."""
+    modules = json.loads((fresh_chain / "modules.json").read_text(encoding="utf-8"))
+    modules[number]["type"] = f"custom_st.{modules[number]['type'].rsplit('.', maxsplit=1)[-1]}"
+    (fresh_chain / "modules.json").write_text(json.dumps(modules), encoding="utf-8")
     with pytest.raises(ModelLoadError, match=said):
         load_reranker(fresh_chain, engine="torch", device="cpu")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,25 @@ CPU = {"engine": "torch", "precision": "fp32", "device": "cpu"}
 # As many language models have it: the role of a message is written, whatever it is.
 CHATML = "{% for message in messages %}{{ '<' + message.role + '>' + message.content + '</s>' }}{% endfor %}"
 CHAT = "{% for message in messages if message.role == 'user' %}{{ message.content }}{% endfor %}"
+# As Idefics has it: the role is written with a capital.
+CAPITAL = "{% for message in messages %}{{ message.role | capitalize }}: {{ message.content }}\n{% endfor %}"
+# As Falcon and BlenderBot have it: what is of no known role is written bare.
+LINES = (
+    "{% for message in messages %}{{ '' if loop.first else '\n' }}{{ 'User: ' if message.role == 'user' else '' }}"
+    "{{ message.content }}{% endfor %}"
+)
+# As Llama 2 has it: what is not the user's is the answer.
+ANSWERS = (
+    "{% for message in messages %}{% if message.role == 'user' %}[INST] {{ message.content }} [/INST]"
+    "{% else %} {{ message.content }}</s>{% endif %}{% endfor %}"
+)
+POSITIONS = "A: {{ messages[0].content }}\nB: {{ messages[1].content }}"
+CHATS = {"for users": CHAT, "for any roles": CHATML, "capitals": CAPITAL, "lines": LINES, "answers": ANSWERS}
+# The query and the document of a pair, by their roles.
+ROLES = (
+    "{%- set q = messages | selectattr('role', 'eq', 'query') | map(attribute='content') | first -%}"
+    "{%- set d = messages | selectattr('role', 'eq', 'document') | map(attribute='content') | first -%}"
+)
 
 
 def edit(path: Path, **values: Any) -> None:
@@ -39,7 +59,9 @@ def decoder(family: Write, tmp_path: Path) -> Path:
     return shutil.copytree(family("llama"), tmp_path / "model", ignore=shutil.ignore_patterns("openvino"))
 
 
-@pytest.mark.parametrize("template", [None, CHAT, CHATML], ids=["no template", "for users", "for any roles"])
+@pytest.mark.parametrize(
+    "template", [None, *CHATS.values(), POSITIONS], ids=["no template", *CHATS, "by the positions of messages"]
+)
 @pytest.mark.parametrize("write", [write_decoder, write_language_model], ids=["classifier", "language model"])
 def test_a_decoder_without_a_template_for_pairs(tmp_path: Path, write: Any, template: str | None) -> None:
     """Bare texts would be ranked, and wrongly."""
@@ -56,22 +78,31 @@ def test_a_name_is_not_enough_to_be_a_known_reranker(tmp_path: Path) -> None:
         load_reranker(tmp_path / "Qwen3-Reranker-0.6B", **CPU)
 
 
+@pytest.mark.parametrize("named", ["Qwen3-Reranker-0.6B", "Mistral-7B"])
+def test_a_model_that_is_said_to_be_another(decoder: Path, named: str) -> None:
+    """The name is of another model type, or of no model that is known; the message names those that are."""
+    (decoder / "chat_template.jinja").unlink()
+    edit(decoder / "rerank_plugins.json", template_of=named)
+    with pytest.raises(ModelLoadError, match=rf"names '{named}' as template_of\. Expected .* 'llama': Qwen3-Reranker"):
+        load_reranker(decoder, **CPU)
+
+
 @pytest.mark.parametrize(
     ("template", "reason"),
     [
-        ("{{ messages[0].content | upper }} {{ messages[1].content }}", "changes the texts that it is given"),
-        ("{{ messages[0].content | e }} {{ messages[1].content }}", "changes the texts that it is given"),
-        ("{{ messages[0].content.lstrip() }} {{ messages[1].content }}", "changes the texts that it is given"),
-        ("{{ messages[0].content[:900] }} {{ messages[1].content }}", "changes the texts that it is given"),
-        ("{{ messages[1].content }} {{ messages[0].content }}", "puts the document before the query"),
-        ("{{ messages[0].content * 2 }} {{ messages[1].content }}", "names the query or the document more than once"),
-        ("{{ messages[0].content }}{{ messages[1].content }}", "puts nothing between query and document"),
+        ("{{ q | upper }} {{ d }}", "changes the texts that it is given"),
+        ("{{ q | e }} {{ d }}", "changes the texts that it is given"),
+        ("{{ q.lstrip() }} {{ d }}", "changes the texts that it is given"),
+        ("{{ q }} {{ d[:8000] }}", "changes the texts that it is given"),
+        ("{{ d }} {{ q }}", "puts the document before the query"),
+        ("{{ q * 2 }} {{ d }}", "names the query or the document more than once"),
+        ("{{ q }}{{ d }}", "puts nothing between query and document"),
         ("{% if %}", "cannot be read"),
     ],
 )
 def test_a_template_that_is_more_than_words_around_the_texts(decoder: Path, template: str, reason: str) -> None:
     """It could not be cut where the passage ends, and other texts would be ranked."""
-    write_template(decoder, template)
+    write_template(decoder, ROLES + template)
     with pytest.raises(ModelLoadError, match=reason):
         load_reranker(decoder, **CPU)
 
@@ -79,7 +110,7 @@ def test_a_template_that_is_more_than_words_around_the_texts(decoder: Path, temp
 def test_a_template_is_rendered_in_a_sandbox(decoder: Path) -> None:
     """It comes from whoever published the model, and reaches nothing of this process."""
     attack = "{{ messages.__class__.__mro__[1].__subclasses__() }}"
-    write_template(decoder, attack + "{{ messages[0].content }} {{ messages[1].content }}")
+    write_template(decoder, ROLES + attack + "{{ q }} {{ d }}")
     with pytest.raises(ModelLoadError, match="is a decoder"):
         load_reranker(decoder, **CPU)
 
@@ -109,6 +140,28 @@ def test_a_reranker_of_another_kind_on_the_hub(decoder: Path, tmp_path: Path) ->
     assert not any(name.endswith(".safetensors") for name in hub.fetched)
 
 
+def test_the_command_models_says_what_runs(
+    decoder: Path, two_labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: Callable[..., Any]
+) -> None:
+    """The family and what it runs on, or why it does not; ``doctor`` gives the same reasons."""
+    places = {name: tmp_path / "models" / name for name in ("good", "bare", "labels", "jina-reranker-v3")}
+    for name, place in places.items():
+        shutil.copytree(two_labels if name == "labels" else decoder, place)
+    (places["bare"] / "chat_template.jinja").unlink()
+    edit(places["jina-reranker-v3"] / "config.json", architectures=["JinaForRanking"])
+    (places["jina-reranker-v3"] / "model.safetensors").unlink()
+    monkeypatch.chdir(tmp_path)
+    listed = here("models").stdout
+    rows = {line.split()[0]: line for line in listed.splitlines() if " models/ " in line}
+    assert re.search(r"decoder \(llama\) +(torch|openvino), ", rows["good"])
+    assert re.search(r"decoder \(llama\) +no", rows["bare"])
+    assert re.search(r"encoder \(bert\),.* no", rows["labels"])
+    for printed in (listed, here("doctor").stdout):
+        assert "is a decoder (LlamaForSequenceClassification)" in printed
+        assert "say which with label=" in printed
+        assert "JinaForRanking reads all documents of a query at once" in printed
+
+
 def test_a_language_model_on_the_hub_is_not_downloaded(tmp_path: Path) -> None:
     """One that chats and ranks nothing; its template says so."""
     write_language_model(tmp_path / "model", "llama", template=CHAT, modules=False)
@@ -134,10 +187,11 @@ def test_a_tokenizer_without_the_answers_token(tmp_path: Path) -> None:
     """The words yes and no are what sentence-transformers takes where no file says otherwise."""
     write_language_model(tmp_path / "model", "qwen3", modules=False)
     path = tmp_path / "model" / "tokenizer.json"
-    path.write_text(
-        path.read_text(encoding="utf-8").replace('"yes"', '"yea"').replace('"yes', '"yea'), encoding="utf-8"
-    )
-    with pytest.raises(ModelLoadError, match=r"has no token 'yes' or 'no'|cannot be read"):
+    model = json.loads(path.read_text(encoding="utf-8"))["model"]
+    vocabulary = {("no answer" if piece == "yes" else piece): number for piece, number in model["vocab"].items()}
+    merges = [pair for pair in model["merges"] if "yes" not in (*pair, "".join(pair))]
+    edit(path, model={**model, "vocab": vocabulary, "merges": merges})
+    with pytest.raises(ModelLoadError, match=r"has no token 'yes', with which .* save it with sentence-tr"):
         load_reranker(tmp_path / "model", **CPU)
 
 
@@ -187,6 +241,15 @@ def test_a_label_is_taken_by_its_number(two_labels: Path, pairs: list[Pair], eng
     assert [sigmoid(logit) for logit in reranker.score(pairs[:20])] == pytest.approx(expected.tolist(), abs=1e-4)
 
 
+def test_two_labels_that_the_configuration_does_not_name(tmp_path: Path) -> None:
+    """Transformers leaves out its default, two labels without names; they are asked for by number as well."""
+    write_bert(tmp_path / "model", num_labels=2)
+    assert "id2label" not in json.loads((tmp_path / "model" / "config.json").read_text(encoding="utf-8"))
+    with pytest.raises(ModelLoadError, match=r"gives 2 labels a pair.*say which with label=: 0 \(0\), 1 \(1\)"):
+        load_reranker(tmp_path / "model", **CPU)
+    assert load_reranker(tmp_path / "model", label=1, **CPU).score([("cat", "bread")])
+
+
 def test_labels_are_not_mixed_up_in_one_process(two_labels: Path) -> None:
     """Two labels of one model are two engines: one score is the other's, negated."""
     one, other = (load_reranker(two_labels, label=label, **CPU).score([("cat", "bread")])[0] for label in (0, 1))
@@ -205,6 +268,17 @@ def test_a_label_that_is_not_said_or_not_there(two_labels: Path, label: Any, err
     """The labels are named, so that the relevant one can be chosen."""
     with pytest.raises(error, match=said):
         load_reranker(two_labels, label=label, **CPU)
+
+
+def test_a_label_that_the_model_does_not_give(tmp_path: Path) -> None:
+    """Its configuration names two, and its IR gives one: the one is not taken for the other."""
+    folder = tmp_path / "model"
+    write_bert(folder)
+    assert load_reranker(folder, engine="openvino", precision="fp32").score([("cat", "bread")])
+    (folder / "model.safetensors").unlink()
+    edit(folder / "config.json", id2label={"0": "irrelevant", "1": "relevant"})
+    with pytest.raises(ModelLoadError, match="expected several logits for each of 2 pairs, because label=1 is given"):
+        load_reranker(folder, label=1)
 
 
 def test_a_label_of_a_model_with_one(bert_folder: Path) -> None:

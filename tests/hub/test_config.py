@@ -10,7 +10,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from rerank_plugins import InvalidInputError, ModelLoadError, Pair, load_reranker
-from rerank_plugins.hub.config import find_pad_token_id, read_max_input_length
+from rerank_plugins.hub.config import find_pad_token_id, is_decoder, read_max_input_length
 from stand_in_models import write_bert, write_model
 
 # What some types need beside the shape of every stand-in.
@@ -35,7 +35,7 @@ def write(folder: Path, kind: str) -> int:
     folder.mkdir()
     write_bert(folder)
     if kind == "llama":
-        template = "[CLS] {{ messages[0].content }} [SEP] {{ messages[1].content }} [SEP]"
+        template = "{% for m in messages %}{{ '[CLS] ' if m.role == 'query' }}{{ m.content }} [SEP] {% endfor %}"
         (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
     size = Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab_size()
     positions = {"max_position_embeddings": 512, "num_hidden_layers": 2}
@@ -156,3 +156,21 @@ def test_a_decoder_without_an_id_scores_batches(tmp_path: Path, pairs: list[Pair
     expected = reference.predict(pairs[:20], batch_size=1, activation_fn=torch.nn.Identity(), show_progress_bar=False)
     reranker = load_reranker(tmp_path / "model", engine=engine, precision="fp32", device="cpu")
     assert reranker.scorer.score(pairs[:20]) == pytest.approx(expected.tolist(), abs=1e-3)
+
+
+# Models that read a text in both directions, and have a causal variant that classifies nothing.
+ENCODERS = {
+    *("bart", "bert", "big_bird", "bigbird_pegasus", "camembert", "data2vec-text", "electra", "ernie", "mbart"),
+    *("megatron-bert", "mvp", "plbart", "reformer", "rembert", "roberta", "roberta-prelayernorm", "roc_bert"),
+    *("roformer", "xlm", "xlm-roberta", "xlm-roberta-xl", "xlnet", "xmod"),
+}
+
+
+def test_every_decoder_that_transformers_can_classify_with_is_known() -> None:
+    """By its model type: its classifier would read bare texts otherwise. A new type has to be put in one of the two."""
+    from transformers.models.auto import modeling_auto
+
+    classifiers = modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+    both = set(classifiers) & set(modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+    assert len(both) > 60
+    assert {name for name in both if not is_decoder({"model_type": name})} == ENCODERS & both

@@ -222,7 +222,7 @@ def test_a_quantized_graph_is_taken_where_there_is_nothing_else(
 ) -> None:
     """And a warning says that its scores are not quite the model's."""
     assert score(quantized_folder, pairs[:20]) == expected
-    assert "It is quantized: scores are not quite its own" in caplog.text
+    assert "It is quantized: its scores differ from the model's own" in caplog.text
 
 
 def test_a_quantized_graph_is_fetched_where_there_is_nothing_else(

@@ -65,7 +65,13 @@ def flatten_logits(output: NDArray[np.float32], rows: int, label: int | None = N
 
     With ``label`` it is [rows, labels], and the result is the label's log-odds against the others.
     """
-    if label is not None and output.ndim == 2 and len(output) == rows and label < output.shape[1] > 1:
+    if label is not None:
+        if output.ndim != 2 or len(output) != rows or not label < output.shape[1] > 1:
+            raise ModelLoadError(
+                f"The model's output has shape {output.shape}, expected several logits for each of {rows} pairs, "
+                f"because label={label} is given. If the model has one label, correct id2label in its config.json and "
+                f"leave label out."
+            )
         others = np.delete(output, label, axis=1)
         largest = others.max(axis=1, keepdims=True)
         log_odds: Logits = output[:, label] - largest[:, 0] - np.log(np.exp(others - largest).sum(axis=1))

@@ -20,6 +20,7 @@ from rerank_plugins.errors import ModelLoadError, RerankError
 from rerank_plugins.hub.cache_dirs import conversion_folder
 from rerank_plugins.hub.config import find_pad_token_id, read_config
 from rerank_plugins.hub.folder import OPENVINO_FILE, list_companion_files
+from rerank_plugins.hub.known_rerankers import TEMPLATE_FILE
 from rerank_plugins.hub.modules import list_module_files
 from rerank_plugins.hub.weights import CONVERTED_FROM_FILE, hash_file, list_source_weights
 
@@ -30,7 +31,7 @@ _ENCODING_VERSION = 2
 _log = logging.getLogger("rerank_plugins")
 
 # The files whose change means another model. Not what people keep beside them: calibrations, score caches, notes.
-_DESCRIPTIONS = ("config.json", "model.safetensors.index.json", "fidelity.json", "converted_from.json")
+_DESCRIPTIONS = ("config.json", "model.safetensors.index.json", "fidelity.json", "converted_from.json", TEMPLATE_FILE)
 _WEIGHTS = (".safetensors", ".xml", ".bin", ".onnx", ".onnx_data", ".data")
 
 # Engines in memory. The references are weak, so that an engine that nobody uses any more is freed.

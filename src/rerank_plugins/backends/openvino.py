@@ -143,7 +143,8 @@ def _find_or_convert(folder: Path, precision: Precision) -> Any:
     if graph is not None:
         if graph.name == ONNX_QUANTIZED_FILE.name:
             _log.warning(
-                "%s is all that can be run of this model. It is quantized: scores are not quite its own.", graph
+                "%s is all that can be run of this model. It is quantized: its scores differ from the model's own.",
+                graph,
             )
         return graph
     if has_torch_weights(folder):

@@ -18,6 +18,7 @@ from rerank_plugins.cli.models import list_models
 from rerank_plugins.errors import RerankError
 from rerank_plugins.hub.cache_dirs import cache_root, conversion_folder
 from rerank_plugins.hub.folder import OPENVINO_FILE, list_formats
+from rerank_plugins.hub.head import check_reranker
 from rerank_plugins.hub.weights import conversion_is_stale
 
 _PACKAGES = {
@@ -58,6 +59,7 @@ def doctor() -> None:
     heading("Models, and the engine each would run on")
     for name, where, folder in list_models():
         try:
+            check_reranker(folder)
             choice = choose_engine(folder)
         except RerankError as error:
             console.print(f"  {name} ({where}): {error}", markup=False)

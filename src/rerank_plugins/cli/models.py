@@ -12,13 +12,22 @@ from rich.table import Table
 from rerank_plugins.backends.auto import choose_engine
 from rerank_plugins.errors import ModelLoadError, RerankError
 from rerank_plugins.hub.folder import list_formats, list_missing_files
-from rerank_plugins.hub.head import check_reranker, describe_family, is_reranker
+from rerank_plugins.hub.head import (
+    check_reranker,
+    describe_architecture,
+    describe_family,
+    is_of_other_kind,
+    is_reranker,
+)
 from rerank_plugins.hub.lookup import is_folder, list_bundled_models
 from rerank_plugins.loading import DEFAULT_MODEL
 
 
 def list_models() -> list[tuple[str, str, Path]]:
-    """(name, where, folder) of every complete cross-encoder on this machine that can be loaded by its name."""
+    """(name, where, folder) of every complete reranker on this machine that has a name.
+
+    Listwise and other kinds that are not run here are among them, whether complete or not.
+    """
     models = [(folder.name, "bundled", folder) for folder in list_bundled_models() if _is_reranker(folder)]
     local = Path("models")
     if is_folder(local):
@@ -49,18 +58,17 @@ def _list_cached() -> list[tuple[str, str, Path]]:
 
 def _is_reranker(folder: Path) -> bool:
     try:
-        return not list_missing_files(folder) and is_reranker(folder)
+        return (not list_missing_files(folder) and is_reranker(folder)) or is_of_other_kind(folder)
     except ModelLoadError:
         return False  # damaged: loading it by name says what is wrong
 
 
 def describe(folder: Path) -> tuple[str, str, str | None]:
     """What a model is, what it would run on, and why it would not run; nothing is loaded."""
+    family = "?"
     try:
+        family = describe_architecture(folder)
         family = describe_family(folder)
-    except RerankError as error:
-        return "?", "no", str(error)
-    try:
         check_reranker(folder)
         choice = choose_engine(folder)
     except RerankError as error:

@@ -15,7 +15,7 @@ from rerank_plugins.hub.cache_dirs import lock_path
 from rerank_plugins.hub.folder import OPENVINO_FILE, TORCH_FILES
 from rerank_plugins.hub.known_rerankers import TEMPLATE_FILE, find_known_reranker, read_model_name
 from rerank_plugins.hub.modules import list_module_files
-from rerank_plugins.hub.pair_text import TEMPLATE_NAME
+from rerank_plugins.hub.pair_text import list_template_files
 
 _log = logging.getLogger("rerank_plugins")
 _SCRATCH = ".exporting-"
@@ -66,7 +66,7 @@ def copy_config(source: Path, target: Path) -> None:
         ExportError: ``target`` cannot be written to.
     """
     files = [file for file in sorted(source.glob("*.json")) if file.name != TORCH_FILES[1].name]
-    files += [source / TEMPLATE_NAME] if (source / TEMPLATE_NAME).is_file() else []
+    files += list_template_files(source)
     files += [file for file in list_module_files(source) if file.suffix == ".json" and file.parent != source]
     try:
         target.mkdir(parents=True, exist_ok=True)

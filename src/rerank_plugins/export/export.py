@@ -123,7 +123,7 @@ def export_model(
             f"Export on another, or take precision='fp32': the file is the same."
         )
     folder = find_model(options.model, **{name: getattr(options, name) for name in SOURCE_OPTIONS})
-    check_reranker(folder)
+    check_reranker(folder, takes_label=False)
     target = conversion_folder(folder) if output_folder is None else expand(output_folder)
     exporter = _Exporter(folder, target, precision, progress=progress)
     with artifacts.lock_target(target):

@@ -21,9 +21,13 @@ from rerank_plugins.hub.pair_text import PairText, explain_no_instruction, read_
 # What stands for a text. Private-use characters are in no template.
 _MARKS = ("\ue000\ue001", "\ue000\ue002", "\ue000\ue003")
 
+# The roles of a pair, and two that no template can know.
+_ROLES = ("query", "document")
+_OTHER_ROLES = ("unheardone", "unheardtwo")
+
 # Put around the marks: texts that are long, of several lines, blank at their ends, or look like code. All of them must
-# come through as they are.
-_AROUND = ("", "word ", "Two\nlines\n\n", "{{ 'x' }} {% if %} <b>&amp;</b> \"'\\n", "</think> ", "long " * 300)
+# come through as they are. The long ones are longer than a template that cuts texts would allow.
+_AROUND = ("", "word ", "Two\nlines\n\n", "{{ 'x' }} {% if %} <b>&amp;</b> \"'\\n", "</think> ", "long " * 20_000)
 
 
 class ChatTemplate:
@@ -32,6 +36,8 @@ class ChatTemplate:
     def __init__(self, folder: Path, source: str, options: dict[str, Any]) -> None:
         self.folder = folder
         self._variables = {**read_special_tokens(folder), "add_generation_prompt": False, **options}
+        if options.get("continue_final_message"):
+            self._refuse("is used with continue_final_message, which takes the words after the document away")
         environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
         environment.filters["tojson"] = _to_json
         environment.globals["raise_exception"] = _raise_exception
@@ -50,11 +56,15 @@ class ChatTemplate:
                 raise InvalidInputError(explain_no_instruction(self.folder))
         return found
 
-    def writes_any_role(self) -> bool:
-        """Whether the roles themselves are written, whatever they are: so do templates of chats between any parties."""
+    def is_for_any_roles(self) -> bool:
+        """Whether messages of other roles are written as query and document are, but for the names of the roles.
+
+        So do templates of chats: they know nothing of queries and documents, and write what they do not know.
+        """
         query, document = _MARKS[:2]
-        first, second = self._render(query, document, None), self._render(query, document, None, ("left", "right"))
-        return first is not None and first != second == first.replace("query", "left").replace("document", "right")
+        rendered = [self._render(query, document, None, roles) for roles in (_ROLES, _OTHER_ROLES)]
+        written = [_hide_roles(text) for text in rendered if text is not None]
+        return len(written) == len(rendered) and written[0] == written[1]
 
     def split(self, system: str | None) -> PairText | None:
         """The texts around a pair; None if a query or a document does not come through."""
@@ -93,9 +103,7 @@ class ChatTemplate:
             self._refuse("puts the document before the query, and here the query comes first")
         return PairText(prefix, middle, suffix, *strips)
 
-    def _render(
-        self, query: str, document: str, system: str | None, roles: tuple[str, str] = ("query", "document")
-    ) -> str | None:
+    def _render(self, query: str, document: str, system: str | None, roles: tuple[str, str] = _ROLES) -> str | None:
         """The rendered text with strings for contents or, where these do not come through, with lists of parts."""
         for make in (str, lambda text: [{"type": "text", "text": text}]):
             given = [("system", system)] if system is not None else []
@@ -114,6 +122,15 @@ class ChatTemplate:
             f"The chat template of {self.folder} {reason}. Expected one that puts fixed texts before, between and "
             f"after query and document. Use sentence-transformers for this model, or another model."
         ) from cause
+
+
+def _hide_roles(text: str) -> str:
+    """The text without the names of roles, in any case: templates write them as ``Query`` and ``QUERY`` too."""
+    text = text.casefold()
+    for number in range(len(_ROLES)):
+        for role in (_ROLES[number], _OTHER_ROLES[number]):
+            text = text.replace(role, f"\x00{number}")
+    return text
 
 
 def _to_json(value: Any, indent: int | None = None) -> str:

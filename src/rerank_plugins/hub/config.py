@@ -22,8 +22,17 @@ _DECODERS = frozenset(
         *("hunyuan_v1_moe", "jamba", "jetmoe", "llama", "minicpm3", "minimax", "ministral", "ministral3"),
         *("mistral", "mistral4", "mixtral", "modernbert-decoder", "mpt", "nemotron", "olmo", "olmo2", "olmo3"),
         *("openai-gpt", "opt", "persimmon", "phi", "phi3", "phimoe", "qwen2", "qwen2_moe", "qwen3", "qwen3_5"),
-        *("qwen3_5_text", "qwen3_moe", "qwen3_next", "seed_oss", "smollm3", "stablelm", "starcoder2", "zamba"),
-        *("zamba2"),
+        *(
+            "qwen3_5_text",
+            "qwen3_moe",
+            "qwen3_next",
+            "seed_oss",
+            "smollm3",
+            "stablelm",
+            "starcoder2",
+            "zamba",
+            "zamba2",
+        ),
     )
 )
 

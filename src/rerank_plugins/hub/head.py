@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from rerank_plugins.errors import InvalidInputError, ModelLoadError
 from rerank_plugins.hub.config import is_decoder, read_config
-from rerank_plugins.hub.known_rerankers import find_known_reranker
+from rerank_plugins.hub.folder import has_torch_weights
+from rerank_plugins.hub.known_rerankers import find_known_reranker, read_model_name
 from rerank_plugins.hub.modules import Module, read_modules
 from rerank_plugins.hub.pair_text import read_pair_text
 
@@ -64,8 +65,10 @@ def read_head(folder: Path) -> RankingHead:
     return _read_module_head(folder) or _read_answer_head(folder, config) or _read_classifier(folder, config)
 
 
-def check_reranker(folder: Path, label: int | None = None) -> None:
+def check_reranker(folder: Path, label: int | None = None, *, takes_label: bool = True) -> None:
     """Raise unless the model in ``folder`` gives one score a pair, or ``label`` says which of several to take.
+
+    ``takes_label`` says whether the caller has such an option: only then the message speaks of it.
 
     Raises:
         ModelLoadError: The model is no reranker, none that can be run here, or gives several scores.
@@ -83,9 +86,9 @@ def check_reranker(folder: Path, label: int | None = None) -> None:
             )
     elif len(head.labels) > 1:
         names = ", ".join(f"{number} ({name})" for number, name in enumerate(head.labels))
+        way = f"If one of them means relevant, say which with label=: {names}. " if takes_label else ""
         raise ModelLoadError(
-            f"{folder} gives {len(head.labels)} labels a pair, expected 1: a reranker gives one score. If one of them "
-            f"means relevant, say which with label=: {names}. {_ADVICE}"
+            f"{folder} gives {len(head.labels)} labels a pair, expected 1: a reranker gives one score. {way}{_ADVICE}"
         )
 
 
@@ -108,13 +111,22 @@ def _explain_other_kind(config: dict[str, Any]) -> str | None:
 
 def describe_family(folder: Path) -> str:
     """What kind of reranker the model in ``folder`` is, in a few words: as ``encoder (bert)``."""
-    config = read_config(folder)
-    model_type = config.get("model_type") or "unnamed"
+    kind = describe_architecture(folder)
     head = read_head(folder)
-    kind = "decoder" if is_decoder(config) else "encoder"
     notes = {"answer": ", by its answer", "modules": ", with modules", "classifier": ""}[head.kind]
     labels = f", {len(head.labels)} labels" if len(head.labels) > 1 else ""
-    return f"{kind} ({model_type}){notes}{labels}"
+    return f"{kind}{notes}{labels}"
+
+
+def describe_architecture(folder: Path) -> str:
+    """What ``config.json`` alone says of the model, in a few words: as ``decoder (qwen3)``."""
+    config = read_config(folder)
+    return f"{'decoder' if is_decoder(config) else 'encoder'} ({config.get('model_type') or 'unnamed'})"
+
+
+def is_of_other_kind(folder: Path) -> bool:
+    """Whether the model is a reranker by its name, of a kind that cannot be run here, such as a listwise one."""
+    return "rerank" in read_model_name(folder).lower() and _explain_other_kind(read_config(folder)) is not None
 
 
 def is_reranker(folder: Path) -> bool:
@@ -139,14 +151,15 @@ def is_without_answer(folder: Path) -> bool:
 
 def _read_module_head(folder: Path) -> RankingHead | None:
     chain = read_modules(folder)
+    if chain and (chain[0].kind != "Transformer" or chain[0].path):
+        place = f"the folder {chain[0].path!r}" if chain[0].path else "the model's folder"
+        raise ModelLoadError(
+            f"{folder / 'modules.json'} begins with {chain[0].kind} in {place}, expected sentence-transformers' "
+            f"Transformer in the model's folder: code from elsewhere is never run. {_ADVICE}"
+        )
     behind = tuple(module for module in chain[1:] if module.kind != "Dropout")
     if not behind:
         return None
-    if chain[0].kind != "Transformer" or chain[0].path:
-        raise ModelLoadError(
-            f"{folder / 'modules.json'} begins with {chain[0].kind} in {chain[0].path!r}, expected a Transformer in "
-            f"the folder itself. {_ADVICE}"
-        )
     if [module.kind for module in behind] == ["LogitScore"]:
         settings = behind[0].config
         yes, no = settings.get("true_token_id"), settings.get("false_token_id")
@@ -183,12 +196,19 @@ def _read_classifier(folder: Path, config: dict[str, Any]) -> RankingHead:
         )
     try:
         names = [str(name) for _, name in sorted((int(number), name) for number, name in _read_names(config).items())]
-        count = len(names) or int(config.get("num_labels", 1))
+        count = len(names) or int(config.get("num_labels", _count_unnamed_labels(folder, config)))
     except (TypeError, ValueError, AttributeError) as exc:
         raise ModelLoadError(
             f"{folder / 'config.json'} has unreadable labels ({exc}). Download the model again."
         ) from exc
     return RankingHead("classifier", tuple(names) or tuple(map(str, range(max(1, count)))))
+
+
+def _count_unnamed_labels(folder: Path, config: dict[str, Any]) -> int:
+    """How many labels a classifier has whose configuration names none: transformers leaves out its default, two."""
+    by_transformers = "transformers_version" in config or has_torch_weights(folder)
+    architecture = str((config.get("architectures") or [""])[0])
+    return 2 if by_transformers and "SequenceClassification" in architecture else 1
 
 
 def _read_names(config: dict[str, Any]) -> dict[str, Any]:
@@ -206,9 +226,11 @@ def find_answer_tokens(folder: Path, head: RankingHead) -> tuple[int, int | None
     except Exception as exc:  # tokenizers raises a bare Exception
         raise ModelLoadError(f"{folder / 'tokenizer.json'} cannot be read ({exc}). Download the model again.") from exc
     yes, no = (None if token is None else tokenizer.token_to_id(str(token)) for token in (head.yes, head.no))
-    if yes is None or (no is None and head.no is not None):
+    absent = [token for token, number in ((head.yes, yes), (head.no, no)) if token is not None and number is None]
+    if yes is None or absent:
         raise ModelLoadError(
-            f"The tokenizer of {folder} has no token {head.yes!r} or {head.no!r}, by which a language model answers. "
-            f"Expected a reranker; sentence-transformers writes which tokens it answers with to modules.json."
+            f"The tokenizer of {folder} has no token {' and none '.join(map(repr, absent))}, with which the model "
+            f"would answer. If it is a reranker that answers with other tokens, save it with sentence-transformers (a "
+            f"CrossEncoder with LogitScore), which writes down which they are; else use another model."
         )
     return yes, no

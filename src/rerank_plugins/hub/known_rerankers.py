@@ -11,6 +11,11 @@ from rerank_plugins.hub.config import read_json
 TEMPLATE_FILE = "rerank_plugins.json"
 """Says which of the known rerankers a folder of another name holds: ``{"template_of": "Qwen3-Reranker-0.6B"}``."""
 
+_EXAMPLES = (
+    "Qwen3-Reranker-0.6B (qwen3), mxbai-rerank-base-v2 (qwen2), bge-reranker-v2-gemma (gemma), zerank-2 (qwen3), or "
+    "another of their sizes"
+)
+
 _QWEN_SYSTEM = "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
 
 
@@ -104,6 +109,19 @@ KNOWN_RERANKERS = (
         temperature=5.0,
     ),
 )
+
+
+def explain_template_of(folder: Path) -> str | None:
+    """What is wrong with the model that `TEMPLATE_FILE` names, if it is none that is known; None without the file."""
+    named = (read_json(folder / TEMPLATE_FILE) or {}).get("template_of")
+    if named is None or find_known_reranker(folder) is not None:
+        return None
+    model_type = (read_json(folder / "config.json") or {}).get("model_type")
+    return (
+        f"{folder / TEMPLATE_FILE} names {named!r} as template_of. Expected the name of a known reranker of the model "
+        f"type that config.json gives, {model_type!r}: {_EXAMPLES}. Correct the name, or write the template that the "
+        f"model was trained with to {folder / 'chat_template.jinja'}, as docs/models.md shows."
+    )
 
 
 def find_known_reranker(folder: Path) -> KnownReranker | None:

@@ -180,7 +180,8 @@ def _fetch_description(fetch: Callable[..., str], files: list[str]) -> Path | No
     try:
         folder = Path(fetch(allow_patterns=["config.json"]))
         if "modules.json" in files or is_decoder(read_config(folder)):
-            folder = Path(fetch(allow_patterns=["*config.json", "modules.json", "*.jinja", TEMPLATE_FILE]))
+            named = ["config_sentence_transformers.json", "modules.json", "special_tokens_map.json", TEMPLATE_FILE]
+            folder = Path(fetch(allow_patterns=["*config.json", "*.jinja", *named]))
     except Exception:  # noqa: BLE001 - the client's errors have changed with its versions
         return None
     return folder

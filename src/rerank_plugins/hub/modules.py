@@ -18,7 +18,7 @@ class Module(NamedTuple):
     """One module of a chain."""
 
     kind: str
-    """Its class, without the package."""
+    """Its class, without the package if that is sentence-transformers: classes of others are other classes."""
     path: str
     """Its sub-folder; empty for the folder itself."""
     config: dict[str, Any]
@@ -80,8 +80,12 @@ def _read_entries(path: Path) -> list[Any]:
 
 
 def _read_module(folder: Path, entry: dict[str, Any]) -> Module:
-    kind, path = str(entry["type"]).rsplit(".", maxsplit=1)[-1], str(entry.get("path") or "")
+    kind, path = str(entry["type"]), str(entry.get("path") or "")
+    kind = kind.rsplit(".", maxsplit=1)[-1] if kind.startswith("sentence_transformers.") else kind
     if Path(path).is_absolute() or ".." in Path(path).parts:
-        raise ModelLoadError(f"{folder / MODULES_FILE} names the folder {path!r}, which is outside of the model's.")
+        raise ModelLoadError(
+            f"{folder / MODULES_FILE} names the folder {path!r}, which is outside of the model's. "
+            f"Expected one below it. Download the model again, or use another model."
+        )
     config = {} if kind == "Transformer" else read_json(folder / path / "config.json") or {}
     return Module(kind, path, config)

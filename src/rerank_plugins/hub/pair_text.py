@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rerank_plugins._internal.text import without_surrogates
 from rerank_plugins.errors import InvalidInputError, ModelLoadError
 from rerank_plugins.hub.config import is_decoder, read_json
-from rerank_plugins.hub.known_rerankers import TEMPLATE_FILE, find_known_reranker
+from rerank_plugins.hub.known_rerankers import TEMPLATE_FILE, explain_template_of, find_known_reranker
 from rerank_plugins.hub.modules import is_saved_for_plain_pairs, read_default_prompt, read_modules
 
 TEMPLATE_NAME = "chat_template.jinja"
@@ -38,7 +39,8 @@ def read_pair_text(folder: Path, instruction: str | None = None) -> PairText | N
         ModelLoadError: A decoder has no template for pairs, or its template does more to the texts than to put others
             around them.
     """
-    found = None if is_saved_for_plain_pairs(folder) else _read_pair_text(folder, instruction)
+    written = None if instruction is None else without_surrogates(instruction)
+    found = None if is_saved_for_plain_pairs(folder) else _read_pair_text(folder, written)
     if found is None and instruction is not None:
         raise InvalidInputError(explain_no_instruction(folder))
     return found
@@ -56,7 +58,7 @@ def _read_pair_text(folder: Path, instruction: str | None) -> PairText | None:
 
         template = ChatTemplate(folder, source, options)
         # One for chats would be read as one for pairs, unless sentence-transformers says that it was trained so.
-        found = template.read(instruction, default) if described or not template.writes_any_role() else None
+        found = template.read(instruction, default) if described or not template.is_for_any_roles() else None
         if found is not None:
             return found
     known = find_known_reranker(folder)
@@ -66,7 +68,7 @@ def _read_pair_text(folder: Path, instruction: str | None) -> PairText | None:
         prefix = known.write_prefix(default if instruction is None else instruction)
         return PairText(prefix, known.middle, known.suffix, known.strips, known.strips)
     if is_decoder(read_json(folder / "config.json") or {}):
-        raise ModelLoadError(_explain_missing_template(folder))
+        raise ModelLoadError(_explain_missing_template(folder, has_template=source is not None))
     if source is not None:
         raise ModelLoadError(
             f"{folder} has a chat template, and it does not take messages of the roles query and document, by which "
@@ -79,8 +81,11 @@ def _read_pair_text(folder: Path, instruction: str | None) -> PairText | None:
 def read_template_source(folder: Path, name: str | None = None) -> str | None:
     """The text of the chat template, from its own file or from ``tokenizer_config.json``; None without one.
 
-    ``name`` is that of one of several templates; None takes the default one.
+    ``name`` is that of one of several templates or, as in transformers, a template itself; None takes the default one.
     """
+    if name is not None:
+        named = _read_named_templates(folder)
+        return named.get(name, name)
     try:
         return (folder / TEMPLATE_NAME).read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -89,9 +94,27 @@ def read_template_source(folder: Path, name: str | None = None) -> str | None:
         raise ModelLoadError(f"{folder / TEMPLATE_NAME} cannot be read ({exc}). Download the model again.") from exc
     given = (read_json(folder / "tokenizer_config.json") or {}).get("chat_template")
     if isinstance(given, list):
-        named = {one.get("name"): one.get("template") for one in given if isinstance(one, dict)}
-        given = named.get("default" if name is None else name)
+        given = _read_named_templates(folder).get("default")
     return given if isinstance(given, str) and given else None
+
+
+def list_template_files(folder: Path) -> list[Path]:
+    """The files of chat templates: the default one, and those that have names."""
+    return [*folder.glob(TEMPLATE_NAME), *sorted((folder / "additional_chat_templates").glob("*.jinja"))]
+
+
+def _read_named_templates(folder: Path) -> dict[str, str]:
+    """Several templates by their names, as transformers 5 saves them in files, and earlier versions did in one."""
+    given = (read_json(folder / "tokenizer_config.json") or {}).get("chat_template")
+    entries = [one for one in given if isinstance(one, dict)] if isinstance(given, list) else []
+    named = {str(one.get("name")): str(one.get("template")) for one in entries}
+    files = list_template_files(folder)
+    try:
+        return named | {
+            "default" if file.name == TEMPLATE_NAME else file.stem: file.read_text(encoding="utf-8") for file in files
+        }
+    except (OSError, ValueError) as exc:
+        raise ModelLoadError(f"A chat template of {folder} cannot be read ({exc}). Download the model again.") from exc
 
 
 def read_special_tokens(folder: Path) -> dict[str, str]:
@@ -113,12 +136,16 @@ def explain_no_instruction(folder: Path) -> str:
     )
 
 
-def _explain_missing_template(folder: Path) -> str:
+def _explain_missing_template(folder: Path, *, has_template: bool) -> str:
     """Why a decoder without a template for pairs is refused, and how to give it one."""
     names = ", ".join(map(str, (read_json(folder / "config.json") or {}).get("architectures") or ["a decoder"]))
+    wrong = explain_template_of(folder)
+    if wrong is not None:
+        return f"{folder} is a decoder ({names}), and {wrong}"
+    found = "its chat template is for chats: it has no words for query and document" if has_template else "it has none"
     return (
-        f"{folder} is a decoder ({names}): it reads query and document inside the words of a template, and none for "
-        f"pairs is here. Expected chat_template.jinja with messages of the roles query and document; without it the "
+        f"{folder} is a decoder ({names}): it reads query and document inside the words of a template, and "
+        f"{found}. Expected chat_template.jinja with messages of the roles query and document; without it the "
         f"model would rank wrongly. If this is a copy or a conversion of Qwen3-Reranker, mxbai-rerank-v2, "
         f"bge-reranker-v2-gemma or zerank, say of which in {folder / TEMPLATE_FILE}: "
         f'{{"template_of": "Qwen3-Reranker-0.6B"}}. If it is another, write the template that it was trained with to '

@@ -12,6 +12,7 @@ from typing import Any
 from rerank_plugins.errors import ModelLoadError
 from rerank_plugins.hub.config import list_custom_classes, read_json
 from rerank_plugins.hub.folder import ONNX_FILE, OPENVINO_FILE, find_file, find_onnx, has_torch_weights
+from rerank_plugins.hub.known_rerankers import TEMPLATE_FILE
 from rerank_plugins.hub.modules import list_module_files
 from rerank_plugins.hub.onnx_files import list_external_files
 
@@ -21,13 +22,14 @@ CONVERTED_FROM_FILE = Path("openvino") / "converted_from.json"
 def list_source_weights(folder: Path) -> dict[str, Path]:
     """The weights that conversions and exports start from, by name: safetensors, else ONNX, else IR.
 
-    With safetensors, also the files of the modules that sentence-transformers puts behind a transformer.
+    With safetensors, also the files of the modules that sentence-transformers puts behind a transformer, and the one
+    that says which known reranker it is: by these the tokens of an answer are chosen.
     """
     onnx, openvino = find_onnx(folder), find_file(folder, OPENVINO_FILE)
-    torch = sorted(folder.glob("*.safetensors"))
+    torch = [] if list_custom_classes(folder) else sorted(folder.glob("*.safetensors"))
     kinds = (
         # The modules behind a transformer are a part of what is converted.
-        [] if list_custom_classes(folder) or not torch else [*torch, *list_module_files(folder)],
+        [*torch, *list_module_files(folder), folder / TEMPLATE_FILE] if torch else [],
         [onnx, *list_external_files(onnx)] if onnx else [],
         [openvino.with_suffix(".bin")] if openvino else [],
     )

@@ -101,8 +101,9 @@ class PairEncoder:
         max_length = min(max_length, self.settings.max_length or max_length)
         special_tokens = self._template.special_tokens
         if max_length < special_tokens + 2:
+            what = "special tokens" if text is None else "tokens of the model's template, its instruction included"
             raise InvalidInputError(
-                f"max_length must leave room for a query and a passage beside {special_tokens} special tokens: "
+                f"max_length must leave room for a query and a passage beside {special_tokens} {what}: "
                 f"got {max_length}, expected at least {special_tokens + 2}."
             )
         self.max_length = max_length

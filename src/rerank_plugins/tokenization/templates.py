@@ -174,8 +174,9 @@ def _part_middle(read: _Read, text: PairText) -> tuple[int, list[int]]:
 
 def _explain_no_part(text: str) -> str:
     return (
-        f"The tokenizer reads the template's text {text[-_PART_WITHIN:]!r} otherwise before every word, so that it "
-        f"cannot be parted from them. Use sentence-transformers for this model, or another model."
+        f"The tokenizer splits the template's text {text[-_PART_WITHIN:]!r} into other tokens before some words than "
+        f"before others, so that a long text cannot be cut behind it. Expected one with a special token near its "
+        f"end. Use sentence-transformers for this model, or another model."
     )
 
 

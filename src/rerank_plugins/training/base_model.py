@@ -119,7 +119,7 @@ def find_base_folder(name: str | Path) -> Path:
             f"XLM-R, ModernBERT and the like."
         )
     if is_reranker(folder):
-        check_reranker(folder)
+        check_reranker(folder, takes_label=False)
     return folder
 
 
