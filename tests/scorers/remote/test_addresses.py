@@ -71,6 +71,14 @@ def test_a_key_in_an_address_is_refused(address: str) -> None:
     assert "sesame" not in str(caught.value)
 
 
+@pytest.mark.parametrize("address", ["ftp://u:sesame@host", "http://u:sesame/2@host", "http://u:sesame#2@host"])
+def test_a_password_is_not_shown_where_the_address_cannot_be_read(address: str) -> None:
+    """A slash or a # in a password ends the address before its @."""
+    with pytest.raises(InvalidInputError, match=r"not shown.* is no address of a server\. Expected tei:URL") as caught:
+        load_reranker(f"tei:{address}")
+    assert "sesame" not in str(caught.value)
+
+
 def test_options_of_models_that_run_here_are_refused() -> None:
     """A server's model is computed as the server was started."""
     with pytest.raises(InvalidInputError, match=r"Got precision, max_length for tei:http://h, .* Leave them out"):

@@ -128,6 +128,16 @@ def test_the_servers_wish_to_wait_is_kept(headers: dict[str, str]) -> None:
         assert time.monotonic() - start >= 0.2
 
 
+def test_a_server_that_asks_to_wait_no_time_is_given_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``retry-after: 0`` from a server that is too busy must not make four requests in a moment."""
+    monkeypatch.setattr(client, "_FIRST_WAIT", 0.2)
+    with rerank_server() as server, load_reranker(server.model) as reranker:
+        server.faults.append(Fault(429, headers={"retry-after": "0"}))
+        start = time.monotonic()
+        reranker.rerank("q", DOCUMENTS)
+        assert time.monotonic() - start >= 0.1
+
+
 def test_a_wait_that_takes_too_long_is_not_waited_for() -> None:
     """A minute, or longer than the deadline: the error comes at once, and says what the server asked for."""
     with rerank_server() as server, load_reranker(server.model) as reranker:
@@ -207,6 +217,24 @@ def test_no_dialect_ranks_by_a_wrong_index(vendor: str) -> None:
 ROWS = ("results", "data", "rankings")
 
 
+def test_an_error_with_the_status_of_a_success_has_the_servers_words() -> None:
+    """Gateways answer 200 and write the error into the body."""
+    error = fail(Fault(change=lambda _: {"code": 400, "error": {"message": "no such model"}}))
+    assert type(error) is RemoteResponseError
+    assert "another shape than cohere has (KeyError: 'results'). It says: no such model Check which" in str(error)
+
+
+@pytest.mark.parametrize("proxy", ["nothing://proxy", "http://user:sesa/me@proxy:1"])
+def test_a_proxy_that_cannot_be_used_is_an_error_of_the_call(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says where to look, shows no password, and ``on_error="keep_order"`` answers as for other failures."""
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    with load_reranker("tei:http://host.invalid") as reranker:
+        with pytest.raises(RemoteUnavailableError, match=r"Check the environment's proxies") as caught:
+            reranker.rerank("q", DOCUMENTS)
+        assert "sesa" not in str(caught.value)
+        assert len(reranker.rerank("q", DOCUMENTS, on_error="keep_order")) == 3
+
+
 @pytest.mark.parametrize(
     ("body", "said"),
     [
@@ -235,8 +263,8 @@ def test_an_answer_that_breaks_off_is_tried_again_and_then_an_error() -> None:
 
 
 def test_an_answer_that_says_it_is_packed_and_is_not_is_an_error() -> None:
-    """A wrong content-encoding."""
-    error = fail(*[Fault(200, b"no gzip", {"content-encoding": "gzip"})] * 4)
+    """A wrong content-encoding; it is not asked for again, as every answer may be billed."""
+    error = fail(Fault(200, b"no gzip", {"content-encoding": "gzip"}))
     assert type(error) is RemoteResponseError
 
 
@@ -321,9 +349,10 @@ def test_a_document_that_no_request_can_hold_is_an_error_before_it_is_sent() -> 
         assert server.bodies == []
 
 
-def test_documents_of_a_listwise_model_are_never_parted() -> None:
+@pytest.mark.parametrize("model", ["jina-reranker-v3", "jinaai/jina-reranker-v3"])
+def test_documents_of_a_listwise_model_are_never_parted(model: str) -> None:
     """Its scores can be compared within a request only."""
-    with rerank_server("jina") as server, load_reranker(f"jina:{server.url}#jina-reranker-v3") as reranker:
+    with rerank_server("jina") as server, load_reranker(f"jina:{server.url}#{model}") as reranker:
         with pytest.raises(RemoteTooLargeError, match="can be compared within a request only"):
             reranker.rerank("q", [f"{number}" for number in range(2049)])
         assert json.dumps(server.bodies) == "[]"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from rerank_plugins import InvalidInputError, LoadingOptions, load_reranker
+from rerank_plugins import InvalidInputError, LoadingOptions, RemoteError, load_reranker
 from rerank_plugins._internal.secret import Secret
 from rerank_plugins.loading import LoadedReranker
 from rerank_servers import KEY, Fault, rerank_server
@@ -98,6 +98,26 @@ def test_a_key_is_in_no_log_and_no_error(caplog: pytest.LogCaptureFixture) -> No
     assert "1 documents stay in retrieval order: RemoteError: " in caplog.text
     assert "not ***" in caplog.text
     assert KEY not in caplog.text
+
+
+SPOKEN = {
+    "no JSON": Fault(200, f"you sent {KEY}".encode()),
+    "another shape": Fault(200, f'{{"message": "you sent {KEY}"}}'.encode()),
+    "a score": Fault(change=lambda _: {"results": [{"index": 0, "relevance_score": f"you sent {KEY}"}]}),
+    "an escape": Fault(400, f'{{"message": "you sent \\u0073{KEY[1:]}"}}'.encode()),
+    "a long text": Fault(400, f"{'you sent ' * 32}{KEY}".encode()),
+    "a redirect": Fault(307, b"", {"location": f"https://you-sent.example/?key={KEY}"}),
+}
+
+
+@pytest.mark.parametrize("fault", SPOKEN.values(), ids=SPOKEN)
+def test_a_key_that_a_server_repeats_is_in_no_error(fault: Fault) -> None:
+    """Nor half of it: in an answer that is no JSON, in a score, written with escapes, where a text is shortened."""
+    with rerank_server(key=KEY) as server, load_reranker(server.model, api_key=KEY) as reranker:
+        server.faults.append(fault)
+        with pytest.raises(RemoteError, match="you.sent") as caught:
+            reranker.rerank("q", ["a"])
+    assert KEY[:6] not in str(caught.value)
 
 
 def test_options_that_do_not_exist_do_not_show_a_key() -> None:

@@ -57,7 +57,9 @@ def parse_address(name: str) -> Address:
     forms = f"{kind}:MODEL or {forms}" if dialect.service else forms
     if "://" in rest:
         base, _, model = rest.partition("#")
-        url = _find_endpoint(base, dialect, forms)
+        # Of http://user:one#two@host the base has half a password, and is not shown either.
+        shown = "what was given (not shown: it has a user or a password)" if "@" in rest else repr(base)
+        url = _find_endpoint(base, dialect, f"{shown} is no address of a server. Expected {forms}.")
     else:
         model, url = rest, f"{dialect.service}{dialect.path}"
     has_model, has_address = bool(model.strip()), "://" in rest or dialect.service is not None
@@ -91,15 +93,18 @@ def _example(dialect: type[Dialect]) -> str:
     return f"{dialect.name}:MODEL"
 
 
-def _find_endpoint(base: str, dialect: type[Dialect], forms: str) -> str:
-    """The endpoint below an address: people give the server's root, the root of its API, or the endpoint itself."""
+def _find_endpoint(base: str, dialect: type[Dialect], wrong: str) -> str:
+    """The endpoint below an address: people give the server's root, the root of its API, or the endpoint itself.
+
+    ``wrong`` is the error's message where ``base`` is no address.
+    """
     try:
         parts = urlsplit(base)
         known = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
     except ValueError:  # a port that is no number
         known = False
     if not known:
-        raise InvalidInputError(f"{dialect.name}: {base!r} is no address of a server. Expected {forms}.")
+        raise InvalidInputError(f"{dialect.name}: {wrong}")
     if parts.username is not None or parts.password is not None or parts.query:
         raise InvalidInputError(
             f"{dialect.name}: the address has a user, a password or a query (?...), and addresses are shown in logs "

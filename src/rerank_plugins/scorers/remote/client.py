@@ -14,7 +14,7 @@ from rerank_plugins._internal.secret import Secret
 from rerank_plugins.errors import RemoteResponseError, RemoteUnavailableError
 from rerank_plugins.scorers.remote.answers import parse_json
 from rerank_plugins.scorers.remote.dialect import Dialect
-from rerank_plugins.scorers.remote.failures import Failure, from_status
+from rerank_plugins.scorers.remote.failures import Failure, from_status, without_key
 from rerank_plugins.stats import Counts
 
 TRIES = 4
@@ -48,7 +48,7 @@ class RemoteClient:
         self.dialect = dialect
         self.url = url
         self.where = f"{dialect.name} at {url}"
-        self._key = key
+        self.key = key
         self._counts = counts
         self._asked_limits = False
         self._asking_limits = asyncio.Lock()
@@ -69,7 +69,7 @@ class RemoteClient:
 
     async def post(self, body: bytes, deadline: Deadline | None) -> Any:
         """The JSON of the answer to a request; raises `RemoteError`."""
-        return parse_json(await self._ask("POST", self.url, body, deadline), self.where)
+        return parse_json(await self._ask("POST", self.url, body, deadline), self.where, self.key)
 
     async def learn_limits(self, deadline: Deadline | None) -> None:
         """Ask the server for its limits, once, where its dialect has a path for it."""
@@ -80,7 +80,7 @@ class RemoteClient:
             url = self.url.removesuffix(self.dialect.path) + path
             outcome = await self._repeat("GET", url, None, deadline)
             if isinstance(outcome, bytes):
-                self.dialect.learn(parse_json(outcome, f"{self.dialect.name} at {url}"))
+                self.dialect.learn(parse_json(outcome, f"{self.dialect.name} at {url}", self.key))
             elif outcome.status not in (404, 405):  # a proxy may let nothing through but the endpoint
                 raise outcome.error()
             self._asked_limits = True
@@ -128,17 +128,16 @@ class RemoteClient:
             return self._explain(exc, status)
         if response.is_success:
             return bytes(content)
-        clean = bytes(content)
-        if self._key is not None:
-            clean = self._key.remove_from(clean.decode("utf-8", "replace")).encode()
-        return from_status(self.dialect, self.where, status, response.headers, clean)
+        return from_status(self.dialect, self.where, status, response.headers, bytes(content), self.key)
 
     def _explain(self, exc: Exception, status: int | None) -> Failure:
         """The failure that an error of the connection stands for; ``status`` if the answer had begun."""
-        said = f"{type(exc).__name__}: {exc}".removesuffix(": ")
+        said = without_key(self.key, f"{type(exc).__name__}: {exc}".removesuffix(": "))
         if isinstance(exc, httpx.DecodingError) or (status is not None and not isinstance(exc, httpx.TimeoutException)):
             message = f"The answer of {self.where} broke off or cannot be read ({said}). Look into the server's log."
-            return Failure(RemoteResponseError, message, status, again=True, cause=exc)
+            # A wrong content-encoding is so each time, and each answer may be billed.
+            again = not isinstance(exc, httpx.DecodingError)
+            return Failure(RemoteResponseError, message, status, again=again, cause=exc)
         if isinstance(exc, httpx.ReadTimeout | httpx.WriteTimeout):
             # Not again: the server may still be computing the first one.
             message = f"{self.where} sent nothing for {ANSWER_TIMEOUT:g} s. Send fewer documents, or a deadline."
@@ -150,6 +149,6 @@ class RemoteClient:
 
 def _jitter(asked: float | None, attempt: int) -> float:
     """Seconds to wait: what the server asks for and a little more, or a time that doubles."""
-    if asked is not None:
+    if asked:  # 0 says that it may be tried again, and not when
         return asked + random.uniform(0.0, 0.1 * asked)  # noqa: S311 - so that callers do not come back together
     return _FIRST_WAIT * 2.0 ** (attempt - 1) * random.uniform(0.5, 1.0)  # noqa: S311 - the same

@@ -10,6 +10,7 @@ from email.utils import parsedate_to_datetime
 from http.client import responses
 from typing import Any, NamedTuple
 
+from rerank_plugins._internal.secret import Secret
 from rerank_plugins.errors import (
     RemoteError,
     RemoteRateLimitError,
@@ -49,10 +50,12 @@ class Failure(NamedTuple):
         return error
 
 
-def from_status(dialect: Dialect, where: str, status: int, headers: Mapping[str, str], content: bytes) -> Failure:
+def from_status(
+    dialect: Dialect, where: str, status: int, headers: Mapping[str, str], content: bytes, key: Secret | None = None
+) -> Failure:
     """The failure that an answer with an error's status stands for."""
-    words = find_words(content)
-    kind, advice = _classify(dialect, status, words, headers)
+    kind, advice = _classify(dialect, status, find_words(content), headers, key)
+    words = find_words(content, key)
     answered = f"{status} {responses.get(status, '')}".strip()
     said = f": {words}" if words else ""
     stop = "" if said.endswith((".", "!", "?")) else "."
@@ -71,7 +74,9 @@ _MEANINGS: dict[int, tuple[type[RemoteError], str]] = {
 }
 
 
-def _classify(dialect: Dialect, status: int, words: str, headers: Mapping[str, str]) -> tuple[type[RemoteError], str]:
+def _classify(
+    dialect: Dialect, status: int, words: str, headers: Mapping[str, str], key: Secret | None
+) -> tuple[type[RemoteError], str]:
     """The error's class, and what to do."""
     if dialect.is_too_large(status, words):
         return RemoteTooLargeError, "Give shorter documents, or raise the server's limit."
@@ -79,7 +84,7 @@ def _classify(dialect: Dialect, status: int, words: str, headers: Mapping[str, s
         places = " or ".join([*dialect.key_variables, "api_key"])
         return RemoteUnauthorizedError, f"Check the key ({places}), and that it may use this model."
     if 300 <= status < 400:
-        target = headers.get("location", "elsewhere")[:200]
+        target = without_key(key, headers.get("location", "elsewhere"))[:200]
         return RemoteError, f"It redirects to {target}, which is not followed: name that address if it is right."
     other = (RemoteError, "Check the model's name, and that no text is longer than the server takes.")
     return _MEANINGS.get(status, _UNAVAILABLE if status >= 500 else other)
@@ -101,24 +106,34 @@ def read_retry_after(headers: Mapping[str, str]) -> float | None:
         return None
 
 
-def find_words(content: bytes) -> str:
-    """The message in an error's body, in one line of 300 characters at most; of a page its title; empty if none."""
+def find_words(content: bytes, key: Secret | None = None) -> str:
+    """The message in a body, in one line of 300 characters at most; of a page its title; empty if none.
+
+    The key is cut out after the JSON is read, where it may be written with escapes, and before the line is shortened.
+    """
     try:
-        words = _find(json.loads(content)) or ""
+        words = find_message(json.loads(content)) or ""
     except (ValueError, RecursionError):
         text = content[:20_000].decode("utf-8", "replace")
         title = _TITLE.search(text)
         words = f"a page with the title {title[1].strip()!r}" if title else text
-    line = " ".join("".join(one if one.isprintable() else " " for one in words[:5_000]).split())
+    line = " ".join("".join(one if one.isprintable() else " " for one in without_key(key, words)[:5_000]).split())
     return line if len(line) <= _MOST_WORDS else f"{line[: _MOST_WORDS - 1]}…"
 
 
-def _find(value: Any) -> str | None:
-    """The first text under the names that servers give to their messages."""
+def without_key(key: Secret | None, text: str) -> str:
+    """What a server said, without the key."""
+    return text if key is None else key.remove_from(text)
+
+
+def find_message(value: Any, depth: int = 5) -> str | None:
+    """The first text under the names that servers give to their messages, a few levels deep."""
     if isinstance(value, str):
         return value
+    if depth == 0:
+        return None
     if isinstance(value, list):
-        return next((words for one in value if (words := _find(one))), None)
+        return next((words for one in value if (words := find_message(one, depth - 1))), None)
     if isinstance(value, dict):
-        return next((words for name in _FIELDS if (words := _find(value.get(name)))), None)
+        return next((words for name in _FIELDS if (words := find_message(value.get(name), depth - 1))), None)
     return None

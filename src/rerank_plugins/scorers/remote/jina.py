@@ -19,7 +19,8 @@ class Jina(Dialect):
 
     def __init__(self, model: str | None = None, instruction: str | None = None) -> None:
         super().__init__(model, instruction)
-        if model is not None and model.startswith("jina-reranker-v3"):
+        # A server of one's own may have it by its name on the hub, jinaai/jina-reranker-v3.
+        if model is not None and model.rpartition("/")[2].startswith("jina-reranker-v3"):
             self.listwise = True
             self.scale = "logit"  # they may be negative
 

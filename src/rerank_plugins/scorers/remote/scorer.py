@@ -8,6 +8,8 @@ import json
 from typing import Any, Self
 from weakref import finalize
 
+import httpx
+
 from rerank_plugins._internal import fork
 from rerank_plugins._internal.deadline import Deadline
 from rerank_plugins._internal.loading_options import MAX_QUEUED_PAIRS, LoadingOptions, check_remote
@@ -19,6 +21,7 @@ from rerank_plugins.errors import (
     InvalidInputError,
     OverloadedError,
     RemoteTooLargeError,
+    RemoteUnavailableError,
     ScoringError,
 )
 from rerank_plugins.inference.score_cache import ScoreCache
@@ -145,8 +148,8 @@ class RemoteScorer:
             if self._connected is None:
                 self._connected = self._start()
             thread, client = self._connected
-            self._waiting += len(pairs)
             future = thread.run(self._score(client, pairs, deadline))
+            self._waiting += len(pairs)
         future.add_done_callback(lambda done: self._forget(len(pairs), done))
         return RemoteRequest(future)
 
@@ -187,7 +190,16 @@ class RemoteScorer:
             self._lock.release()
 
     def _start(self) -> tuple[LoopThread, RemoteClient]:
-        client = RemoteClient(self.dialect, self.url, self._key, self._counts)
+        try:
+            client = RemoteClient(self.dialect, self.url, self._key, self._counts)
+        except (ValueError, ImportError, OSError, httpx.InvalidURL) as exc:
+            # What the HTTP client reads from the environment. The parts of a wrong address may be those of a password.
+            said = "InvalidURL" if isinstance(exc, httpx.InvalidURL) else f"{type(exc).__name__}: {exc}"
+            raise RemoteUnavailableError(
+                f"No connection to {self.url} can be prepared ({said}). Check the environment's "
+                f"proxies (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY) and certificates (SSL_CERT_FILE, SSL_CERT_DIR); a "
+                f"socks5:// proxy needs `pip install socksio`."
+            ) from None
         try:
             thread = LoopThread(f"rerank-plugins {self.dialect.name}", client.aclose)
         except RuntimeError as exc:
@@ -268,7 +280,7 @@ class RemoteScorer:
             for half in part.halves():
                 await self._score_part(client, half, pairs, scored, room, deadline)
             return
-        scores = read_scores(self.dialect, answer, len(part.documents), client.where)
+        scores = read_scores(self.dialect, answer, len(part.documents), client.where, client.key)
         billed = self.dialect.billed(answer)
         self._counts.add(tokens=billed.tokens, billed_units=billed.units)
         fresh = [ScoredPair(score, True if cut else None) for score, cut in zip(scores, part.cut, strict=True)]
