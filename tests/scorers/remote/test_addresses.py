@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rerank_plugins import InvalidInputError, load_reranker
+from rerank_plugins import InvalidInputError, ModelNotFoundError, load_reranker
 from rerank_plugins.scorers.remote import RemoteScorer, is_remote
 
 
@@ -90,6 +90,12 @@ def test_options_of_models_that_run_here_are_refused() -> None:
 def test_folders_and_names_of_the_hub_are_no_servers() -> None:
     """Nor are paths, and drives of Windows."""
     assert not any(map(is_remote, ("rerank-mini-en", "BAAI/bge-reranker-v2-m3", "C:\\models", Path("tei:http"), "tei")))
+
+
+def test_a_dialect_that_does_not_exist_is_no_model() -> None:
+    """The error shows what a server's name looks like."""
+    with pytest.raises(ModelNotFoundError, match="nor of a server, such as tei:http://host:8080"):
+        load_reranker("tie:http://localhost:8080")
 
 
 def test_loading_sends_nothing() -> None:
