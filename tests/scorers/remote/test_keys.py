@@ -115,7 +115,7 @@ def test_a_key_that_a_server_repeats_is_in_no_error(fault: Fault) -> None:
     """Nor half of it: in an answer that is no JSON, in a score, written with escapes, where a text is shortened."""
     with rerank_server(key=KEY) as server, load_reranker(server.model, api_key=KEY) as reranker:
         server.faults.append(fault)
-        with pytest.raises(RemoteError, match="you.sent") as caught:
+        with pytest.raises(RemoteError, match=r"you.sent") as caught:
             reranker.rerank("q", ["a"])
     assert KEY[:6] not in str(caught.value)
 

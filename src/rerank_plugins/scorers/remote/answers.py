@@ -27,9 +27,7 @@ def parse_json(content: bytes, where: str, key: Secret | None = None) -> Any:
         ) from None  # a JSON error holds the whole answer, in which the key may be
 
 
-def read_scores(
-    dialect: Dialect, answer: Any, count: int, where: str, key: Secret | None = None
-) -> list[float]:
+def read_scores(dialect: Dialect, answer: Any, count: int, where: str, key: Secret | None = None) -> list[float]:
     """One finite score a document, in the order of the request.
 
     `RemoteResponseError` for an index that is missing, doubled or out of range, and for a score that is no number.
