@@ -15,6 +15,12 @@ __all__ = [
     "ModelNotFoundError",
     "OutOfMemoryError",
     "OverloadedError",
+    "RemoteError",
+    "RemoteRateLimitError",
+    "RemoteResponseError",
+    "RemoteTooLargeError",
+    "RemoteUnauthorizedError",
+    "RemoteUnavailableError",
     "RerankError",
     "ScoringError",
     "TrainingError",
@@ -74,3 +80,32 @@ class ScoringError(RerankError):
 
 class OutOfMemoryError(ScoringError, MemoryError):
     """One pair alone does not fit into memory; also a MemoryError. `Engine.logits` raises it for a batch."""
+
+
+class RemoteError(ScoringError):
+    """A server that reranks refused a request or failed; itself where none of its subclasses says it better."""
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        """``status``: of the server's answer; None where there was none."""
+        super().__init__(message)
+        self.status = status
+
+
+class RemoteUnauthorizedError(RemoteError):
+    """The server does not take the key, or the account behind it may not ask (401, 402, 403)."""
+
+
+class RemoteRateLimitError(RemoteError, OverloadedError):
+    """The server answers no more requests for the moment (429), and waiting for it did not help or takes too long."""
+
+
+class RemoteTooLargeError(RemoteError):
+    """A request cannot be made small enough for the server."""
+
+
+class RemoteUnavailableError(RemoteError):
+    """The server cannot be reached, does not answer in time, or fails (408, 424, 5xx)."""
+
+
+class RemoteResponseError(RemoteError):
+    """The server's answer cannot be used: no JSON, cut off, not one finite score for each document."""

@@ -10,6 +10,7 @@ from rerank_plugins._internal.fork import make_lock
 from rerank_plugins._internal.loading_options import DEFAULT_MODEL, HINTS, LoadingOptions, LongDocuments
 from rerank_plugins._internal.options import takes_options
 from rerank_plugins.calibration import Calibration
+from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.reranker import Reranker
 from rerank_plugins.scorers.base import Scorer
 
@@ -62,7 +63,7 @@ def load_reranker(options: LoadingOptions) -> Reranker:
     Raises:
         InvalidInputError: An option that does not exist, is out of its range or does not fit the others.
         ModelNotFoundError: No place has the model.
-        ModelLoadError: The model's files cannot be used.
+        ModelLoadError: The model's files cannot be used. A server is first asked by the first call.
         MissingExtraError: The model or the engine needs an extra that is not installed.
     """
     return _load(options)
@@ -70,9 +71,6 @@ def load_reranker(options: LoadingOptions) -> Reranker:
 
 def _load(options: LoadingOptions) -> LoadedReranker:
     """Load the model, whether it is loaded already or not; its calibration first, which is quicker."""
-    from rerank_plugins.hub.lookup import find_model
-    from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
-
     calibration = None if options.calibration is None else Calibration.read(options.calibration)
     if calibration is not None and not calibration.fits(str(options.model)):
         # No error: the same model may be in a folder of another name.
@@ -83,13 +81,30 @@ def _load(options: LoadingOptions) -> LoadedReranker:
             calibration.model,
             options.model,
         )
+    return LoadedReranker(_load_scorer(options), options, calibration)
+
+
+def _load_scorer(options: LoadingOptions) -> Scorer:
+    """The scorer of a server's model, or of one that is computed here."""
+    from rerank_plugins.scorers.remote import RemoteScorer, is_remote
+
+    if is_remote(options.model):
+        return RemoteScorer.from_options(options)
+    from rerank_plugins.hub.lookup import find_model
+    from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
+
+    if options.api_key is not None:
+        raise InvalidInputError(
+            f"Got api_key for {options.model}, which is computed here and needs none. Leave it out, or name a server: "
+            f"'tei:http://host:8080', 'cohere:MODEL'."
+        )
     folder = find_model(
         options.model,
         revision=options.revision,
         cache_folder=options.cache_folder,
         local_files_only=options.local_files_only,
     )
-    return LoadedReranker(CrossEncoderScorer.from_options(folder, options), options, calibration)
+    return CrossEncoderScorer.from_options(folder, options)
 
 
 SHARED_RERANKERS = 8

@@ -33,7 +33,7 @@ class Stats:
     expired: int = 0
     """Calls that exceeded their deadline, with ``on_deadline="raise"``."""
     tokens: int = 0
-    """Tokens that the model read, without padding."""
+    """Tokens that the model read, without padding; of a server those that it says it read or billed."""
     padded_tokens: int = 0
     """Tokens that the model read, with padding."""
     rows: int = 0
@@ -58,6 +58,12 @@ class Stats:
     """Pairs without a score at this moment."""
     token_budget: int = 0
     """The most padded tokens that a batch may have at this moment."""
+    http_requests: int = 0
+    """Requests sent to a server that reranks, those that were repeated included."""
+    http_retries: int = 0
+    """Requests that were sent again after a failure."""
+    billed_units: float = 0.0
+    """What a service says it billed, in its own unit where that is not tokens: Cohere's search units."""
 
     @property
     def padding_share(self) -> float:

@@ -13,8 +13,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from rerank_plugins import Reranker, ScoringError
+from rerank_plugins import Reranker, ScoringError, load_reranker
 from rerank_plugins.testing import FailingEngine, SlowEngine, toy_reranker
+from rerank_servers import KEY, Fault, rerank_server
 from scorers import Gives
 
 TEXTS = ["apple", "plums and pears", "grape", " "]
@@ -39,6 +40,21 @@ def reader() -> InMemoryMetricReader:
     reader = InMemoryMetricReader()
     metrics.set_meter_provider(MeterProvider([reader]))
     return reader
+
+
+def test_a_call_of_a_server_is_a_span_without_its_key_and_its_texts(spans: InMemorySpanExporter) -> None:
+    """Under the name that the model was loaded by, also where the server fails and repeats the key."""
+    spans.clear()
+    with rerank_server(key=KEY) as server, load_reranker(server.model, api_key=KEY) as reranker:
+        server.faults.append(Fault(400, f'{{"message": "not {KEY}"}}'.encode()))
+        reranker.rerank("a secret question", TEXTS, on_error="keep_order")
+        reranker.rerank("a secret question", TEXTS)
+    failed, good = spans.get_finished_spans()
+    assert (failed.attributes or {})["rerank_plugins.fallback"] == "RemoteError"
+    assert (good.attributes or {})["reranker.model_name"] == server.model
+    assert (good.attributes or {})["rerank_plugins.scored"] == 3
+    written = failed.to_json() + good.to_json()
+    assert not any(text in written for text in (KEY, "secret question", "plums"))
 
 
 def test_a_call_is_one_span_in_the_callers_context(spans: InMemorySpanExporter) -> None:

@@ -141,7 +141,7 @@ def test_left_out_defaults_do_not_lose_the_model() -> None:
         assert (again.model, again.max_length, again.top_n) == ("rerank-mini-en", 128, 7)
 
 
-@pytest.mark.parametrize("name", ["api_key", "hub_token"])
+@pytest.mark.parametrize("name", ["cohere_api_key", "hub_token"])
 def test_a_secret_given_by_mistake_is_not_repeated(name: str) -> None:
     """An option left over from a service is refused without its value."""
     given: Any = {name: "sk-secret"}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -30,6 +29,7 @@ from rerank_plugins._internal.aio import on_thread
 from rerank_plugins._internal.deadline import OnDeadline, check_deadline, deadline_from_now
 from rerank_plugins._internal.loading_options import HINTS, LoadingOptions, without_removed
 from rerank_plugins._internal.options import Option, options_of, refuse_unknown
+from rerank_plugins._internal.secret import Secret, as_secret
 from rerank_plugins._internal.validation import check_score_threshold, check_top_n
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.loading import LoadedReranker, loaded_already, release, shared_reranker
@@ -54,6 +54,7 @@ def _as_reranker(value: Any) -> Reranker | None:
     return value if value is None or isinstance(value, Reranker) else Reranker(value)
 
 
+_KEY = {"anyOf": [{"type": "string", "format": "password", "writeOnly": True}, {"type": "null"}]}
 _COUNT = {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "null"}]}
 _SHARE = {"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"type": "null"}]}
 _SECONDS = {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "null"}]}
@@ -65,6 +66,9 @@ Seconds = Annotated[float | None, PlainValidator(check_deadline), WithJsonSchema
 def _field(option: Option) -> tuple[Any, Any]:
     """An option of `load_reranker` as pydantic declares fields."""
     kind: Any = option.type
+    if Secret in option.kinds:
+        kind = Annotated[Secret | None, PlainValidator(as_secret), WithJsonSchema(_KEY)]
+        return kind, Field(default=None, exclude=True, description=option.help.replace("``", ""))
     if option.is_path:
 
         def as_text(value: Any) -> str | None:
@@ -180,22 +184,22 @@ class ModelFields(_LoadingFields):
         # exclude_defaults and exclude_unset must not drop the options of a loaded reranker.
         whole = self.reranker is not None and info.include is None
         wanted = {*data, *(OPTIONS if whole else ())} - set(info.exclude or ())
-        return {**data, **{name: value for name, value in asdict(options).items() if name in wanted}}
+        return {**data, **{name: value for name, value in options.without_key().items() if name in wanted}}
 
     def __getstate__(self) -> dict[Any, Any]:
         # pydantic's method, not LlamaIndex's: that one removes from the object what it cannot pickle, and the unpickled
         # adapter would use the default model.
         state = BaseModel.__getstate__(self)
-        given, fields = self._own_reranker(), dict(self.__dict__)
+        given, fields = self._own_reranker(), {**self.__dict__, "api_key": None}
         if isinstance(given, LoadedReranker):
             # Its options: unpickling loads nothing.
-            fields |= {"reranker": None, **asdict(given.loaded_from)}
+            fields |= {"reranker": None, **given.loaded_from.without_key()}
         return {**state, "__dict__": fields}
 
     def __setstate__(self, state: Any) -> None:
-        # Pickles of earlier releases may have options that were removed, and lack those that came since.
+        # Pickles of earlier releases may have options that were removed, and lack those that came later.
         defaults = {name: option.default for name, option in OPTIONS.items()}
-        super().__setstate__({**state, "__dict__": {**defaults, **without_removed(state["__dict__"])}})
+        super().__setstate__({**state, "__dict__": defaults | without_removed(state["__dict__"])})
 
     def _options(self) -> LoadingOptions:
         values = [getattr(self, name) for name in OPTIONS]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from rerank_plugins._internal.options import AtLeast, Between, check_options
+from rerank_plugins._internal.secret import Secret, as_secret
 from rerank_plugins.errors import InvalidInputError
 
 EngineName = Literal["auto", "torch", "openvino"]
@@ -37,7 +38,9 @@ class LoadingOptions:
     """
 
     model: Annotated[
-        str | Path, 'A folder, a bundled model (``"rerank-mini-en"``), or a name on the Hugging Face hub.'
+        str | Path,
+        'A folder, a bundled model (``"rerank-mini-en"``), a name on the Hugging Face hub, or a server\'s: '
+        '``"tei:http://host:8080"``, ``"vllm:URL#MODEL"``, ``"cohere:MODEL"`` and others, see docs/servers.md.',
     ] = DEFAULT_MODEL
     _: KW_ONLY
     engine: Annotated[
@@ -125,10 +128,16 @@ class LoadingOptions:
         None
     )
     local_files_only: Annotated[bool, "Never ask the hub."] = False
+    api_key: Annotated[
+        Secret | str | None,
+        "The key of a server. None takes the service's usual environment variable, which no list of processes shows. "
+        "It is in no repr, pickle, dump or log; who reads a pickle or a dump needs the variable.",
+    ] = None
 
     def __post_init__(self) -> None:
         if hasattr(self.device, "type") and hasattr(self.device, "index"):  # a torch.device
             object.__setattr__(self, "device", str(self.device))
+        object.__setattr__(self, "api_key", as_secret(self.api_key))
         check_options(self)
         if self.score_cache_folder is not None and not self.score_cache:
             raise InvalidInputError(
@@ -141,8 +150,12 @@ class LoadingOptions:
         """Most windows of a document: 1 where long documents are truncated."""
         return self.max_windows if self.long_documents == "windows" else 1
 
+    def without_key(self) -> dict[str, Any]:
+        """The options by name, without the key: for what is written down."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if name != "api_key"}
+
     def __getstate__(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        return self.without_key()
 
     def __setstate__(self, state: dict[str, Any] | list[Any]) -> None:
         # Until 0.1 a pickle held the values without their names.
@@ -158,6 +171,27 @@ class LoadingOptions:
 
         def __delattr__(self, name: str) -> None:
             raise dataclasses.FrozenInstanceError(f"cannot delete field {name!r}")
+
+
+REMOTE_OPTIONS = (
+    *("model", "instruction", "max_queued_pairs", "score_cache"),
+    *("score_cache_folder", "calibration", "api_key"),
+)
+"""The options that a server's model has; the others say how a model is found and computed here."""
+
+
+def check_remote(options: LoadingOptions) -> None:
+    """Raise `InvalidInputError` for options that have no effect on a server's model."""
+    unused = [
+        field.name
+        for field in dataclasses.fields(options)
+        if field.name not in REMOTE_OPTIONS and getattr(options, field.name) != field.default
+    ]
+    if unused:
+        raise InvalidInputError(
+            f"Got {', '.join(unused)} for {options.model}, which a server computes as it was started. Leave "
+            f"{'it' if len(unused) == 1 else 'them'} out; a server's model takes {', '.join(REMOTE_OPTIONS[1:])}."
+        )
 
 
 SOURCE_OPTIONS = ("revision", "cache_folder", "local_files_only")
@@ -186,7 +220,6 @@ HINTS = {
     "threshold": "It is called score_threshold.",
     "trust_remote_code": "Code from model folders is never run.",
     "cache_dir": "Use cache_folder.",
-    "api_key": "Models run here, and none needs a key: leave it out.",
     "token": "The hub's client reads HF_TOKEN, or what `hf auth login` keeps: leave it out.",
     "use_auth_token": "The hub's client reads HF_TOKEN, or what `hf auth login` keeps: leave it out.",
     "similarity_cutoff": "It is called score_threshold.",

@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 @takes_options(COMPUTING, argument="loading", panel=PANEL)
 def calibrate(  # noqa: PLR0913 - one parameter an option
     folder: Annotated[Path, typer.Argument(help="A folder in BEIR layout, with qrels/.")],
-    model: Annotated[str, typer.Option(help="A folder, rerank-mini-en, or a name on the hub.")] = DEFAULT_MODEL,
+    model: Annotated[
+        str, typer.Option(help="A folder, rerank-mini-en, a name on the hub, or a server's.")
+    ] = DEFAULT_MODEL,
     method: Annotated[
         Literal["auto", "platt", "isotonic"], typer.Option(help="auto cross-validates both, from 1,000 pairs on.")
     ] = "auto",

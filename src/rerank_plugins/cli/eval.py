@@ -30,6 +30,7 @@ from rerank_plugins.evaluation.results import METRICS, Evaluation, Interval, Que
 from rerank_plugins.loading import DEFAULT_MODEL
 from rerank_plugins.retrieval.embedder import BUNDLED_EMBEDDER
 from rerank_plugins.retrieval.language import chinese_warnings, is_chinese
+from rerank_plugins.scorers.remote.address import is_remote
 
 # Queries with the largest losses that are printed, and characters of each text; --json and --report have all of them.
 _MAX_LOSSES, _MAX_CHARACTERS = 3, 100
@@ -40,7 +41,10 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
     folder: Annotated[Path, typer.Argument(help="A folder in BEIR layout, with qrels/.")],
     model: Annotated[
         list[str] | None,
-        typer.Option(help=f"A folder, rerank-mini-en, or a name on the hub; several are compared. [{DEFAULT_MODEL}]"),
+        typer.Option(
+            help=f"A folder, rerank-mini-en, a name on the hub, or a server's (tei:URL, cohere:MODEL); several are "
+            f"compared. [{DEFAULT_MODEL}]"
+        ),
     ] = None,
     embedder: EmbedderOption = BUNDLED_EMBEDDER,
     run_file: RunFileOption = None,
@@ -122,6 +126,10 @@ def print_evaluation(evaluation: Evaluation) -> None:
     for reranked in evaluation.rerankers:
         console.print(Text(f"\n{reranked.model} ({reranked.engine}, {reranked.precision})", style="bold"))
         console.print(Text(reranked.verdict))
+        if reranked.billed_units:
+            console.print(f"Billed: {reranked.billed_units:g} units.")
+        if reranked.tokens and is_remote(reranked.model):
+            console.print(f"The server counts {reranked.tokens} tokens.")
         losses = [change for change in reranked.changes if change.after < change.before][:_MAX_LOSSES]
         if losses:
             console.print(Text(f"The largest losses, {len(losses)} of {reranked.worse}:"))

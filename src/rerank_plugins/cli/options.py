@@ -13,6 +13,7 @@ import typer
 
 from rerank_plugins._internal.loading_options import LoadingOptions
 from rerank_plugins._internal.options import Option, options_of
+from rerank_plugins._internal.secret import Secret
 
 LOADING = options_of(LoadingOptions)
 """The options of `load_reranker`."""
@@ -71,6 +72,8 @@ def _parameter(option: Option, panel: str | None) -> inspect.Parameter:
         # typer knows no unions; the name of a model may be no path.
         optional = NoneType in option.kinds
         kind = str | None if optional else str  # not Path: of "" it would make the working folder
+    elif Secret in option.kinds:
+        kind = str | None
     flag = f"--{option.name.replace('_', '-')}"
     text = re.sub("``|`", "", option.help)
     # Named, so that booleans get no --no-... beside them.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 METRICS = ("nDCG@10", "RR@10", "R@10")
 """The names are ir-measures'. Verdicts are by nDCG@10; the mean of RR@10 is MRR@10; R@10 is recall in the first ten."""
@@ -76,6 +76,12 @@ class Reranked:
     """By query id, for every candidate in the first stage's order: its score in [0, 1], and whether it is relevant."""
     verdict: str
     """One paragraph: reranking helps here, hurts, or the queries cannot tell."""
+    # What a run cost is no part of what it found: one that was continued finds the same for less.
+    tokens: int = field(default=0, compare=False)
+    """Tokens that were read in this evaluation, by the model's own count or by the server's, which may bill them.
+    0 if it does not say. Scores that an earlier run kept in ``work_folder`` cost nothing again."""
+    billed_units: float = field(default=0.0, compare=False)
+    """What a service says it billed in its own unit, in this evaluation: Cohere's search units."""
 
 
 @dataclass(frozen=True, slots=True)

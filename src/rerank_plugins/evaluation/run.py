@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +83,13 @@ def evaluate(
         before = summarize(compute_metrics(queries, order), seed)
         rerankers = []
         for system in systems:
+            was = system.reranker.stats()
             with _open_log(log_folder, system, processor) as log:
                 results = _score_queries(system, queries, log, bar)
-            rerankers.append(compare(system, queries, before, results, fetch_k=fetch_k, seed=seed))
+            now = system.reranker.stats()
+            reranked = compare(system, queries, before, results, fetch_k=fetch_k, seed=seed)
+            tokens, units = now.tokens - was.tokens, now.billed_units - was.billed_units
+            rerankers.append(replace(reranked, tokens=tokens, billed_units=units))
     return Evaluation(
         collection=collection.name,
         passages=len(collection.passages),

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rerank_plugins._internal.loading_options import REMOTE_OPTIONS
 from rerank_plugins.backends.load import fingerprint_model
 from rerank_plugins.errors import InvalidInputError
 from rerank_plugins.hub.lookup import find_model
 from rerank_plugins.loading import LoadedReranker, load_reranker
 from rerank_plugins.reranker import Reranker
 from rerank_plugins.scorers.cross_encoder import CrossEncoderScorer
+from rerank_plugins.scorers.remote import RemoteScorer, is_remote
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +35,14 @@ class System:
         The first call in a process reads all weights.
         """
         scorer = self.reranker.scorer
-        if not isinstance(self.reranker, LoadedReranker) or not isinstance(scorer, CrossEncoderScorer):
+        if not isinstance(self.reranker, LoadedReranker):
             return None
         options = self.reranker.loaded_from
+        if isinstance(scorer, RemoteScorer):
+            # What was paid for is not asked for again. That the server has another model since cannot be seen.
+            return json.dumps([scorer.identity, options.without_key()])
+        if not isinstance(scorer, CrossEncoderScorer):
+            return None
         folder = find_model(
             options.model,
             revision=options.revision,
@@ -43,14 +50,15 @@ class System:
             local_files_only=options.local_files_only,
         )
         # All options, so that one that is added later cannot be forgotten here.
-        return json.dumps([fingerprint_model(folder, scorer.engine), scorer.engine.device, asdict(options)])
+        return json.dumps([fingerprint_model(folder, scorer.engine), scorer.engine.device, options.without_key()])
 
 
 @contextmanager
 def load_systems(models: Sequence[str | Path | Reranker], **loading: Any) -> Iterator[list[System]]:
     """Load all models that are given by name, with the options ``loading``, and close these at the end.
 
-    All are loaded before the first one computes, so that a wrong name or option costs no work.
+    All are loaded before the first one computes, so that a wrong name or option costs no work. Where models of servers
+    stand beside others, each gets the options that it has: a server's has no precision, a folder's no key.
     """
     if isinstance(models, (str, Path, Reranker)) or not models:
         raise InvalidInputError(f"models must be a list of at least one model's name or Reranker, got {models!r}.")
@@ -69,7 +77,11 @@ def load_systems(models: Sequence[str | Path | Reranker], **loading: Any) -> Ite
         labels = [label_of(model) for model in entries]
         for position, model in enumerate(entries):
             label, number = labels[position], 1 + labels[:position].count(labels[position])
-            reranker = model if isinstance(model, Reranker) else stack.enter_context(load_reranker(model, **loading))
+            reranker = (
+                model
+                if isinstance(model, Reranker)
+                else stack.enter_context(load_reranker(model, **_options_for(model, entries, loading)))
+            )
             if isinstance(reranker, LoadedReranker) and reranker.loaded_from.score_cache:
                 raise InvalidInputError(
                     f"{label} has a score_cache, and a cached score takes no time. Load it without one; an evaluation "
@@ -78,6 +90,14 @@ def load_systems(models: Sequence[str | Path | Reranker], **loading: Any) -> Ite
             unique = label if number == 1 else f"{label} ({number})"
             systems.append(System(unique, reranker, *_engine_of(reranker)))
         yield systems
+
+
+def _options_for(model: str, models: Sequence[str | Reranker], loading: dict[str, Any]) -> dict[str, Any]:
+    """Of the options those that the model has, if it stands beside models of the other kind; else all of them."""
+    if len({is_remote(other) for other in models if isinstance(other, str)}) == 1:
+        return loading  # where no model has an option, it is an error
+    remote = is_remote(model)
+    return {name: loading[name] for name in loading if (name in REMOTE_OPTIONS if remote else name != "api_key")}
 
 
 def label_of(model: str | Path | Reranker) -> str:
@@ -92,4 +112,6 @@ def _engine_of(reranker: Reranker) -> tuple[str, str, str]:
     if isinstance(reranker.scorer, CrossEncoderScorer):
         engine = reranker.scorer.engine
         return engine.name, engine.precision, engine.device
+    if isinstance(reranker.scorer, RemoteScorer):
+        return reranker.scorer.dialect.name, "as the server computes", "unknown"
     return type(reranker.scorer).__name__, "unknown", "unknown"

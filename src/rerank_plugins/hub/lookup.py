@@ -74,7 +74,9 @@ def find_model(
         if folder is not None:
             return _check_complete(folder.expanduser())
     if not _REPO_ID.fullmatch(repo_id):
-        raise ModelNotFoundError(_describe_search(repo_id, searched, "it is no model name of the hub (OWNER/NAME)"))
+        servers = ", nor of a server, such as tei:http://host:8080" if ":" in repo_id else ""
+        wrong = f"it is no model name of the hub (OWNER/NAME){servers}"
+        raise ModelNotFoundError(_describe_search(repo_id, searched, wrong))
     folder, state = _find_in_hf_cache(repo_id, revision, cache_folder)
     if folder is not None:
         return folder

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
 from inspect import iscoroutinefunction
 from types import EllipsisType
 from typing import Annotated, Any, Self
@@ -239,7 +238,7 @@ class RerankCompressor(CompressorFields, BaseDocumentCompressor, RunnableSeriali
         if options is None or self.document_text is not None:
             return self.to_json_not_implemented()
         if self.reranker is not None:
-            return self.model_copy(update={"reranker": None, **asdict(options)}).to_json()
+            return self.model_copy(update={"reranker": None, **options.without_key()}).to_json()
         return super().to_json()
 
 
