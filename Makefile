@@ -66,7 +66,7 @@ models: .venv-train/ready ## train the bundled English models on the collections
 
 TOKENIZER ?= $(DATA)/../models/xlm-roberta-tokenizer
 models-multilingual: .venv-train/ready ## the same for the models of Chinese and English
-	.venv-train/$(BIN)/python training/multilingual/make_models.py --data $(DATA) --tokenizer $(TOKENIZER)
+	PYTHONPATH=training .venv-train/$(BIN)/python training/multilingual/make_models.py --data $(DATA) --tokenizer $(TOKENIZER)
 
 clean: ## remove the environments, builds and caches
 	rm -rf .venv .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage

@@ -7,39 +7,17 @@ so the same command finishes a run that was stopped.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
+
+from recipe import run_step
 
 HERE = Path(__file__).parent
 WORK = HERE / "work"
 MODELS = HERE.parent / "models"
 STEPS, SOFT = 600, 0.5
-
-
-def step(name: str, result: Path, *arguments: object) -> None:
-    """Run one script unless its result exists; note the seconds it took, and on what."""
-    if result.exists():
-        print(f"{name}: {result.name} is there", flush=True)
-        return
-    print(f"{name} …", flush=True)
-    began = time.monotonic()
-    subprocess.run([sys.executable, str(HERE / f"{name}.py"), *map(str, arguments)], check=True)  # noqa: S603
-    note = {"step": name, "minutes": round((time.monotonic() - began) / 60, 1), "hardware": hardware()}
-    with (WORK / "times.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(note) + "\n")
-
-
-def hardware() -> str:
-    """Cores and processor, as Linux names them."""
-    text = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
-    named = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
-    return f"{len(os.sched_getaffinity(0))} cores of {named[0] if named else platform.processor()}"
 
 
 def main() -> None:
@@ -54,16 +32,29 @@ def main() -> None:
     embedder, reranker = WORK / "embed-static-en", WORK / "rerank-mini-en"
     weights, full, results = WORK / "train" / "model.safetensors", WORK / "rerank-mini-en-fp32", WORK / "results"
     data = ("--data", args.data.resolve())
-    step("make_embedder", embedder / "model.safetensors", "--out", embedder)
+    run_step(HERE / "make_embedder.py", embedder / "model.safetensors", WORK, "--out", embedder)
     recipe = ("--steps", STEPS, "--soft", SOFT)
-    step("train_reranker", weights, *data, "--states", WORK / "frozen", "--out", WORK / "train", *recipe)
+    run_step(
+        HERE / "train_reranker.py", weights, WORK, *data, "--states", WORK / "frozen", "--out", WORK / "train", *recipe
+    )
     int8 = reranker / "openvino" / "openvino_model_qint8_quantized.bin"
     data = (*data, "--embedder", embedder)
-    step("export_reranker", int8, *data, "--weights", weights, "--full", full, "--out", reranker)
+    run_step(HERE / "export_reranker.py", int8, WORK, *data, "--weights", weights, "--full", full, "--out", reranker)
     in_full = ("--weights", weights, "--states", WORK / "test-states", "--out", WORK / "in_full.json")
-    step("measure_in_full", WORK / "in_full.json", "--data", args.data.resolve(), *in_full)
+    run_step(HERE / "measure_in_full.py", WORK / "in_full.json", WORK, "--data", args.data.resolve(), *in_full)
     # measure.py keeps a file a collection and passes over those it has.
-    step("measure", results / "example-fidelity.json", *data, "--full", full, "--int8", reranker, "--out", results)
+    run_step(
+        HERE / "measure.py",
+        results / "example-fidelity.json",
+        WORK,
+        *data,
+        "--full",
+        full,
+        "--int8",
+        reranker,
+        "--out",
+        results,
+    )
     for made in (embedder, reranker):
         shutil.copytree(made, MODELS / made.name, dirs_exist_ok=True)
     subprocess.run([sys.executable, str(HERE / "write_cards.py"), "--work", str(WORK)], check=True)  # noqa: S603

@@ -10,6 +10,7 @@ from statistics import mean
 from typing import Any
 
 import measure
+from recipe import describe_times, format_table, write_card
 from rerank_plugins.evaluation.significance import interval
 
 ROOT = Path(__file__).parents[1]
@@ -25,14 +26,6 @@ def read_results(folder: Path, label: str) -> Results:
     return {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.exists()}
 
 
-def table(heads: tuple[str, ...], rows: list[tuple[object, ...]]) -> str:
-    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
-    lines += [
-        f"| {' | '.join(f'{cell:.3f}' if isinstance(cell, float) else str(cell) for cell in row)} |" for row in rows
-    ]
-    return "\n".join(lines)
-
-
 def stage_table(results: Results) -> str:
     """nDCG@10 and MRR@10 of one first stage's top 50, before and after reranking."""
     heads = (
@@ -46,7 +39,7 @@ def stage_table(results: Results) -> str:
         change = (f"{gain:+.3f}", f"{low:+.3f} to {high:+.3f}", f"{result['p']:.4f}")
         ndcg = (before["nDCG@10"], after["nDCG@10"], *change)
         rows.append((name, result["queries"], result["recall"], *ndcg, before["RR@10"], after["RR@10"]))
-    return table(heads, rows)
+    return format_table(heads, rows)
 
 
 def fidelity(report: dict[str, Any], results: Results) -> str:
@@ -71,7 +64,7 @@ def fidelity(report: dict[str, Any], results: Results) -> str:
         f"collections, {of_all.low:+.4f} to {of_all.high:+.4f} by bootstrap over the queries."
     )
     first = f"{measure.TOP_K_OF_FIDELITY} candidates of embed-static-en ({measure.TOP_K} of this project's example)"
-    return f"{told}\n\nAnd on samples of test queries, over {first}:\n\n{table(heads, rows)}\n\n{mean_told}"
+    return f"{told}\n\nAnd on samples of test queries, over {first}:\n\n{format_table(heads, rows)}\n\n{mean_told}"
 
 
 def full_table(full: Results) -> str:
@@ -82,7 +75,7 @@ def full_table(full: Results) -> str:
         gain, low, high = found["gain"]
         change = (f"{gain:+.3f}", f"{low:+.3f} to {high:+.3f}", f"{found['p']:.4f}")
         rows.append((name, found["queries"], found["before"], found["signals"], found["reranked"], *change))
-    return table(heads, rows)
+    return format_table(heads, rows)
 
 
 def overview(full: Results, static: Results) -> str:
@@ -93,26 +86,14 @@ def overview(full: Results, static: Results) -> str:
         sample = static.get(name)
         cells = (sample["before"]["nDCG@10"], sample["after"][0]["nDCG@10"]) if sample else ("", "")
         rows.append((name, found["before"], found["reranked"], *cells))
-    return table(heads, rows)
+    return format_table(heads, rows)
 
 
 def learning_curve(log: list[dict[str, Any]]) -> str:
     sets = list(log[0]["development_ndcg@10"])
-    return table(
+    return format_table(
         ("step", *sets), [(line["step"], *(float(line["development_ndcg@10"][name]) for name in sets)) for line in log]
     )
-
-
-def times(file: Path) -> str:
-    """Minutes of each step and the machine, in one sentence; a step run in several sittings is summed."""
-    minutes: dict[str, float] = {}
-    machines = []
-    for line in file.read_text(encoding="utf-8").splitlines():
-        note = json.loads(line)
-        minutes[note["step"]] = minutes.get(note["step"], 0.0) + note["minutes"]
-        machines.append(note["hardware"])
-    steps = ", ".join(f"{name} {total:.0f} min" for name, total in minutes.items())
-    return f"{' and '.join(dict.fromkeys(machines))}, no accelerator, other work on the machine: {steps}."
 
 
 def main() -> None:
@@ -132,8 +113,8 @@ def main() -> None:
         "curve": learning_curve(log),
         "example": "{before:.3f} to {reranked:.3f}".format(**measured[measure.EXAMPLE]),
         "steps": f"{log[-1]['of']:,}",
-        "hardware": times(args.work / "times.jsonl"),
-        "recall": table(
+        "hardware": describe_times(args.work / "times.jsonl"),
+        "recall": format_table(
             ("collection", "queries", "recall@50", "nDCG@10", "MRR@10"),
             [
                 (name, r["queries"], r["recall"], r["before"]["nDCG@10"], r["before"]["RR@10"])
@@ -142,12 +123,7 @@ def main() -> None:
         ),
     }
     for name in ("rerank-mini-en", STATIC):
-        card = (CARDS / f"{name}.md").read_text(encoding="utf-8")
-        for key, value in filled.items():
-            card = card.replace(f"<!-- {key} -->", value)
-        if "<!--" in card:
-            raise SystemExit(f"{name}.md has a place that nothing fills: {card[card.index('<!--') :][:40]}")
-        (ROOT / "models" / name / "README.md").write_text(card, encoding="utf-8")
+        write_card(CARDS / f"{name}.md", ROOT / "models" / name / "README.md", filled)
     for name in ("README.md", "README.zh-CN.md"):
         path = ROOT / name
         text = path.read_text(encoding="utf-8")

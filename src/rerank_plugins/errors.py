@@ -5,27 +5,6 @@ A message says what was got, what was expected, and what to do next.
 
 from __future__ import annotations
 
-__all__ = [
-    "ClosedError",
-    "DeadlineExceededError",
-    "ExportError",
-    "InvalidInputError",
-    "MissingExtraError",
-    "ModelLoadError",
-    "ModelNotFoundError",
-    "OutOfMemoryError",
-    "OverloadedError",
-    "RemoteError",
-    "RemoteRateLimitError",
-    "RemoteResponseError",
-    "RemoteTooLargeError",
-    "RemoteUnauthorizedError",
-    "RemoteUnavailableError",
-    "RerankError",
-    "ScoringError",
-    "TrainingError",
-]
-
 
 class RerankError(Exception):
     """Base class of the errors of rerank-plugins."""

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+import rerank_plugins
 from doc_pages import DOCS
-from rerank_plugins import errors
 from rerank_plugins.scorers.remote import DIALECTS
 from rerank_servers import rerank_server
 
@@ -43,6 +43,6 @@ def test_a_dialects_row_has_its_path_its_limit_and_its_keys(dialect: Any) -> Non
 
 def test_every_error_of_a_server_is_on_the_page() -> None:
     """The whole tree."""
-    names = [name for name in errors.__all__ if name.startswith("Remote")]
+    names = [name for name in rerank_plugins.__all__ if name.startswith("Remote")]
     assert len(names) == 6
     assert [name for name in names if f"`{name}`" not in PAGE] == []

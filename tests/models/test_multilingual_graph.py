@@ -82,7 +82,7 @@ def test_a_query_reads_its_passage_in_the_upper_layers_only(model: torch.nn.Modu
         model.eval()
 
 
-def four_bit_file(path: Path, values: np.ndarray) -> None:
+def write_four_bit_file(path: Path, values: np.ndarray) -> None:
     """Write a table of whole numbers from -8 to 7, times a half, as the package of the base stores one."""
     blocks = (values + 8).astype(np.uint8).reshape(-1, 32)
     packed = blocks[:, :16] | (blocks[:, 16:] << 4)
@@ -104,7 +104,7 @@ def test_embeddings_are_looked_up_as_the_base_has_them(tmp_path: Path) -> None:
     from export import PackedEmbedding
 
     values = np.random.default_rng(3).integers(-8, 8, (6, 384))
-    four_bit_file(tmp_path / "base.bin", values)
+    write_four_bit_file(tmp_path / "base.bin", values)
     _, weights = read_weights(tmp_path / "base.bin")
     np.testing.assert_array_equal(weights["emb.word"].reshape(6, 384), values * 0.5)
     embedding = PackedEmbedding(read_packed(tmp_path / "base.bin", "emb.word", 384))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model import find_segments, pooled, unit
+from model import find_segments, pool_states, unit
 from prepare import load_base, load_tokenizer
 from rerank_plugins.retrieval import Embedder
 from rerank_plugins.scorers import Pair
@@ -64,4 +64,4 @@ class BaseEncoder:
         lengths = torch.tensor([len(row) for row in rows])
         mask = (torch.arange(padded.shape[1])[None, :] < lengths[:, None]).long()
         found = find_segments(mask, torch.zeros_like(mask))
-        return unit(pooled(self._model.states(padded, found, torch.bfloat16), found.query)).numpy()
+        return unit(pool_states(self._model.states(padded, found, torch.bfloat16), found.query)).numpy()

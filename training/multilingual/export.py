@@ -26,7 +26,7 @@ from rerank_plugins.hub.folder import OPENVINO_FILE, OPENVINO_INT8_FILE
 from rerank_plugins.scorers import Pair
 from rerank_plugins.tokenization.pair_encoder import PairEncoder
 from texts import PREFIXES
-from vocabulary import kept_tokens, pair_template, prune
+from vocabulary import choose_tokens, pair_template, prune
 
 SEED = 11
 CALIBRATION_PAIRS = 300
@@ -57,7 +57,7 @@ def write_tokenizer(out: Path, source: Path) -> list[int]:
     """XLM-R's tokenizer with this model's vocabulary and pair template; returns the ids that were kept."""
     tokenizer = json.loads((source / "tokenizer.json").read_text(encoding="utf-8"))
     pieces = [piece for piece, _ in tokenizer["model"]["vocab"]]
-    kept = kept_tokens(load_tokenizer(source), pieces, PREFIXES)
+    kept = choose_tokens(load_tokenizer(source), pieces, PREFIXES)
     pruned = prune(tokenizer, kept)
     pruned["truncation"] = pruned["padding"] = pruned["post_processor"] = None
     plain = Tokenizer.from_str(json.dumps(pruned))

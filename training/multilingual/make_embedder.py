@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lists import read_pair_sets
-from model import MultilingualCrossEncoder, find_segments, pooled
+from model import MultilingualCrossEncoder, find_segments, pool_states
 from pools import read_paragraph_queries
 from prepare import load_base, load_tokenizer
 from texts import BEGIN, END, PASSAGE_TOKENS, Texts
-from vocabulary import kept_tokens, prune
+from vocabulary import choose_tokens, prune
 
 LANGUAGES = ("zh", "en")
 WORDS = 60_000  # the commonest of each language
@@ -32,7 +32,7 @@ DIMENSIONS = 256
 RARITY = 1e-4  # a token of probability p is weighted by RARITY / (RARITY + p)
 BATCH, STEPS, RATE, SCALE = 512, 1200, 3e-3, 20.0
 SEED = 7
-EVERY_OTHER = ("howtocook", "intents", "jcommonsenseqa", "nli-ko-ja")  # sets that teach a first stage little
+LEFT_OUT = ("howtocook", "intents", "jcommonsenseqa", "nli-ko-ja")  # sets that teach a first stage little
 
 
 @torch.inference_mode()
@@ -43,7 +43,7 @@ def token_vectors(model: MultilingualCrossEncoder, kept: list[int]) -> np.ndarra
         ids = torch.stack([torch.full_like(rows, BEGIN), rows, torch.full_like(rows, END)], dim=1)
         mask = torch.ones_like(ids)
         found = find_segments(mask, torch.zeros_like(mask))
-        parts.append(pooled(model.states(ids, found, torch.bfloat16), found.query))
+        parts.append(pool_states(model.states(ids, found, torch.bfloat16), found.query))
     return torch.cat(parts).numpy()
 
 
@@ -64,7 +64,7 @@ def training_pairs(data: Path, tokenizer: Tokenizer) -> tuple[Texts, list[tuple[
     pairs = [
         (entry.query, entry.positives[0])
         for name, part in lists.training.items()
-        if name not in EVERY_OTHER
+        if name not in LEFT_OUT
         for entry in part
         if entry.language in known
     ]
@@ -145,7 +145,7 @@ def main() -> None:
     source = json.loads((args.tokenizer / "tokenizer.json").read_text(encoding="utf-8"))
     pieces = [piece for piece, _ in source["model"]["vocab"]]
     scripts = {"whole": frozenset({"CJK", "IDEOGRAPHIC"}), "letters": frozenset({"LATIN"})}
-    kept = kept_tokens(load_tokenizer(args.tokenizer), pieces, languages=LANGUAGES, words=WORDS, **scripts)
+    kept = choose_tokens(load_tokenizer(args.tokenizer), pieces, languages=LANGUAGES, words=WORDS, **scripts)
     pruned = prune(source, kept)
     pruned["truncation"] = pruned["padding"] = pruned["post_processor"] = None
     tokenizer = Tokenizer.from_str(json.dumps(pruned))

@@ -21,7 +21,7 @@ import torch
 from base_encoder import BaseEncoder
 from development import PLAIN
 from lists import is_held_out, read_gzip
-from measure_embedder import BUNDLED, EMBEDDED, READ, changed_tokens, load_pruned, measure_embedder
+from measure_embedder import BUNDLED, EMBEDDED, READ, load_pruned, measure_embedder, measure_lost_tokens
 from prepare import load_tokenizer
 from rerank_plugins.demo.traps import read_traps
 from rerank_plugins.evaluation.metrics import compute_metrics
@@ -252,7 +252,7 @@ def main() -> None:
         results.add(name, lambda name=name: measure_collection(candidates(name), score))
     tokenizers = load_tokenizer(args.tokenizer), load_pruned(args.int8)
     texts = {name: load_collection(args.data, name) for name in READ}
-    results.add("vocabulary", lambda: changed_tokens(args.data, texts, *tokenizers))
+    results.add("vocabulary", lambda: measure_lost_tokens(args.data, texts, *tokenizers))
     names = (str(args.embedder), BUNDLED)
     results.add("embedder", lambda: {n: measure_embedder(load_collection(args.data, n), names) for n in EMBEDDED})
     few = {name: candidates(name) for name in FIDELITY}

@@ -25,7 +25,9 @@ READ_LISTS = {"tydiqa-sent, Korean": "ko", "afriqa-sent, French": "fr", "faquad-
 SEED = 5
 
 
-def changed_tokens(data: Path, load: dict[str, Collection], full: Tokenizer, pruned: Tokenizer) -> dict[str, float]:
+def measure_lost_tokens(
+    data: Path, load: dict[str, Collection], full: Tokenizer, pruned: Tokenizer
+) -> dict[str, float]:
     """The share of each collection's tokens that the smaller vocabulary does not have."""
     kept = set(pruned.get_vocab())
     shares = {name: _share(_texts(collection), full, kept) for name, collection in load.items()}

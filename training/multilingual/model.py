@@ -97,7 +97,7 @@ class Head(nn.Module):
 
     def forward(self, states: Tensor, found: Segments) -> Tensor:
         """``states`` [batch, length, hidden]; returns [batch]."""
-        query, passage = pooled(states, found.query), pooled(states, found.passage)
+        query, passage = pool_states(states, found.query), pool_states(states, found.passage)
         cosine = (unit(query) * unit(passage)).sum(-1)
         units = unit(states)
         outside = 4.0 * (1.0 - found.passage_text)[:, None, :]
@@ -105,7 +105,7 @@ class Head(nn.Module):
         weights = self.importance(states).squeeze(-1) + HIDDEN_MARK * (1.0 - found.query_text)
         maxsim = (weights.softmax(-1) * best).sum(-1)
         first = states[:, 0]
-        second = pooled(states, found.passage * (found.places == 0).float())
+        second = pool_states(states, found.passage * (found.places == 0).float())
         read = functional.gelu(self.reading(torch.cat([first, second, query, passage], dim=-1)))
         return cosine * self.scales[0] + maxsim * self.scales[1] + self.evidence(read).squeeze(-1)
 
@@ -114,7 +114,7 @@ def unit(vectors: Tensor) -> Tensor:
     return vectors / vectors.norm(dim=-1, keepdim=True).clamp_min(1e-6)
 
 
-def pooled(states: Tensor, mask: Tensor) -> Tensor:
+def pool_states(states: Tensor, mask: Tensor) -> Tensor:
     """The mean of the states where ``mask`` is 1.0, [batch, hidden]."""
     return (mask[:, None, :] @ states).squeeze(1) / mask.sum(1, keepdim=True).clamp_min(1.0)
 
@@ -135,13 +135,13 @@ class MultilingualCrossEncoder(nn.Module):
         self.register_buffer("slope", torch.tensor(1.0))
         self.register_buffer("offset", torch.tensor(0.0))
 
-    def embedded(self, input_ids: Tensor, found: Segments) -> Tensor:
+    def embed(self, input_ids: Tensor, found: Segments) -> Tensor:
         places = found.places * (found.query + found.passage).long()
         return self.embedding_norm(self.words(input_ids) + self.positions(places))
 
     def states(self, input_ids: Tensor, found: Segments, dtype: torch.dtype = torch.float32) -> Tensor:
         """The last layer's states, [batch, length, hidden]; the layers are computed in ``dtype``."""
-        states = self.embedded(input_ids, found).to(dtype)
+        states = self.embed(input_ids, found).to(dtype)
         segment = 2.0 * found.query - 1.0
         other = (1.0 - segment[:, None, :, None] * segment[:, None, None, :]) / 2.0
         padding = (HIDDEN_MARK * (1.0 - found.query - found.passage))[:, None, None, :]

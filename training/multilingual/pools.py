@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from lists import Lists, RankingList
-from model import MultilingualCrossEncoder, find_segments, pooled, unit
+from model import MultilingualCrossEncoder, find_segments, pool_states, unit
 from rerank_plugins.retrieval import read_collection
 from texts import PASSAGE_TOKENS, QUERY_TOKENS, Template, Texts
 
@@ -105,7 +105,7 @@ def encode(model: MultilingualCrossEncoder, rows: dict[int, list[int]], prefix: 
             mask = (torch.arange(padded.shape[1])[None, :] < lengths[:, None]).long()
             found = find_segments(mask, torch.zeros_like(mask))
             last = model.states(padded, found, torch.bfloat16)
-            means[first : first + len(part)] = unit(pooled(last, found.query))
+            means[first : first + len(part)] = unit(pool_states(last, found.query))
             for row, place in enumerate(range(first, first + len(part))):
                 states[starts[place] : starts[place + 1]] = unit(last[row, prefix : lengths[row] - 1]).bfloat16()
             first += len(part)

@@ -93,7 +93,7 @@ class Scorer:
         return self([pairs[place] for place in part]).tolist()
 
 
-def loss_of(draws: Sequence[Draw], scores: Tensor, middle: Tensor) -> Tensor:
+def sum_losses(draws: Sequence[Draw], scores: Tensor, middle: Tensor) -> Tensor:
     """The sum over lists; ``scores`` are those of all their pairs, in order."""
     losses: list[Tensor] = []
     for draw, row in zip(draws, torch.split(scores, [len(draw.pairs) for draw in draws]), strict=True):
@@ -119,11 +119,11 @@ def gradients(
     parts = scorer.batches(pairs, scorer.hardware.tokens)
     computed = [scorer([pairs[place] for place in part]) for part in parts]
     order = torch.tensor([place for part in parts for place in part]).argsort()
-    loss = loss_of(draws, torch.cat(computed)[order], middle)
+    loss = sum_losses(draws, torch.cat(computed)[order], middle)
     return loss.item(), list(torch.autograd.grad(loss, trained, materialize_grads=True, allow_unused=True))
 
 
-def shares_of_a_step(scorer: Scorer, draws: Sequence[Draw]) -> list[list[Draw]]:
+def split_step(scorer: Scorer, draws: Sequence[Draw]) -> list[list[Draw]]:
     """The draws for each thread, with about as many tokens."""
     shares: list[list[Draw]] = [[] for _ in range(scorer.hardware.threads)]
     tokens = [0] * len(shares)
@@ -156,7 +156,7 @@ def rate(step: int, steps: int, decay: int) -> float:
     return min(1.0, (step + 1) / WARMUP_STEPS, max(0.0, (steps - step) / max(1, decay)))
 
 
-def opening(step: int) -> float:
+def attention_across(step: int) -> float:
     """What is added to the attention scores of the other segment at ``step``."""
     first, last = OPENING_STEPS
     return CLOSED * (1.0 - min(1.0, max(0.0, (step - first) / (last - first))))
@@ -176,7 +176,7 @@ class Run:
         self.step, self.seconds, self._losses = 0, 0.0, [0.0]
         self._threads = ThreadPoolExecutor(scorer.hardware.threads)
         self._load()
-        scorer.model.across.fill_(opening(self.step))
+        scorer.model.across.fill_(attention_across(self.step))
 
     def _load(self) -> None:
         for name in ("checkpoint.pt", "stable.pt"):
@@ -205,8 +205,8 @@ class Run:
         began = time.monotonic()
         for group, highest in zip(self._optimizer.param_groups, self._rates, strict=True):
             group["lr"] = highest * rate(self.step, self._steps, self._decay)
-        self._scorer.model.across.fill_(opening(self.step))
-        shares = shares_of_a_step(self._scorer, self._drawer.step(self.step, self._scorer.hardware.lists))
+        self._scorer.model.across.fill_(attention_across(self.step))
+        shares = split_step(self._scorer, self._drawer.step(self.step, self._scorer.hardware.lists))
         # A thread for each core: one operation on both waits for the slower one every time.
         results = self._threads.map(lambda part: gradients(self._scorer, part, self._middle, self._trained), shares)
         losses, found = zip(*results, strict=True)

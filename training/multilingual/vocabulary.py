@@ -26,7 +26,7 @@ def scripts(piece: str) -> set[str]:
     return {unicodedata.name(letter, "?").split()[0] for letter in piece if letter.isalpha() and letter != _SPACE}
 
 
-def kept_tokens(
+def choose_tokens(
     tokenizer: Tokenizer,
     pieces: list[str],
     texts: Iterable[str] = (),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import measure
+from recipe import describe_times, format_table, write_card
 
 ROOT = Path(__file__).parents[2]
 CARDS = Path(__file__).parent / "cards"
@@ -19,12 +20,6 @@ def read(folder: Path, name: str) -> dict[str, Any]:
     return json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def table(heads: tuple[str, ...], rows: list[tuple[object, ...]]) -> str:
-    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
-    lines += [f"| {' | '.join(f'{c:.3f}' if isinstance(c, float) else str(c) for c in row)} |" for row in rows]
-    return "\n".join(lines)
-
-
 def collections(results: Path, names: tuple[str, ...], beside: dict[str, str]) -> str:
     heads = ("collection", "queries", "nDCG@10", "reranked", "gain", "95 %", "p", *([ENGLISH] if beside else []))
     rows: list[tuple[object, ...]] = []
@@ -34,7 +29,7 @@ def collections(results: Path, names: tuple[str, ...], beside: dict[str, str]) -
         change = (f"{gain:+.3f}", f"{low:+.3f} to {high:+.3f}", f"{found['p']:.4f}")
         other = (beside.get(name, ""),) if beside else ()
         rows.append((name, found["queries"], found["before"], found["after"], *change, *other))
-    return table(heads, rows)
+    return format_table(heads, rows)
 
 
 def rerank_mini_en() -> dict[str, str]:
@@ -56,7 +51,7 @@ def shares(results: Path, labels: dict[str, str], who: tuple[str, ...]) -> str:
             (label, found[0]["lists"], found[0]["share"], f"{low:.2f} to {high:.2f}", *(f["share"] for f in found[1:]))
         )
     names = {"base": "multilingual-e5-small's cosine", "model": RERANKER}
-    return table(("set", "lists", RERANKER, "95 %", *(names.get(one, one) for one in who[1:])), rows)
+    return format_table(("set", "lists", RERANKER, "95 %", *(names.get(one, one) for one in who[1:])), rows)
 
 
 def near_copies(found: dict[str, Any]) -> str:
@@ -73,17 +68,6 @@ def fidelity(found: dict[str, Any]) -> str:
     low, high = found["interval"]
     means = ", ".join(f"{name} {value:+.4f}" for name, value in found["by_collection"].items())
     return f"{found['mean']:+.4f} in the mean of the collections, {low:+.4f} to {high:+.4f} over queries ({means})."
-
-
-def times(file: Path) -> str:
-    minutes: dict[str, float] = {}
-    machines = []
-    for line in file.read_text(encoding="utf-8").splitlines():
-        note = json.loads(line)
-        minutes[note["step"]] = minutes.get(note["step"], 0.0) + note["minutes"]
-        machines.append(note["hardware"])
-    steps = ", ".join(f"{name} {total:.0f} min" for name, total in minutes.items())
-    return f"{' and '.join(dict.fromkeys(machines))}, no accelerator, other work on the machine: {steps}."
 
 
 def megabytes(folder: Path) -> str:
@@ -111,13 +95,13 @@ def main() -> None:
     filled = {
         "size": megabytes(ROOT / "models" / RERANKER),
         "tokens": vocabulary_size(ROOT / "models" / RERANKER),
-        "vocabulary": table(
+        "vocabulary": format_table(
             ("collection", "changed"), [(name, f"{100 * share:.2f} %") for name, share in vocabulary.items()]
         ),
         "steps": f"{log[-1]['step']:,}",
         "decay": str(log[-1]["decay"]),
-        "hardware": times(args.work / "times.jsonl"),
-        "curve": table(("step", *CURVE), curve),
+        "hardware": describe_times(args.work / "times.jsonl"),
+        "curve": format_table(("step", *CURVE), curve),
         "english": collections(results, measure.ENGLISH, rerank_mini_en()),
         "others": collections(results, measure.OTHERS, {}),
         "plain": shares(results, plain, ("model", ENGLISH, "base")),
@@ -127,18 +111,13 @@ def main() -> None:
         "fidelity": fidelity(read(results, "fidelity")),
         "embedder_tokens": vocabulary_size(ROOT / "models" / EMBEDDER),
         "embedder_size": megabytes(ROOT / "models" / EMBEDDER),
-        "embedder": table(
+        "embedder": format_table(
             ("collection", "queries", "recall@50", "embed-static-en's", "nDCG@10", "embed-static-en's"),
             [(name, *values) for name, values in embedder.items()],
         ),
     }
     for name in (RERANKER, EMBEDDER):
-        card = (CARDS / f"{name}.md").read_text(encoding="utf-8")
-        for key, value in filled.items():
-            card = card.replace(f"<!-- {key} -->", value)
-        if "<!--" in card:
-            raise SystemExit(f"{name}.md has a place that nothing fills: {card[card.index('<!--') :][:40]}")
-        (ROOT / "models" / name / "README.md").write_text(card, encoding="utf-8")
+        write_card(CARDS / f"{name}.md", ROOT / "models" / name / "README.md", filled)
 
 
 if __name__ == "__main__":

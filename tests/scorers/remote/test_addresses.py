@@ -79,6 +79,13 @@ def test_a_password_is_not_shown_where_the_address_cannot_be_read(address: str) 
     assert "sesame" not in str(caught.value)
 
 
+def test_a_password_is_not_shown_where_the_address_has_no_scheme() -> None:
+    """It is said that an address is missing, with an example of one."""
+    with pytest.raises(InvalidInputError, match=r"not shown.* lacks an address\. Expected tei:URL") as caught:
+        load_reranker("tei:user:sesame@host:8080")
+    assert "sesame" not in str(caught.value)
+
+
 def test_options_of_models_that_run_here_are_refused() -> None:
     """A server's model is computed as the server was started."""
     with pytest.raises(InvalidInputError, match=r"Got precision, max_length for tei:http://h, .* Leave them out"):

@@ -65,7 +65,8 @@ def parse_address(name: str) -> Address:
     has_model, has_address = bool(model.strip()), "://" in rest or dialect.service is not None
     if not has_address or (dialect.needs_model and not has_model):
         missing = "a model" if has_address else "an address"
-        raise InvalidInputError(f"{name!r} lacks {missing}. Expected {forms}, such as {_example(dialect)}.")
+        given = f"What was given for {kind} (not shown: it may have a password)" if "@" in rest else repr(name)
+        raise InvalidInputError(f"{given} lacks {missing}. Expected {forms}, such as {_example(dialect)}.")
     return Address(dialect, url, model.strip() or None)
 
 
